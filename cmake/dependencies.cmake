@@ -1,0 +1,17 @@
+# The libraries Ember stands on; shared by the build and by the installed package's configuration.
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(dnnl REQUIRED)
+
+# utf8proc ships no CMake configuration on Ubuntu 22.04.
+if(NOT TARGET utf8proc::utf8proc)
+  find_path(EMBER_UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+  find_library(EMBER_UTF8PROC_LIBRARY utf8proc REQUIRED)
+  add_library(utf8proc::utf8proc UNKNOWN IMPORTED)
+  set_target_properties(utf8proc::utf8proc PROPERTIES
+    IMPORTED_LOCATION "${EMBER_UTF8PROC_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${EMBER_UTF8PROC_INCLUDE}")
+endif()

@@ -1,0 +1,30 @@
+# One static library per folder (ember_<folder>, used as ember::<folder>) and one executable per program. A target sees
+# only the folders it links, so an include against the direction of the dependencies does not build.
+add_library(ember_flags INTERFACE)
+target_compile_options(ember_flags INTERFACE -Wall -Wextra $<$<BOOL:${EMBER_WERROR}>:-Werror>)
+if(EMBER_SANITIZE)
+  target_compile_options(ember_flags INTERFACE -fsanitize=${EMBER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(ember_flags INTERFACE -fsanitize=${EMBER_SANITIZE})
+endif()
+
+# ember_library(<folder> SOURCES ... [LINK ...] [PRIVATE_LINK ...])
+function(ember_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  add_library(ember_${name} STATIC ${ARG_SOURCES})
+  add_library(ember::${name} ALIAS ember_${name})
+  set_target_properties(ember_${name} PROPERTIES EXPORT_NAME ${name})
+  # Headers are included as "folder/header.h"; each folder exports only itself, through a link of its own name.
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/include/${name}_room)
+  file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${name} ${CMAKE_BINARY_DIR}/include/${name}_room/${name} SYMBOLIC)
+  target_include_directories(ember_${name} PUBLIC
+    $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include/${name}_room> $<INSTALL_INTERFACE:include/ember>)
+  target_link_libraries(ember_${name} PUBLIC ${ARG_LINK} PRIVATE $<BUILD_INTERFACE:ember_flags> ${ARG_PRIVATE_LINK})
+endfunction()
+
+# ember_program(<name> SOURCES ... LINK ...)
+function(ember_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} ember_flags)
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()

@@ -1,0 +1,59 @@
+// Labelled texts from files. A data directory holds train, dev and test, each as one of NAME.tsv, NAME.jsonl, NAME.csv,
+// alone or with .gz after it, and labels.txt.
+//   TSV    text <tab> comma-separated label ids <tab> anything, no header; a text that starts with a double quote is
+//          CSV-quoted (doubled quotes inside), as in GoEmotions
+//   JSONL  {"text": "...", "labels": ["joy", 3, ...]} a line: names or ids
+//   CSV    RFC 4180 with a header that names the columns text and labels; labels are comma-separated names or ids
+// labels.txt names one label a line; its line number from 0 is the label's id.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ember {
+
+struct Example {
+  std::string text;                  // UTF-8; invalid bytes are replaced by U+FFFD
+  std::vector<std::int32_t> labels;  // ids, rising, each once
+};
+
+class Labels {
+ public:
+  Labels() = default;
+  explicit Labels(std::vector<std::string> names);
+  // Error naming file and line for an empty or repeated name, or no name at all.
+  static Labels read(const std::filesystem::path& path);
+  std::int64_t size() const { return static_cast<std::int64_t>(names_.size()); }
+  const std::string& name(std::int64_t id) const { return names_.at(static_cast<std::size_t>(id)); }
+  const std::vector<std::string>& names() const { return names_; }
+  std::int32_t find(std::string_view name) const;  // -1 when unknown
+  bool operator==(const Labels&) const = default;
+
+ private:
+  std::vector<std::string> names_;
+};
+
+struct ReadOptions {
+  bool skip_bad_rows = false;  // count malformed rows and go on, instead of Error with file and line
+};
+
+struct ReadReport {
+  std::int64_t rows = 0;           // kept
+  std::int64_t skipped = 0;        // malformed, only with skip_bad_rows
+  std::string first_skipped;       // the message of the first of them
+  std::int64_t invalid_utf8 = 0;   // rows whose text had invalid UTF-8; they are kept
+  std::int64_t first_invalid_utf8 = 0;  // line of the first of them
+};
+
+// All examples of one file; the format follows from the name's ending. Error for a malformed row (file, line, what is
+// wrong), a label that is unknown or out of range, a truncated .gz, or a file without any row.
+std::vector<Example> read_examples(const std::filesystem::path& path, const Labels& labels,
+                                   const ReadOptions& options = {}, ReadReport* report = nullptr);
+
+// The file of `split` ("train", "dev" or "test") in a data directory. Error when there is none, or more than one.
+std::filesystem::path find_split(const std::filesystem::path& directory, const std::string& split);
+
+}  // namespace ember

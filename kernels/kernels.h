@@ -1,0 +1,167 @@
+// The index of every operation: one method each, with its contract. A backend implements an operation in one file of the
+// operation's name (kernels/cpu/attention.cpp, ...). The model (model/bert.h) is written once against this class.
+//
+// Letters: B sequences, N tokens of the batch (the sum of the lengths), C hidden size, H heads, D = C / H head dim,
+// F feed-forward size, V vocabulary, K labels, M rows of any operand, U different tokens of the batch.
+// "Activations" are Tensors of activation_type(); statistics, gradients of parameters and everything in the optimizer
+// are f32. Outputs are overwritten unless a method says "adds to". Operands do not overlap unless a method says that
+// they may. All methods are deterministic: the same operands (and number of threads) give the same bits. A tensor of
+// the wrong shape is a defect of the caller's and throws std::logic_error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "kernels/batch.h"
+#include "runtime/arena.h"
+#include "runtime/philox.h"
+#include "runtime/tensor.h"
+
+namespace ember {
+
+enum class Precision { fp32, bf16 };
+
+// Weight and bias (C) of a LayerNorm, or their gradients.
+struct LayerNormTensors {
+  Tensor weight, bias;
+};
+
+// Per row: mean and 1 / sqrt(variance + eps), (M) each, saved by a LayerNorm's forward for its backward.
+struct Moments {
+  Tensor mean, rstd;
+};
+
+// The three tables summed at the input, or their gradients; the gradient of `word` has U rows (kernels/batch.h).
+struct EmbeddingTensors {
+  Tensor word;      // (V, C)
+  Tensor position;  // (P, C)
+  Tensor type;      // (T, C); every token is of type 0
+};
+
+// Which rows of each sequence ask in attention: all, or only the first ([CLS]), all that the last layer needs.
+enum class Queries { all, first };
+
+// Weights with the state of their optimizer: equal shapes, f32. `working` is the copy that linear products read, in
+// product_type(); empty where that is f32, the weights themselves then serve.
+struct AdamWTensors {
+  Tensor weights, first_moment, second_moment, working;
+};
+
+// One update's coefficients. eta: learning rate, lambda: weight decay, t: the number of updates including this one.
+struct AdamWUpdate {
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float decay = 1;                // 1 - eta lambda; 1 for tensors that are not decayed
+  float step_size = 0;            // eta / (1 - beta1^t)
+  float inverse_correction = 1;   // 1 / sqrt(1 - beta2^t)
+};
+
+class Kernels {
+ public:
+  virtual ~Kernels() = default;
+
+  // ---- The device -------------------------------------------------------------------------------------------------
+  virtual std::string device_name() const = 0;  // "cpu (2 threads)"
+  virtual DType activation_type() const = 0;
+  virtual DType product_type() const = 0;  // of the weights that linear_* read
+  virtual Buffer allocate(std::size_t bytes) = 0;  // zero-filled, on the device
+  virtual void upload(void* to_device, const void* from_host, std::size_t bytes) = 0;
+  virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
+
+  // ---- Embeddings -------------------------------------------------------------------------------------------------
+  // sum[n] = word[token n] + position[place of n in its sequence] + type[0];  out = dropout(LayerNorm(sum)).
+  // out, sum: (N, C). Devlin et al. 2019 (BERT), section 3; LayerNorm: Ba, Kiros and Hinton 2016.
+  virtual void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch,
+                                  const EmbeddingTensors& tables, const LayerNormTensors& norm, float epsilon,
+                                  const Dropout& dropout) = 0;
+  // From dout (N, C): the gradients of the tables (word: U rows; position: all P rows, zero where unused; type: all T
+  // rows) and of the LayerNorm. dsum (N, C) is scratch and receives the gradient of sum; it may be dout.
+  virtual void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
+                                   Tensor dout, Tensor sum, Moments moments, const Batch& batch,
+                                   const LayerNormTensors& norm, const Dropout& dropout) = 0;
+
+  // ---- Linear -----------------------------------------------------------------------------------------------------
+  // out = in weightᵀ + bias.  out: (M, O), in: (M, I), weight: (O, I) in product_type(), bias: (O) or empty.
+  virtual void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) = 0;
+  // din = dout weight, or din += dout weight when `accumulate`.
+  virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
+  // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.
+  virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) = 0;
+
+  // ---- Attention --------------------------------------------------------------------------------------------------
+  // For each sequence and head, with q, k, v the head's D columns of the sequence's rows:
+  //   out = dropout(softmax(q kᵀ / sqrt(D))) v.
+  // query, out: (N, C), or (B, C) for Queries::first: row b is the first row of sequence b. key, value: (N, C).
+  // Element of the dropout stream for query row n (its row among the N), head h, place j of the key in its sequence:
+  // (n H + h) 4 ceil(P / 4) + j with P = `positions`, so that it depends on nothing but the token.
+  // Vaswani et al. 2017, section 3.2; the probabilities are never stored (Dao et al. 2022, FlashAttention).
+  virtual void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch,
+                                 std::int64_t heads, std::int64_t positions, Queries queries,
+                                 const Dropout& dropout) = 0;
+  // The gradients of query, key and value, shaped like them. Probabilities are recomputed.
+  virtual void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
+                                  Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                  Queries queries, const Dropout& dropout) = 0;
+
+  // ---- Between the products ---------------------------------------------------------------------------------------
+  // sum = residual + dropout(in + bias);  out = LayerNorm(sum).  All (M, C); bias (C). sum may be in or residual.
+  virtual void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias,
+                                          Tensor residual, const LayerNormTensors& norm, float epsilon,
+                                          const Dropout& dropout) = 0;
+  // From dout: dresidual = gradient of sum; din = dropout's share of it; dbias = column sums of din; the LayerNorm's.
+  // din may be dout. With dropout inactive din equals dresidual but is written all the same.
+  virtual void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
+                                           Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
+                                           const Dropout& dropout) = 0;
+  // out = gelu(in + bias) with gelu(x) = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2.  (M, F); bias (F).
+  // Hendrycks and Gimpel 2016; the exact form, not the tanh approximation.
+  virtual void gelu_forward(Tensor out, Tensor in, Tensor bias) = 0;
+  // din = dout (Phi(x) + x phi(x)) at x = in + bias; dbias = column sums of din. din may be dout.
+  virtual void gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) = 0;
+
+  // ---- Head -------------------------------------------------------------------------------------------------------
+  // out[b] = in[cu_seqlens[b]]: the first row of each sequence.  out: (B, C), in: (N, C).
+  virtual void gather_first(Tensor out, Tensor in, const Batch& batch) = 0;
+  // din[cu_seqlens[b]] += dout[b]; the other rows of din are left as they are.
+  virtual void gather_first_backward(Tensor din, Tensor dout, const Batch& batch) = 0;
+  // activated = tanh(in + bias); out = dropout(activated).  (B, C); bias (C). activated may be in.
+  virtual void tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) = 0;
+  // din = dropout's share of dout times (1 - activated²); dbias = column sums of din. din may be dout.
+  virtual void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) = 0;
+
+  // ---- Loss -------------------------------------------------------------------------------------------------------
+  // With x = logits, y = targets (B, K): loss (1) = mean over B K of max(x, 0) - x y + log(1 + exp(-|x|)), the binary
+  // cross-entropy of sigmoid(x); dlogits = scale (sigmoid(x) - y) / (B K); probabilities = sigmoid(x). Empty outputs
+  // are not computed; targets may be empty when only probabilities are asked for.
+  virtual void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
+                           float scale) = 0;
+
+  // ---- Optimizer --------------------------------------------------------------------------------------------------
+  // norm (1) = the L2 norm of all elements of all `gradients`; not finite when one of them is not.
+  virtual void gradient_norm(Tensor norm, std::span<const Tensor> gradients) = 0;
+  // AdamW with decoupled decay (Loshchilov and Hutter 2019; Kingma and Ba 2015), per element, with the gradient first
+  // scaled by min(1, max_norm / (norm + 1e-6)) (max_norm 0: never):
+  //   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
+  //   w = decay w - step_size m / (sqrt(v) inverse_correction + epsilon);  working = w
+  // An m below the smallest normal float becomes zero, so that momentum ends. One inline function with explicit
+  // multiply-adds serves this and the two below, so dense and lazy give the same bits.
+  virtual void adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
+                     float max_norm) = 0;
+  // The same for rows ids[u] of a table, with gradient (U, C) and row_updates[id], the number of updates a row has seen,
+  // which must stand at `done` and becomes done + 1.
+  virtual void adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient,
+                          std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
+                          float max_norm) = 0;
+  // Brings rows to history.size() updates: applies to each the updates history[row_updates[id]..] with gradient zero, as
+  // if it had been updated at each of them. `ids` (count), or every row of the table when null.
+  virtual void adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count,
+                            std::int32_t* row_updates, std::span<const AdamWUpdate> history) = 0;
+};
+
+// threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
+std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
+
+}  // namespace ember

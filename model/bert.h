@@ -1,0 +1,96 @@
+// BertForSequenceClassification, forward and backward, as a flat list of calls to Kernels. Backward is forward's mirror.
+// Of the last layer only the rows that the classifier reads, [CLS], are computed: queries, attention output and FFN of
+// B rows instead of N. The results are those of the whole computation.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace ember {
+
+// The largest batch to be ready for.
+struct BatchLimits {
+  std::int64_t tokens = 0;
+  std::int64_t sequences = 0;
+};
+
+// Where dropout's masks come from; without it dropout is off.
+struct Randomness {
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+};
+
+enum class Purpose { inference, training };
+
+class Bert {
+ public:
+  // `weights` are read at every call and must outlive the object. A larger batch than `limits` says grows the memory.
+  Bert(const BertConfig& config, const BertWeights& weights, Kernels& kernels, Purpose purpose, BatchLimits limits);
+
+  // Logits (B, K); they and all that backward needs stay valid until the next forward.
+  Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
+  // loss (1), probabilities (B, K) and, when training, the gradient of scale x loss with respect to the logits.
+  // Each stays on the device until the next forward.
+  struct Loss {
+    Tensor loss, probabilities;
+  };
+  Loss loss(const Batch& batch, float scale = 1);
+  // Gradients of all weights for the batch of the last forward and loss. gradients().embeddings.word has U rows.
+  void backward(const Batch& batch);
+
+  const BertTensors& gradients() const { return gradients_; }
+  // The weights that products read: refreshed from `weights` when they change outside the optimizer.
+  void refresh_working_copy();
+  const BertTensors& working() const { return working_; }
+  bool has_working_copy() const { return working_memory_.size() > 0; }
+
+ private:
+  // What a layer's forward leaves for its backward.
+  struct LayerActivations {
+    Tensor qkv;                              // (N, 3C); of the last layer keys and values (N, 2C)
+    Tensor query;                            // (B, C), last layer only
+    Tensor attention;                        // (M, C) with M = N, or B in the last layer, here and below
+    Tensor attention_sum, attention_out;     // before and after LayerNorm (M, C)
+    Moments attention_moments;
+    Tensor ffn_in;                           // product before bias and GELU (M, F)
+    Tensor ffn_activated;                    // (M, F)
+    Tensor ffn_sum, out;                     // (M, C)
+    Moments ffn_moments;
+  };
+  struct Activations {
+    Tensor embedded, embedded_sum;
+    Moments embedded_moments;
+    std::vector<LayerActivations> layers;
+    Tensor cls_in;                           // input of the last layer, first rows (B, C)
+    Tensor pooled, pooler_activated;         // (B, C)
+    Tensor logits, dlogits, probabilities, loss;
+    Tensor drows, drows2, dqkv, dffn;        // backward's scratch: (N, C) twice, (N, 3C), (N, F)
+    Tensor dcls, dcls2;                      // (B, C) twice
+  };
+
+  void plan(Activations& activations, Arena& arena, BatchLimits limits) const;
+  void reserve(const Batch& batch);
+  void fit(const Batch& batch);
+  void layer_forward(std::int64_t layer, Tensor in, const Batch& batch);
+  void layer_backward(std::int64_t layer, Tensor dout, Tensor din, Tensor in, const Batch& batch);
+  void last_layer_forward(Tensor in, const Batch& batch);
+  void last_layer_backward(Tensor dout, Tensor din, Tensor in, const Batch& batch);
+  Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
+
+  const BertConfig& config_;
+  const BertWeights& weights_;
+  Kernels& kernels_;
+  Purpose purpose_;
+  BatchLimits limits_;
+  Buffer activation_memory_, gradient_memory_, working_memory_;
+  Activations full_, now_;  // for the limits, and cut to the batch at hand
+  BertTensors gradients_, working_;
+  std::optional<Randomness> randomness_;
+};
+
+}  // namespace ember

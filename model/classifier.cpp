@@ -1,0 +1,1 @@
+#include "model/classifier.h"

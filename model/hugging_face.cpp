@@ -1,0 +1,1 @@
+#include "model/hugging_face.h"

@@ -1,0 +1,53 @@
+// A Hugging Face directory: config.json, model.safetensors, vocab.txt, tokenizer_config.json, special_tokens_map.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/examples.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace ember {
+
+struct LoadOptions {
+  // The labels to classify into, where the data decide them; the classifier is kept only if it has just these names (or
+  // as many anonymous LABEL_n ones) and drawn afresh otherwise. Without: the directory must have a classifier.
+  std::optional<Labels> labels;
+  std::uint64_t seed = 42;    // for what is drawn
+  bool from_scratch = false;  // draw every weight; model.safetensors is not read
+};
+
+struct LoadReport {
+  std::vector<std::string> initialised;  // names drawn afresh: classifier, pooler
+  std::vector<std::string> ignored;      // tensors in the file that the model has no use for
+  std::vector<std::string> renamed;      // "from -> to"
+};
+
+struct LoadedModel {
+  BertConfig config;  // with the labels in effect
+  BertWeights weights;
+  bool lower_case = true;  // tokenizer_config.json's do_lower_case
+  LoadReport report;
+};
+
+// Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias, position_ids, cls.* and
+// fit_dense* are ignored; a missing pooler or classifier is drawn; any other missing or mis-shaped tensor is an Error
+// that names it, the file, what was expected and what is there. The vocabulary must have config.vocabulary lines at most.
+LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels, const LoadOptions& options = {});
+
+// What one writes beside model.safetensors so that AutoModelForSequenceClassification and AutoTokenizer load the folder.
+// `vocabulary` is the vocab.txt to copy.
+struct SaveOptions {
+  std::filesystem::path vocabulary;
+  bool lower_case = true;
+};
+
+// Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist.
+void save_hugging_face(const std::filesystem::path& directory, const BertConfig& config, const BertWeights& weights,
+                       Kernels& kernels, const SaveOptions& options);
+
+}  // namespace ember

@@ -1,0 +1,62 @@
+// Files, read whole, mapped, or written so that a reader sees the old content or the new one and never half of it.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ember {
+
+// The file's bytes. Error naming the path when it is missing, unreadable or a directory.
+std::string read_file(const std::filesystem::path& path);
+
+// A file mapped read-only into memory for as long as the object lives.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// Writes one file through a plain descriptor; every failure, a full disk included, is an Error naming the path.
+class FileWriter {
+ public:
+  explicit FileWriter(const std::filesystem::path& path);  // creates or truncates
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  ~FileWriter();
+  void write(const void* data, std::size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  // Flushes to the device (fsync) and closes. Without it the destructor closes and says nothing.
+  void finish();
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+// Replaces `path` by what `fill` writes: beside it under a temporary name, fsync, rename, fsync of the folder. On an
+// exception nothing of it remains and what was there before is untouched.
+void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileWriter&)>& fill);
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+// The same for a folder: `fill` writes into the temporary folder that it is given, which then takes the place of `path`.
+// `path` must not exist yet.
+void write_directory_atomically(const std::filesystem::path& path,
+                                const std::function<void(const std::filesystem::path&)>& fill);
+
+// Makes the folder (and its parents) and shows that a file can be written into it; Error naming the path otherwise.
+void require_writable_directory(const std::filesystem::path& path);
+
+}  // namespace ember

@@ -1,0 +1,17 @@
+// What every program's main does alike: parse the command line, run, and turn errors into one line and an exit status.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace ember {
+
+// Parses argv with `app` and runs `body`, whose value becomes the exit status. --help and --version print and give 0.
+// A wrong command line and ember::Error print "<program>: <message>" as one line on stderr and give 2; anything else
+// that is thrown is a defect of Ember's and gives 1.
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+}  // namespace ember

@@ -1,0 +1,96 @@
+// What every test may need: the folders it reads, a scratch folder that cleans up, and a comparator that never lets a
+// NaN pass.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace ember::testing {
+
+inline std::filesystem::path source_dir() { return EMBER_SOURCE_DIR; }
+inline std::filesystem::path binary_dir() { return EMBER_BINARY_DIR; }
+
+// The real data set and vocabulary live outside the repository: EMBER_SHARED, or ../shared beside the checkout.
+inline std::filesystem::path shared_dir() {
+  if (const char* path = std::getenv("EMBER_SHARED")) return path;
+  return source_dir().parent_path() / "shared";
+}
+
+inline bool data_required() {
+  const char* value = std::getenv("EMBER_REQUIRE_DATA");
+  return value != nullptr && std::string(value) == "1";
+}
+
+// Skips the running test by name when `path` is absent; fails it where the environment promises that it is there.
+#define EMBER_NEEDS_DATA(path)                                                            \
+  do {                                                                                    \
+    const std::filesystem::path needed = (path);                                          \
+    if (!std::filesystem::exists(needed)) {                                               \
+      if (::ember::testing::data_required()) FAIL() << needed << " is required but absent"; \
+      GTEST_SKIP() << needed << " is not here";                                           \
+    }                                                                                     \
+  } while (false)
+
+// A folder of the test's own, removed with everything in it at the end.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "ember-test-XXXXXX").string();
+    path_ = mkdtemp(pattern.data());
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Finite first, then |actual - expected| <= atol + rtol |expected|, reporting the worst element.
+template <typename A, typename E>
+::testing::AssertionResult all_close(std::span<const A> actual, std::span<const E> expected, double atol, double rtol) {
+  if (actual.size() != expected.size())
+    return ::testing::AssertionFailure() << "sizes differ: " << actual.size() << " and " << expected.size();
+  double worst = 0;
+  std::size_t where = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const double a = static_cast<double>(actual[i]), e = static_cast<double>(expected[i]);
+    if (!std::isfinite(a) || !std::isfinite(e))
+      return ::testing::AssertionFailure() << "element " << i << " is not finite: " << a << ", expected " << e;
+    const double excess = std::fabs(a - e) - (atol + rtol * std::fabs(e));
+    if (i == 0 || excess > worst) worst = excess, where = i;
+  }
+  if (actual.empty() || worst <= 0) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "element " << where << " of " << actual.size() << " is "
+                                       << static_cast<double>(actual[where]) << ", expected "
+                                       << static_cast<double>(expected[where]) << " (atol " << atol << ", rtol " << rtol
+                                       << ", over by " << worst << ")";
+}
+
+// ||actual - expected|| / ||expected|| in L2; NaN or infinity anywhere gives infinity, so that no bound accepts it.
+template <typename A, typename E>
+double relative_l2(std::span<const A> actual, std::span<const E> expected) {
+  if (actual.size() != expected.size()) return INFINITY;
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    const double a = static_cast<double>(actual[i]), e = static_cast<double>(expected[i]);
+    if (!std::isfinite(a) || !std::isfinite(e)) return INFINITY;
+    difference += (a - e) * (a - e);
+    norm += e * e;
+  }
+  if (norm == 0) return difference == 0 ? 0 : INFINITY;
+  return std::sqrt(difference / norm);
+}
+
+}  // namespace ember::testing

@@ -1,0 +1,38 @@
+// Quality of multi-label predictions: counts at a threshold, and precision, recall and F1 from them, defined as
+// scikit-learn's precision_recall_fscore_support with zero_division=0.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ember {
+
+struct PrecisionRecallF1 {
+  double precision = 0, recall = 0, f1 = 0;
+};
+
+struct LabelMetrics {
+  PrecisionRecallF1 score;
+  std::int64_t support = 0;  // rows that truly have the label
+};
+
+struct Metrics {
+  double threshold = 0.5;
+  PrecisionRecallF1 micro, macro, weighted;
+  double subset_accuracy = 0;  // rows whose whole label set is right
+  std::vector<LabelMetrics> labels;
+};
+
+// probabilities and targets: rows x label_count, row-major. A label is predicted where probability >= threshold.
+Metrics measure(std::span<const float> probabilities, std::span<const float> targets, std::int64_t label_count,
+                double threshold);
+
+// F1-micro and F1-macro at 0.05, 0.10, ... 0.95.
+struct SweepPoint {
+  double threshold, f1_micro, f1_macro, subset_accuracy;
+};
+std::vector<SweepPoint> sweep(std::span<const float> probabilities, std::span<const float> targets,
+                              std::int64_t label_count);
+
+}  // namespace ember
