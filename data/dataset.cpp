@@ -1,1 +1,200 @@
 #include "data/dataset.h"
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "runtime/error.h"
+#include "runtime/philox.h"
+
+namespace ember {
+namespace {
+
+// Below this a thread costs more than it saves.
+constexpr std::size_t kExamplesPerThread = 64;
+
+template <typename T>
+std::span<const T> slice(const std::vector<T>& values, const std::vector<std::int64_t>& offsets, std::int64_t i) {
+  const std::int64_t begin = offsets[static_cast<std::size_t>(i)], end = offsets[static_cast<std::size_t>(i) + 1];
+  return std::span(values).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+}
+
+template <typename T>
+void append_all(std::vector<T>& to, std::span<const T> values) {
+  to.insert(to.end(), values.begin(), values.end());
+}
+
+void append_offsets(std::vector<std::int64_t>& to, const std::vector<std::int64_t>& offsets) {
+  const std::int64_t base = to.back();
+  for (std::size_t i = 1; i < offsets.size(); ++i) to.push_back(base + offsets[i]);
+}
+
+Dataset tokenize_part(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length) {
+  Dataset part;
+  std::vector<std::int32_t> ids;
+  for (const Example& example : examples) {
+    ids.clear();
+    tokenizer.encode(example.text, max_length, ids);
+    part.append(ids, example.labels);
+  }
+  return part;
+}
+
+Dataset concatenated(std::vector<Dataset> parts) {
+  Dataset whole = std::move(parts.front());
+  for (const Dataset& part : std::span(parts).subspan(1)) {
+    append_all<std::int32_t>(whole.token_ids, part.token_ids);
+    append_all<std::int32_t>(whole.label_ids, part.label_ids);
+    append_offsets(whole.offsets, part.offsets);
+    append_offsets(whole.label_offsets, part.label_offsets);
+  }
+  return whole;
+}
+
+std::size_t thread_count(int threads, std::size_t examples) {
+  const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
+  return std::clamp<std::size_t>(wanted, 1, examples / kExamplesPerThread + 1);
+}
+
+// The words of one Philox stream, one after the other.
+class Words {
+ public:
+  Words(std::uint64_t seed, Site site, std::uint32_t step)
+      : seed_(seed), site_(static_cast<std::uint32_t>(site)), step_(step) {}
+
+  std::uint32_t next() {
+    if (used_ % 4 == 0) block_ = random_block(seed_, site_, step_, used_ / 4);
+    return block_[used_++ % 4];
+  }
+
+  // Uniform on [0, range): the high half of word x range, with the few words refused that would favour some values.
+  std::uint32_t below(std::uint32_t range) {
+    const std::uint32_t refused = -range % range;  // 2^32 mod range
+    std::uint64_t product;
+    do product = std::uint64_t{next()} * range;
+    while (static_cast<std::uint32_t>(product) < refused);
+    return static_cast<std::uint32_t>(product >> 32);
+  }
+
+ private:
+  std::uint64_t seed_;
+  std::uint32_t site_, step_;
+  std::uint64_t used_ = 0;
+  PhiloxBlock block_{};
+};
+
+void pack_tokens(const Dataset& dataset, std::span<const std::int64_t> indices, PackedBatch& batch) {
+  batch.token_ids.clear();
+  batch.cu_seqlens.assign(1, 0);
+  batch.max_length = 0;
+  std::int64_t total = 0;
+  for (const std::int64_t i : indices) {
+    check(i >= 0 && i < dataset.size(), "sequence {} is not in a data set of {}", i, dataset.size());
+    total += dataset.length(i);
+    check(total <= std::numeric_limits<std::int32_t>::max(), "a batch of {} tokens and more is too large", total);
+    append_all(batch.token_ids, dataset.tokens(i));
+    batch.cu_seqlens.push_back(static_cast<std::int32_t>(total));
+    batch.max_length = std::max(batch.max_length, dataset.length(i));
+  }
+}
+
+void pack_targets(const Dataset& dataset, std::span<const std::int64_t> indices, std::int64_t label_count,
+                  PackedBatch& batch) {
+  batch.targets.assign(indices.size() * static_cast<std::size_t>(label_count), 0.0f);
+  float* row = batch.targets.data();
+  for (const std::int64_t i : indices) {
+    for (const std::int32_t label : dataset.labels(i)) {
+      check(label >= 0 && label < label_count, "label {} of sequence {} is out of range, expected 0 to {}", label, i,
+            label_count - 1);
+      row[label] = 1.0f;
+    }
+    row += label_count;
+  }
+}
+
+// Sorts `order` by (token id, position), which both fit one word, and cuts it into runs of equal ids.
+void pack_occurrences(std::int32_t padding_id, std::vector<std::int64_t>& order, PackedBatch& batch) {
+  const std::size_t tokens = batch.token_ids.size();
+  order.clear();
+  order.reserve(tokens);
+  for (std::size_t position = 0; position < tokens; ++position)
+    if (const std::int64_t id = batch.token_ids[position]; id != padding_id)
+      order.push_back(id << 32 | static_cast<std::int64_t>(position));
+  std::sort(order.begin(), order.end());
+  batch.unique_ids.clear();
+  batch.unique_ids.reserve(tokens);
+  batch.unique_offsets.clear();
+  batch.unique_offsets.reserve(tokens + 1);
+  batch.occurrences.clear();
+  batch.occurrences.reserve(tokens);
+  for (const std::int64_t key : order) {
+    const auto id = static_cast<std::int32_t>(key >> 32);
+    if (batch.unique_ids.empty() || batch.unique_ids.back() != id) {
+      batch.unique_ids.push_back(id);
+      batch.unique_offsets.push_back(static_cast<std::int32_t>(batch.occurrences.size()));
+    }
+    batch.occurrences.push_back(static_cast<std::int32_t>(key));
+  }
+  batch.unique_offsets.push_back(static_cast<std::int32_t>(batch.occurrences.size()));
+}
+
+}  // namespace
+
+std::span<const std::int32_t> Dataset::tokens(std::int64_t i) const {
+  return slice(token_ids, offsets, i);
+}
+
+std::span<const std::int32_t> Dataset::labels(std::int64_t i) const {
+  return slice(label_ids, label_offsets, i);
+}
+
+void Dataset::append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> labels) {
+  append_all(token_ids, tokens);
+  append_all(label_ids, labels);
+  offsets.push_back(static_cast<std::int64_t>(token_ids.size()));
+  label_offsets.push_back(static_cast<std::int64_t>(label_ids.size()));
+}
+
+Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length, int threads) {
+  const std::size_t count = thread_count(threads, examples.size());
+  std::vector<Dataset> parts(count);
+  std::vector<std::exception_ptr> errors(count);
+  const auto work = [&](std::size_t t) {
+    try {
+      const std::size_t begin = examples.size() * t / count, end = examples.size() * (t + 1) / count;
+      parts[t] = tokenize_part(examples.subspan(begin, end - begin), tokenizer, max_length);
+    } catch (...) {
+      errors[t] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> running;
+    for (std::size_t t = 1; t < count; ++t) running.emplace_back(work, t);
+    work(0);
+  }
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+  return concatenated(std::move(parts));
+}
+
+void pack(const Dataset& dataset, std::span<const std::int64_t> indices, std::int64_t label_count,
+          std::int32_t padding_id, PackedBatch& batch) {
+  pack_tokens(dataset, indices, batch);
+  pack_targets(dataset, indices, label_count, batch);
+  pack_occurrences(padding_id, batch.order_, batch);
+}
+
+std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed, std::uint32_t epoch) {
+  check(size >= 0 && size <= std::numeric_limits<std::uint32_t>::max(), "a permutation of {} is not possible", size);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
+  std::iota(order.begin(), order.end(), 0);
+  Words words(seed, Site::permutation, epoch);
+  for (std::size_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[words.below(static_cast<std::uint32_t>(i))]);
+  return order;
+}
+
+}  // namespace ember

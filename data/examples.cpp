@@ -1,1 +1,146 @@
 #include "data/examples.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <utility>
+
+#include "data/line_reader.h"
+#include "data/row_reader.h"
+#include "data/utf8.h"
+#include "runtime/error.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r";
+  const std::size_t first = text.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
+bool is_integer(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+struct Format {
+  const char* ending;
+  std::unique_ptr<RowReader> (*open)(const fs::path&, const Labels&);
+};
+constexpr Format kFormats[] = {{".tsv", read_tsv_rows}, {".jsonl", read_jsonl_rows}, {".csv", read_csv_rows}};
+
+std::unique_ptr<RowReader> open_rows(const fs::path& path, const Labels& labels) {
+  const fs::path name = path.extension() == ".gz" ? path.stem() : path.filename();
+  for (const Format& format : kFormats)
+    if (name.extension() == format.ending) return format.open(path, labels);
+  fail("{}: the name must end in .tsv, .jsonl or .csv (.gz may follow)", path.string());
+}
+
+}  // namespace
+
+Labels::Labels(std::vector<std::string> names) : names_(std::move(names)) {}
+
+Labels Labels::read(const fs::path& path) {
+  LineReader lines(path);
+  std::vector<std::string> names;
+  std::set<std::string> seen;
+  for (std::string line; lines.append_line(line); line.clear()) {
+    std::string name(trimmed(without_line_end(line)));
+    check(!repair_utf8(name), "{}:{}: the label is not UTF-8", path.string(), lines.line());
+    check(!name.empty(), "{}:{}: the line is empty, expected a label", path.string(), lines.line());
+    check(seen.insert(name).second, "{}:{}: the label {} stands twice", path.string(), lines.line(), printable(name));
+    names.push_back(std::move(name));
+  }
+  check(!names.empty(), "{}: is empty, expected one label a line", path.string());
+  return Labels(std::move(names));
+}
+
+std::int32_t Labels::find(std::string_view name) const {
+  const auto found = std::find(names_.begin(), names_.end(), name);
+  return found == names_.end() ? -1 : static_cast<std::int32_t>(found - names_.begin());
+}
+
+std::int32_t numbered_label(std::string_view number, const Labels& labels) {
+  std::int32_t id = -1;
+  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), id);
+  if (parsed.ec != std::errc() || id < 0 || id >= labels.size())
+    throw BadRow(fmt::format("label {} is out of range, expected 0 to {}", printable(number), labels.size() - 1));
+  return id;
+}
+
+std::int32_t named_label(std::string_view name, const Labels& labels) {
+  const std::int32_t id = labels.find(name);
+  if (id < 0) throw BadRow(fmt::format("label \"{}\" is unknown", printable(name)));
+  return id;
+}
+
+void parse_labels(std::string_view list, const Labels& labels, std::vector<std::int32_t>& ids) {
+  ids.clear();
+  if (trimmed(list).empty()) return;
+  for (std::size_t comma = 0; comma != std::string_view::npos;) {
+    comma = list.find(',');
+    const std::string_view word = trimmed(list.substr(0, comma));
+    if (comma != std::string_view::npos) list.remove_prefix(comma + 1);
+    if (word.empty()) throw BadRow("an empty label in the list");
+    // A name first: labels may be named by numbers.
+    const std::int32_t named = labels.find(word);
+    ids.push_back(named < 0 && is_integer(word) ? numbered_label(word, labels) : named_label(word, labels));
+  }
+  normalise_labels(ids);
+}
+
+void normalise_labels(std::vector<std::int32_t>& ids) {
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+std::vector<Example> read_examples(const fs::path& path, const Labels& labels, const ReadOptions& options,
+                                   ReadReport* report) {
+  ReadReport count;
+  std::vector<Example> examples;
+  const std::unique_ptr<RowReader> rows = open_rows(path, labels);
+  for (Example row;;) {
+    try {
+      if (!rows->next(row)) break;
+    } catch (const BadRow& bad) {
+      const std::string message = fmt::format("{}:{}: {}", path.string(), rows->line(), bad.what());
+      check(options.skip_bad_rows, "{}", message);
+      if (count.skipped++ == 0) count.first_skipped = message;
+      continue;
+    }
+    if (rows->repaired() && count.invalid_utf8++ == 0) count.first_invalid_utf8 = rows->line();
+    examples.push_back(std::exchange(row, {}));
+  }
+  count.rows = static_cast<std::int64_t>(examples.size());
+  check(count.rows > 0 || count.skipped == 0, "{}: no good row, {} skipped; the first: {}", path.string(),
+        count.skipped, count.first_skipped);
+  check(count.rows > 0, "{}: holds no row", path.string());
+  if (report != nullptr) *report = count;
+  return examples;
+}
+
+fs::path find_split(const fs::path& directory, const std::string& split) {
+  std::error_code error;
+  const bool is_directory = fs::is_directory(directory, error);
+  check(!error || error == std::errc::not_a_directory, "{}: {}", directory.string(), error.message());
+  check(is_directory, "{}: is not a directory", directory.string());
+  fs::path found;
+  for (const Format& format : kFormats) {
+    for (const char* ending : {"", ".gz"}) {
+      const fs::path candidate = directory / (split + format.ending + ending);
+      if (!fs::exists(candidate, error)) continue;
+      check(found.empty(), "{}: holds both {} and {}, expected one of them", directory.string(),
+            found.filename().string(), candidate.filename().string());
+      found = candidate;
+    }
+  }
+  check(!found.empty(), "{}: holds no {}.tsv, {}.jsonl or {}.csv (.gz may follow)", directory.string(), split, split,
+        split);
+  return found;
+}
+
+}  // namespace ember

@@ -1,10 +1,13 @@
 // Labelled texts from files. A data directory holds train, dev and test, each as one of NAME.tsv, NAME.jsonl, NAME.csv,
 // alone or with .gz after it, and labels.txt.
-//   TSV    text <tab> comma-separated label ids <tab> anything, no header; a text that starts with a double quote is
-//          CSV-quoted (doubled quotes inside), as in GoEmotions
-//   JSONL  {"text": "...", "labels": ["joy", 3, ...]} a line: names or ids
-//   CSV    RFC 4180 with a header that names the columns text and labels; labels are comma-separated names or ids
-// labels.txt names one label a line; its line number from 0 is the label's id.
+//   TSV    text <tab> comma-separated labels <tab> anything, no header; a field that starts with a double quote is
+//          CSV-quoted (doubled quotes inside) as Python's csv module reads it, but ends with its line; as in GoEmotions
+//   JSONL  {"text": "...", "labels": ["joy", 3, ...]} a line; other keys are ignored, no key may stand twice
+//   CSV    RFC 4180 with a header that names the columns text and labels, among others; labels are comma-separated
+// Labels are names or ids (in TSV and CSV a name wins over an id of the same spelling). A row may have no label at all:
+// multi-label allows none. A label given twice counts once. Text may be empty and may hold NUL. Lines end in LF or CR
+// LF, the last one may lack it; blank lines and a byte order mark at the start are skipped. labels.txt names one label
+// a line; its line number from 0 is the label's id.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +27,7 @@ class Labels {
  public:
   Labels() = default;
   explicit Labels(std::vector<std::string> names);
-  // Error naming file and line for an empty or repeated name, or no name at all.
+  // Blanks around a name are trimmed. Error naming file and line for an empty, repeated or non-UTF-8 name, or no name.
   static Labels read(const std::filesystem::path& path);
   std::int64_t size() const { return static_cast<std::int64_t>(names_.size()); }
   const std::string& name(std::int64_t id) const { return names_.at(static_cast<std::size_t>(id)); }
@@ -37,19 +40,21 @@ class Labels {
 };
 
 struct ReadOptions {
-  bool skip_bad_rows = false;  // count malformed rows and go on, instead of Error with file and line
+  bool skip_bad_rows = false;  // count malformed rows and go on, instead of Error
 };
 
 struct ReadReport {
-  std::int64_t rows = 0;           // kept
-  std::int64_t skipped = 0;        // malformed, only with skip_bad_rows
-  std::string first_skipped;       // the message of the first of them
-  std::int64_t invalid_utf8 = 0;   // rows whose text had invalid UTF-8; they are kept
+  std::int64_t rows = 0;                // kept
+  std::int64_t skipped = 0;             // malformed, only with skip_bad_rows
+  std::string first_skipped;            // the message of the first of them
+  std::int64_t invalid_utf8 = 0;        // rows whose text had invalid UTF-8; they are kept
   std::int64_t first_invalid_utf8 = 0;  // line of the first of them
 };
 
-// All examples of one file; the format follows from the name's ending. Error for a malformed row (file, line, what is
-// wrong), a label that is unknown or out of range, a truncated .gz, or a file without any row.
+// All examples of one file; the format follows from the name's ending. Error for a malformed row or one with a label
+// that is unknown or out of range (file, line where the row starts, what is wrong); with skip_bad_rows these are
+// counted and left out. Error in any case for a truncated or damaged .gz, a CSV header without the two columns, a CSV
+// quote that is never closed (no one knows how many rows it swallowed), or a file without any (good) row.
 std::vector<Example> read_examples(const std::filesystem::path& path, const Labels& labels,
                                    const ReadOptions& options = {}, ReadReport* report = nullptr);
 

@@ -1,1 +1,190 @@
 #include "data/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "data/unicode.h"
+#include "data/words.h"
+#include "runtime/error.h"
+#include "runtime/file.h"
+
+namespace ember {
+namespace {
+
+constexpr std::array<std::string_view, 5> kSpecialTokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+constexpr std::string_view kContinuation = "##";
+
+// FNV-1a (Fowler, Noll and Vo), one byte at a time: the hashes of all beginnings of a word come from one pass.
+constexpr std::uint64_t kHashSeed = 0xCBF29CE484222325u;
+constexpr std::uint64_t hash_byte(std::uint64_t hash, char byte) {
+  return (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
+}
+
+// A hash table of strings with linear probing, at most half full. The strings belong to others.
+class PieceTable {
+ public:
+  explicit PieceTable(std::size_t capacity) : entries_(std::bit_ceil(2 * capacity + 1)) {}
+
+  // Of equal pieces the last counts.
+  void insert(std::string_view piece, std::int32_t id) {
+    std::uint64_t hash = kHashSeed;
+    for (const char byte : piece) hash = hash_byte(hash, byte);
+    entries_[slot(piece, hash)] = {hash, piece, id};
+    longest_ = std::max(longest_, piece.size());
+  }
+  // The id of `piece`, whose hash the caller has, or -1.
+  std::int32_t find(std::string_view piece, std::uint64_t hash) const { return entries_[slot(piece, hash)].id; }
+  std::size_t longest() const { return longest_; }
+
+ private:
+  struct Entry {
+    std::uint64_t hash = 0;
+    std::string_view piece;
+    std::int32_t id = -1;
+  };
+
+  std::size_t slot(std::string_view piece, std::uint64_t hash) const {
+    const std::size_t mask = entries_.size() - 1;
+    std::size_t at = (hash ^ hash >> 32) & mask;
+    while (entries_[at].id >= 0 && (entries_[at].hash != hash || entries_[at].piece != piece)) at = (at + 1) & mask;
+    return at;
+  }
+
+  std::vector<Entry> entries_;
+  std::size_t longest_ = 0;
+};
+
+// The lines of vocab.txt without the white space at their ends.
+std::vector<std::string> read_vocabulary(const std::filesystem::path& path) {
+  const std::string content = read_file(path);
+  std::vector<std::string> tokens;
+  for (std::string_view rest = content; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    check(valid_utf8(line), "{}:{}: not UTF-8; a vocabulary with one token on each line was expected", path.string(),
+          tokens.size() + 1);
+    tokens.emplace_back(unicode::trim_end(line));
+  }
+  return tokens;
+}
+
+}  // namespace
+
+struct Tokenizer::Implementation {
+  Implementation(const std::filesystem::path& path, bool lower_case);
+  void append_pieces(std::string_view word, std::vector<std::int32_t>& ids) const;
+
+  bool lower_case;
+  std::vector<std::string> tokens;
+  PieceTable beginnings;
+  PieceTable continuations;  // without their "##"
+  // The special tokens that the vocabulary has: only [MASK] may be missing, and is ordinary text then.
+  std::vector<std::string_view> special_names;
+  std::vector<std::int32_t> special_ids;
+};
+
+Tokenizer::Implementation::Implementation(const std::filesystem::path& path, bool lower)
+    : lower_case(lower), tokens(read_vocabulary(path)), beginnings(tokens.size()), continuations(tokens.size()) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string_view token = tokens[i];
+    const auto id = static_cast<std::int32_t>(i);
+    beginnings.insert(token, id);
+    if (token.starts_with(kContinuation)) continuations.insert(token.substr(kContinuation.size()), id);
+  }
+  for (const std::string_view name : kSpecialTokens) {
+    const auto last = std::find(tokens.rbegin(), tokens.rend(), name);
+    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}", path.string(),
+          tokens.size(), name);
+    if (last == tokens.rend()) continue;
+    special_names.push_back(name);
+    special_ids.push_back(static_cast<std::int32_t>(tokens.rend() - last) - 1);
+  }
+}
+
+// Greedy longest match; a word that does not match to its end is unknown as a whole.
+void Tokenizer::Implementation::append_pieces(std::string_view word, std::vector<std::int32_t>& ids) const {
+  const std::size_t first = ids.size();
+  const PieceTable* table = &beginnings;
+  std::array<std::uint64_t, 4 * Word::kLongest> hashes;
+  while (!word.empty()) {
+    std::size_t length = std::min(word.size(), table->longest());
+    std::uint64_t hash = kHashSeed;
+    for (std::size_t i = 0; i < length; ++i) hashes[i] = hash = hash_byte(hash, word[i]);
+    std::int32_t id = -1;
+    for (; length > 0; --length) {
+      id = table->find(word.substr(0, length), hashes[length - 1]);
+      if (id >= 0) break;
+    }
+    if (length == 0) {
+      ids.resize(first);
+      ids.push_back(special_ids[1]);
+      return;
+    }
+    ids.push_back(id);
+    word.remove_prefix(length);
+    table = &continuations;
+  }
+}
+
+Tokenizer::Tokenizer(const std::filesystem::path& vocabulary, bool lower_case)
+    : implementation_(std::make_unique<Implementation>(vocabulary, lower_case)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+void Tokenizer::encode(std::string_view text, std::int64_t max_length, std::vector<std::int32_t>& ids) const {
+  check(max_length >= 2, "a maximum length of {} leaves no room for [CLS] and [SEP]; at least 2 was expected",
+        max_length);
+  const Implementation& own = *implementation_;
+  ids.push_back(cls_id());
+  const std::size_t begin = ids.size();
+  const auto room = static_cast<std::size_t>(max_length - 2);
+  WordReader reader(text, own.special_names, own.lower_case);
+  for (Word word; ids.size() - begin < room && reader.next(word);) {
+    if (word.special >= 0)
+      ids.push_back(own.special_ids[static_cast<std::size_t>(word.special)]);
+    else if (word.too_long)
+      ids.push_back(unknown_id());
+    else
+      own.append_pieces(word.text, ids);
+  }
+  ids.resize(std::min(ids.size(), begin + room));
+  ids.push_back(sep_id());
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t max_length) const {
+  std::vector<std::int32_t> ids;
+  encode(text, max_length, ids);
+  return ids;
+}
+
+std::int64_t Tokenizer::vocabulary_size() const {
+  return static_cast<std::int64_t>(implementation_->tokens.size());
+}
+const std::string& Tokenizer::token(std::int32_t id) const {
+  return implementation_->tokens.at(static_cast<std::size_t>(id));
+}
+std::int32_t Tokenizer::pad_id() const {
+  return implementation_->special_ids[0];
+}
+std::int32_t Tokenizer::unknown_id() const {
+  return implementation_->special_ids[1];
+}
+std::int32_t Tokenizer::cls_id() const {
+  return implementation_->special_ids[2];
+}
+std::int32_t Tokenizer::sep_id() const {
+  return implementation_->special_ids[3];
+}
+
+bool valid_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const unicode::Decoded read = unicode::decode(text);
+    if (read.code == unicode::kInvalid) return false;
+    text.remove_prefix(read.length);
+  }
+  return true;
+}
+
+}  // namespace ember

@@ -1,5 +1,5 @@
-// WordPiece tokenizer with the ids of Hugging Face's BertTokenizerFast. The rules, in order: special tokens are found in
-// the raw text; control characters go; white space becomes a space; CJK ideographs are set apart; NFD, drop Mn,
+// WordPiece tokenizer with the ids of Hugging Face's BertTokenizerFast. The rules, in order: special tokens are found
+// in the raw text; control characters go; white space becomes a space; CJK ideographs are set apart; NFD, drop Mn,
 // lower-case; split at white space and around punctuation; greedy longest match within each word (Wu et al. 2016;
 // Devlin et al. 2019). A tokenizer does not change once made, so any number of threads may use one.
 #pragma once
@@ -16,8 +16,8 @@ namespace ember {
 
 class Tokenizer {
  public:
-  // From vocab.txt: the id is the line's number from 0, trailing white space is trimmed, of equal lines the last counts.
-  // Error naming the file when it is unreadable, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP].
+  // From vocab.txt: the id is the line's number from 0, trailing white space is trimmed, of equal lines the last
+  // counts. Error naming the file when it is unreadable, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP].
   explicit Tokenizer(const std::filesystem::path& vocabulary, bool lower_case = true);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -1,5 +1,5 @@
-// The index of every operation: one method each, with its contract. A backend implements an operation in one file of the
-// operation's name (kernels/cpu/attention.cpp, ...). The model (model/bert.h) is written once against this class.
+// The index of every operation: one method each, with its contract. A backend implements an operation in one file of
+// the operation's name (kernels/cpu/attention.cpp, ...). The model (model/bert.h) is written once against this class.
 //
 // Letters: B sequences, N tokens of the batch (the sum of the lengths), C hidden size, H heads, D = C / H head dim,
 // F feed-forward size, V vocabulary, K labels, M rows of any operand, U different tokens of the batch.
@@ -49,14 +49,15 @@ struct AdamWTensors {
   Tensor weights, first_moment, second_moment, working;
 };
 
-// One update's coefficients. eta: learning rate, lambda: weight decay, t: the number of updates including this one.
+// One update's coefficients. eta: learning rate, lambda: weight decay, t: the number of updates including this one. The
+// corrections must be of the betas below, rounded as they are: 1 - 0.999f is off by 1.3e-5 from 0.001.
 struct AdamWUpdate {
   float beta1 = 0.9f;
   float beta2 = 0.999f;
   float epsilon = 1e-8f;
-  float decay = 1;                // 1 - eta lambda; 1 for tensors that are not decayed
-  float step_size = 0;            // eta / (1 - beta1^t)
-  float inverse_correction = 1;   // 1 / sqrt(1 - beta2^t)
+  float decay = 1;               // 1 - eta lambda; 1 for tensors that are not decayed
+  float step_size = 0;           // eta / (1 - beta1^t)
+  float inverse_correction = 1;  // 1 / sqrt(1 - beta2^t)
 };
 
 class Kernels {
@@ -66,7 +67,7 @@ class Kernels {
   // ---- The device -------------------------------------------------------------------------------------------------
   virtual std::string device_name() const = 0;  // "cpu (2 threads)"
   virtual DType activation_type() const = 0;
-  virtual DType product_type() const = 0;  // of the weights that linear_* read
+  virtual DType product_type() const = 0;          // of the weights that linear_* read
   virtual Buffer allocate(std::size_t bytes) = 0;  // zero-filled, on the device
   virtual void upload(void* to_device, const void* from_host, std::size_t bytes) = 0;
   virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
@@ -90,6 +91,9 @@ class Kernels {
   virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.
   virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) = 0;
+
+  // working = weight rounded to product_type(), to the nearest even. Same shape; weight f32.
+  virtual void round_weights(Tensor working, Tensor weight) = 0;
 
   // ---- Attention --------------------------------------------------------------------------------------------------
   // For each sequence and head, with q, k, v the head's D columns of the sequence's rows:
@@ -150,13 +154,13 @@ class Kernels {
   // multiply-adds serves this and the two below, so dense and lazy give the same bits.
   virtual void adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
                      float max_norm) = 0;
-  // The same for rows ids[u] of a table, with gradient (U, C) and row_updates[id], the number of updates a row has seen,
-  // which must stand at `done` and becomes done + 1.
+  // The same for rows ids[u] of a table, with gradient (U, C) and row_updates[id], the number of updates a row has
+  // seen, which must stand at `done` and becomes done + 1.
   virtual void adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient,
                           std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
                           float max_norm) = 0;
-  // Brings rows to history.size() updates: applies to each the updates history[row_updates[id]..] with gradient zero, as
-  // if it had been updated at each of them. `ids` (count), or every row of the table when null.
+  // Brings rows to history.size() updates: applies to each the updates history[row_updates[id]..] with gradient zero,
+  // as if it had been updated at each of them. `ids` (count), or every row of the table when null.
   virtual void adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count,
                             std::int32_t* row_updates, std::span<const AdamWUpdate> history) = 0;
 };

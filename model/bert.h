@@ -1,6 +1,6 @@
-// BertForSequenceClassification, forward and backward, as a flat list of calls to Kernels. Backward is forward's mirror.
-// Of the last layer only the rows that the classifier reads, [CLS], are computed: queries, attention output and FFN of
-// B rows instead of N. The results are those of the whole computation.
+// BertForSequenceClassification, forward and backward, as a flat list of calls to Kernels. Backward is forward's
+// mirror. Of the last layer only the rows that the classifier reads, [CLS], are computed: queries, attention output and
+// FFN of B rows instead of N. The results are those of the whole computation.
 #pragma once
 
 #include <cstdint>
@@ -52,35 +52,37 @@ class Bert {
  private:
   // What a layer's forward leaves for its backward.
   struct LayerActivations {
-    Tensor qkv;                              // (N, 3C); of the last layer keys and values (N, 2C)
-    Tensor query;                            // (B, C), last layer only
-    Tensor attention;                        // (M, C) with M = N, or B in the last layer, here and below
-    Tensor attention_sum, attention_out;     // before and after LayerNorm (M, C)
+    Tensor qkv;                           // (N, 3C); of the last layer keys and values (N, 2C)
+    Tensor query;                         // (B, C), last layer only
+    Tensor attention;                     // (M, C) with M = N, or B in the last layer, here and below
+    Tensor attention_sum, attention_out;  // before and after LayerNorm (M, C)
     Moments attention_moments;
-    Tensor ffn_in;                           // product before bias and GELU (M, F)
-    Tensor ffn_activated;                    // (M, F)
-    Tensor ffn_sum, out;                     // (M, C)
+    Tensor ffn_in;         // product before bias and GELU (M, F)
+    Tensor ffn_activated;  // (M, F)
+    Tensor ffn_sum, out;   // (M, C)
     Moments ffn_moments;
   };
   struct Activations {
     Tensor embedded, embedded_sum;
     Moments embedded_moments;
     std::vector<LayerActivations> layers;
-    Tensor cls_in;                           // input of the last layer, first rows (B, C)
-    Tensor pooled, pooler_activated;         // (B, C)
+    Tensor cls_in;                    // input of the last layer, first rows (B, C)
+    Tensor pooled, pooler_activated;  // (B, C)
     Tensor logits, dlogits, probabilities, loss;
-    Tensor drows, drows2, dqkv, dffn;        // backward's scratch: (N, C) twice, (N, 3C), (N, F)
-    Tensor dcls, dcls2;                      // (B, C) twice
+    Tensor drows, drows_next, dattention;  // backward's scratch: (N, C),
+    Tensor dqkv, dffn;                     // (N, 3C), (N, F)
+    Tensor dcls, dcls_next;                // (B, C) twice
   };
 
-  void plan(Activations& activations, Arena& arena, BatchLimits limits) const;
-  void reserve(const Batch& batch);
+  void plan(Activations& activations, Arena& arena) const;
+  void reserve(BatchLimits limits);
   void fit(const Batch& batch);
-  void layer_forward(std::int64_t layer, Tensor in, const Batch& batch);
-  void layer_backward(std::int64_t layer, Tensor dout, Tensor din, Tensor in, const Batch& batch);
-  void last_layer_forward(Tensor in, const Batch& batch);
-  void last_layer_backward(Tensor dout, Tensor din, Tensor in, const Batch& batch);
+  bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }
   Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
+  void layer_forward(std::int64_t layer, Tensor in, const Batch& batch);
+  void layer_backward(std::int64_t layer, Tensor in, const Batch& batch);
+  void attention_backward(std::int64_t layer, Tensor in, const Batch& batch);
+  void last_attention_backward(std::int64_t layer, Tensor in, const Batch& batch);
 
   const BertConfig& config_;
   const BertWeights& weights_;

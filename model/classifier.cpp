@@ -1,1 +1,118 @@
 #include "model/classifier.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "data/dataset.h"
+#include "data/tokenizer.h"
+#include "model/batch_view.h"
+#include "model/bert.h"
+#include "model/fine_tuned.h"
+
+namespace ember {
+namespace {
+
+constexpr std::int64_t kBatchTokens = 2048;  // enough rows for the products, few enough to stay in the cache
+constexpr std::int64_t kBatchSequences = 256;
+
+}  // namespace
+
+// All buffers live here and are reused, so that a short text costs no more than its arithmetic.
+struct Classifier::Implementation {
+  Implementation(const std::filesystem::path& from, const ClassifierOptions& options)
+      : directory(from),
+        kernels(make_cpu_kernels(options.precision, options.threads)),
+        model(load_fine_tuned(from, *kernels)),
+        labels(model.config.labels),
+        max_length(length_to_keep(options.max_length, model.config)),
+        tokenizer(from / "vocab.txt", model.lower_case),
+        bert(model.config, model.weights, *kernels, Purpose::inference,
+             {std::max(kBatchTokens, max_length), kBatchSequences}) {}
+
+  template <typename Text>
+  std::vector<Scores> predict(std::span<const Text> texts);
+  bool has_room(std::int64_t tokens) const;
+  void clear();
+  void run(std::vector<Scores>& scores);
+
+  std::filesystem::path directory;
+  std::unique_ptr<Kernels> kernels;
+  LoadedModel model;
+  Labels labels;
+  std::int64_t max_length;
+  Tokenizer tokenizer;
+  Bert bert;
+
+  std::vector<std::int32_t> ids;  // of the text at hand
+  Dataset waiting;                // texts of the next batch
+  std::vector<std::int64_t> indices;
+  PackedBatch packed;
+};
+
+bool Classifier::Implementation::has_room(std::int64_t tokens) const {
+  return waiting.size() == 0 || (waiting.size() < kBatchSequences && waiting.offsets.back() + tokens <= kBatchTokens);
+}
+
+void Classifier::Implementation::clear() {
+  waiting.token_ids.clear();
+  waiting.offsets.resize(1);
+  waiting.label_offsets.resize(1);
+}
+
+// Scores the waiting texts and appends what comes out.
+void Classifier::Implementation::run(std::vector<Scores>& scores) {
+  if (waiting.size() == 0) return;
+  indices.resize(static_cast<std::size_t>(waiting.size()));
+  std::iota(indices.begin(), indices.end(), 0);
+  pack(waiting, indices, 0, model.config.pad_token_id, packed);
+  const Batch batch = view(packed, 0);
+  const Tensor logits = bert.forward(batch);
+  const Tensor probabilities = bert.loss(batch).probabilities;
+
+  const auto count = static_cast<std::size_t>(labels.size());
+  for (std::int64_t row = 0; row < waiting.size(); ++row) {
+    Scores& of_text = scores.emplace_back(Scores{std::vector<float>(count), std::vector<float>(count)});
+    kernels->download(of_text.probabilities.data(), probabilities.row(row), count * sizeof(float));
+    kernels->download(of_text.logits.data(), logits.row(row), count * sizeof(float));
+    for (const float logit : of_text.logits)
+      check(std::isfinite(logit), "{}: the model gives a score of {}: its weights are damaged", directory.string(),
+            logit);
+  }
+  clear();
+}
+
+template <typename Text>
+std::vector<Scores> Classifier::Implementation::predict(std::span<const Text> texts) {
+  std::vector<Scores> scores;
+  scores.reserve(texts.size());
+  clear();  // an earlier call may have thrown half-way
+  for (const Text& text : texts) {
+    ids.clear();
+    tokenizer.encode(text, max_length, ids);
+    if (!has_room(static_cast<std::int64_t>(ids.size()))) run(scores);
+    waiting.append(ids, {});
+  }
+  run(scores);
+  return scores;
+}
+
+Classifier::Classifier(const std::filesystem::path& directory, const ClassifierOptions& options)
+    : implementation_(std::make_unique<Implementation>(directory, options)) {}
+Classifier::Classifier(Classifier&&) noexcept = default;
+Classifier& Classifier::operator=(Classifier&&) noexcept = default;
+Classifier::~Classifier() = default;
+
+const Labels& Classifier::labels() const {
+  return implementation_->labels;
+}
+
+std::vector<Scores> Classifier::predict(std::span<const std::string> texts) {
+  return implementation_->predict(texts);
+}
+
+Scores Classifier::predict(std::string_view text) {
+  return std::move(implementation_->predict(std::span<const std::string_view>(&text, 1)).front());
+}
+
+}  // namespace ember

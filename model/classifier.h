@@ -1,12 +1,14 @@
 // The public interface: load a fine-tuned model directory, give texts, get scores.
 //
 //   ember::Classifier classifier("out");
-//   for (const ember::Scores& scores : classifier.predict(texts)) ... scores.probabilities[classifier.labels().find("joy")]
+//   const std::int32_t joy = classifier.labels().find("joy");
+//   for (const ember::Scores& scores : classifier.predict(texts)) use(scores.probabilities[joy]);
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,21 +19,24 @@
 
 namespace ember {
 
+// What a model says of one text; element k belongs to labels().name(k).
 struct Scores {
-  std::vector<float> probabilities;  // one per label, sigmoid of its logit
+  std::vector<float> probabilities;  // sigmoid of the logits
   std::vector<float> logits;
 };
 
 struct ClassifierOptions {
-  std::int64_t max_length = 128;  // tokens of a text that count, [CLS] and [SEP] included
-  int threads = 0;                // 0: all
+  // Tokens of a text that count, [CLS] and [SEP] included; without: 128, or the model's positions where they are fewer.
+  std::optional<std::int64_t> max_length = std::nullopt;
+  int threads = 0;  // 0: as many as OpenMP would take
   Precision precision = Precision::fp32;
 };
 
 // One classifier serves one thread at a time.
 class Classifier {
  public:
-  // Error as load_hugging_face reports it.
+  // Error as load_hugging_face reports it; also for a model without a trained pooler, a max_length that is below 2 or
+  // above the model's positions, and a precision that the CPU lacks.
   explicit Classifier(const std::filesystem::path& directory, const ClassifierOptions& options = {});
   Classifier(Classifier&&) noexcept;
   Classifier& operator=(Classifier&&) noexcept;
@@ -39,7 +44,8 @@ class Classifier {
 
   const Labels& labels() const;
   // Scores in the order of the texts. Texts are packed without padding into batches of bounded size; the scores of a
-  // text do not depend on its neighbours beyond rounding.
+  // text do not depend on its neighbours beyond rounding. Bytes that are not UTF-8 count as U+FFFD, which the tokenizer
+  // drops. Error when damaged weights give a score that is not finite.
   std::vector<Scores> predict(std::span<const std::string> texts);
   Scores predict(std::string_view text);
 

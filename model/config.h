@@ -8,6 +8,9 @@
 
 namespace ember {
 
+// More labels than this are refused.
+constexpr std::int64_t kMaxLabels = 16384;
+
 struct BertConfig {
   std::int64_t vocabulary = 30522;   // vocab_size, V
   std::int64_t hidden = 312;         // hidden_size, C
@@ -31,9 +34,12 @@ struct BertConfig {
 
 // Reads config.json. Unknown keys are ignored. Error naming the file and the key for a missing or mistyped size, a value
 // that Ember does not compute (model_type other than bert, hidden_act other than gelu, position_embedding_type other
-// than absolute, is_decoder, add_cross_attention, heads that do not divide hidden_size), sizes outside 1 .. 2^24, a
-// duplicate key, or malformed JSON.
+// than absolute, is_decoder, add_cross_attention, heads that do not divide hidden_size), sizes outside 1 .. 2^24 (layers:
+// 4096), numbers out of range, labels whose ids have a gap or whose names repeat, a duplicate key, or malformed JSON.
 BertConfig read_config(const std::filesystem::path& path);
+
+// LABEL_0 .. LABEL_(count - 1), what Hugging Face calls labels without names.
+std::vector<std::string> anonymous_labels(std::int64_t count);
 
 // The config.json that AutoModelForSequenceClassification.from_pretrained needs, as text.
 std::string config_json(const BertConfig& config);

@@ -17,7 +17,7 @@ namespace ember {
 
 struct StoredTensor {
   std::string name;
-  std::string dtype;  // F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL
+  std::string dtype;  // F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL F8_E4M3 F8_E5M2 C64
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;  // into the mapped file
 
@@ -41,6 +41,9 @@ class SafetensorsFile {
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };
+
+// Whether copy_to_f32 takes it: F64, F32, F16, BF16.
+bool is_floating(const StoredTensor& tensor);
 
 // Converts a stored floating tensor (F64, F32, F16, BF16) to floats with one rounding; `out` must have its size.
 // Error naming the tensor for any other dtype.

@@ -16,7 +16,7 @@ class Buffer {
   Buffer() = default;
   Buffer(void* data, std::size_t bytes, Free free) : data_(data, free), size_(bytes) {}
   void* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
+  std::size_t size() const { return data_ == nullptr ? 0 : size_; }  // 0 once moved from
   float* f32() const { return static_cast<float*>(data()); }
 
  private:
@@ -34,7 +34,8 @@ class Arena {
   Arena() = default;  // measures only: views it hands out have no data
   Arena(void* base, std::size_t capacity) : base_(static_cast<std::byte*>(base)), capacity_(capacity) {}
 
-  // The next `bytes`, aligned to kAlignment; null while measuring. Past the capacity it throws std::logic_error: the measuring run was wrong.
+  // The next `bytes`, aligned to kAlignment; null while measuring. Past the capacity it throws std::logic_error: the
+  // measuring run was wrong.
   void* take(std::size_t bytes);
   Tensor matrix(std::int64_t rows, std::int64_t cols, DType dtype = DType::f32) {
     return ember::matrix(take(static_cast<std::size_t>(rows * cols) * size_of(dtype)), rows, cols, dtype);

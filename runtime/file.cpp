@@ -15,6 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A call and the errno that it leaves must not be arguments of one check: their order is the compiler's choice.
+void require(bool succeeded, const fs::path& path, const char* what = "") {
+  const int error = errno;
+  check(succeeded, "{}: {}{}", path.string(), what, errno_text(error));
+}
+constexpr const char* kNotWritten = "cannot be written: ";
+
 // A descriptor that closes itself.
 struct Descriptor {
   int value;
@@ -27,16 +34,16 @@ struct Descriptor {
 };
 
 struct stat open_regular(const fs::path& path, int descriptor) {
-  check(descriptor >= 0, "{}: {}", path.string(), errno_text(errno));
+  require(descriptor >= 0, path);
   struct stat info {};
-  check(::fstat(descriptor, &info) == 0, "{}: {}", path.string(), errno_text(errno));
+  require(::fstat(descriptor, &info) == 0, path);
   check(!S_ISDIR(info.st_mode), "{}: is a directory, a file was expected", path.string());
   return info;
 }
 
 void sync_directory(const fs::path& path) {
   const Descriptor directory(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  check(directory.value >= 0 && ::fsync(directory.value) == 0, "{}: {}", path.string(), errno_text(errno));
+  require(directory.value >= 0 && ::fsync(directory.value) == 0, path);
 }
 
 // Beside `path`, unique to this process; a leftover of a killed one is simply overwritten.
@@ -45,7 +52,7 @@ fs::path temporary_name(const fs::path& path) {
 }
 
 void rename_into_place(const fs::path& from, const fs::path& to) {
-  check(::rename(from.c_str(), to.c_str()) == 0, "{}: {}", to.string(), errno_text(errno));
+  require(::rename(from.c_str(), to.c_str()) == 0, to, kNotWritten);
   sync_directory(to.parent_path());
 }
 
@@ -60,7 +67,7 @@ std::string read_file(const fs::path& path) {
   for (;;) {
     const ssize_t got = ::read(file.value, block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
-    check(got >= 0, "{}: {}", path.string(), errno_text(errno));
+    require(got >= 0, path);
     if (got == 0) return content;
     content.append(block, static_cast<std::size_t>(got));
   }
@@ -71,11 +78,13 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   size_ = static_cast<std::size_t>(open_regular(path, file.value).st_size);
   if (size_ == 0) return;
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
-  check(mapped != MAP_FAILED, "{}: {}", path.string(), errno_text(errno));
+  require(mapped != MAP_FAILED, path);
   data_ = static_cast<const std::byte*>(mapped);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+MappedFile::MappedFile(MappedFile&& other) noexcept {
+  *this = std::move(other);
+}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -90,7 +99,7 @@ MappedFile::~MappedFile() {
 
 FileWriter::FileWriter(const fs::path& path)
     : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
-  check(descriptor_ >= 0, "{}: cannot be written: {}", path.string(), errno_text(errno));
+  require(descriptor_ >= 0, path, kNotWritten);
 }
 
 FileWriter::~FileWriter() {
@@ -102,16 +111,16 @@ void FileWriter::write(const void* data, std::size_t bytes) {
   while (bytes > 0) {
     const ssize_t written = ::write(descriptor_, next, bytes);
     if (written < 0 && errno == EINTR) continue;
-    check(written > 0, "{}: cannot be written: {}", path_.string(), errno_text(errno));
+    require(written > 0, path_, kNotWritten);
     next += written;
     bytes -= static_cast<std::size_t>(written);
   }
 }
 
 void FileWriter::finish() {
-  check(::fsync(descriptor_) == 0 || errno == EINVAL, "{}: cannot be written: {}", path_.string(), errno_text(errno));
+  require(::fsync(descriptor_) == 0 || errno == EINVAL, path_, kNotWritten);
   const int descriptor = std::exchange(descriptor_, -1);
-  check(::close(descriptor) == 0, "{}: cannot be written: {}", path_.string(), errno_text(errno));
+  require(::close(descriptor) == 0, path_, kNotWritten);
 }
 
 void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& fill) {
@@ -133,14 +142,15 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 }
 
 void write_directory_atomically(const fs::path& path, const std::function<void(const fs::path&)>& fill) {
-  const fs::path partial = temporary_name(path);
+  const fs::path target = path.has_filename() ? path : path.parent_path();  // "folder/" is "folder"
+  const fs::path partial = temporary_name(target);
   std::error_code ignored;
   fs::remove_all(partial, ignored);
   try {
-    check(::mkdir(partial.c_str(), 0755) == 0, "{}: cannot be made: {}", partial.string(), errno_text(errno));
+    require(::mkdir(partial.c_str(), 0755) == 0, partial, "cannot be made: ");
     fill(partial);
     sync_directory(partial);
-    rename_into_place(partial, path);
+    rename_into_place(partial, target);
   } catch (...) {
     fs::remove_all(partial, ignored);
     throw;

@@ -51,8 +51,8 @@ class FileWriter {
 void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileWriter&)>& fill);
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-// The same for a folder: `fill` writes into the temporary folder that it is given, which then takes the place of `path`.
-// `path` must not exist yet.
+// The same for a folder: `fill` writes into the temporary folder that it is given, which then takes the place of
+// `path`. `path` must not exist yet.
 void write_directory_atomically(const std::filesystem::path& path,
                                 const std::function<void(const std::filesystem::path&)>& fill);
 

@@ -11,7 +11,9 @@ namespace ember {
 
 enum class DType : std::uint8_t { f32, f16, bf16, i32 };
 
-constexpr std::size_t size_of(DType type) { return type == DType::f32 || type == DType::i32 ? 4 : 2; }
+constexpr std::size_t size_of(DType type) {
+  return type == DType::f32 || type == DType::i32 ? 4 : 2;
+}
 
 struct Tensor {
   void* data = nullptr;
@@ -32,19 +34,25 @@ struct Tensor {
   float* row(std::int64_t r) const { return f32() + r * stride; }
 
   // Columns [begin, begin + count) of every row.
-  Tensor columns(std::int64_t begin, std::int64_t count) const {
-    return {static_cast<std::byte*>(data) + static_cast<std::size_t>(begin) * size_of(dtype), rows, count, stride, dtype};
-  }
+  Tensor columns(std::int64_t begin, std::int64_t count) const { return {at(begin), rows, count, stride, dtype}; }
   // Rows [begin, begin + count).
   Tensor row_block(std::int64_t begin, std::int64_t count) const {
-    return {static_cast<std::byte*>(data) + static_cast<std::size_t>(begin * stride) * size_of(dtype), count, cols, stride,
-            dtype};
+    return {at(begin * stride), count, cols, stride, dtype};
+  }
+
+ private:
+  // A view without memory (an arena that only measures) stays one.
+  void* at(std::int64_t element) const {
+    return data == nullptr ? nullptr
+                           : static_cast<std::byte*>(data) + static_cast<std::size_t>(element) * size_of(dtype);
   }
 };
 
 inline Tensor matrix(void* data, std::int64_t rows, std::int64_t cols, DType dtype = DType::f32) {
   return {data, rows, cols, cols, dtype};
 }
-inline Tensor vector(void* data, std::int64_t size, DType dtype = DType::f32) { return {data, 1, size, size, dtype}; }
+inline Tensor vector(void* data, std::int64_t size, DType dtype = DType::f32) {
+  return {data, 1, size, size, dtype};
+}
 
 }  // namespace ember

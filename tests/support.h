@@ -13,8 +13,12 @@
 
 namespace ember::testing {
 
-inline std::filesystem::path source_dir() { return EMBER_SOURCE_DIR; }
-inline std::filesystem::path binary_dir() { return EMBER_BINARY_DIR; }
+inline std::filesystem::path source_dir() {
+  return EMBER_SOURCE_DIR;
+}
+inline std::filesystem::path binary_dir() {
+  return EMBER_BINARY_DIR;
+}
 
 // The real data set and vocabulary live outside the repository: EMBER_SHARED, or ../shared beside the checkout.
 inline std::filesystem::path shared_dir() {
@@ -27,14 +31,14 @@ inline bool data_required() {
   return value != nullptr && std::string(value) == "1";
 }
 
-// Skips the running test by name when `path` is absent; fails it where the environment promises that it is there.
-#define EMBER_NEEDS_DATA(path)                                                            \
-  do {                                                                                    \
-    const std::filesystem::path needed = (path);                                          \
-    if (!std::filesystem::exists(needed)) {                                               \
+// Skips the running test by name when `where` is absent; fails it where the environment promises that it is there.
+#define EMBER_NEEDS_DATA(where)                                                             \
+  do {                                                                                      \
+    const std::filesystem::path needed = (where);                                           \
+    if (!std::filesystem::exists(needed)) {                                                 \
       if (::ember::testing::data_required()) FAIL() << needed << " is required but absent"; \
-      GTEST_SKIP() << needed << " is not here";                                           \
-    }                                                                                     \
+      GTEST_SKIP() << needed << " is not here";                                             \
+    }                                                                                       \
   } while (false)
 
 // A folder of the test's own, removed with everything in it at the end.

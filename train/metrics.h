@@ -19,12 +19,15 @@ struct LabelMetrics {
 
 struct Metrics {
   double threshold = 0.5;
-  PrecisionRecallF1 micro, macro, weighted;
+  PrecisionRecallF1 micro;     // of the counts summed over the labels
+  PrecisionRecallF1 macro;     // mean over the labels
+  PrecisionRecallF1 weighted;  // mean over the labels, weighted by their support
   double subset_accuracy = 0;  // rows whose whole label set is right
   std::vector<LabelMetrics> labels;
 };
 
-// probabilities and targets: rows x label_count, row-major. A label is predicted where probability >= threshold.
+// probabilities and targets: rows x label_count, row-major. A label is predicted where probability >= threshold,
+// compared as 32-bit floats. Error when the threshold or a probability is not a number in [0, 1], or there are no rows.
 Metrics measure(std::span<const float> probabilities, std::span<const float> targets, std::int64_t label_count,
                 double threshold);
 
@@ -34,5 +37,8 @@ struct SweepPoint {
 };
 std::vector<SweepPoint> sweep(std::span<const float> probabilities, std::span<const float> targets,
                               std::int64_t label_count);
+
+// The point of the highest F1-micro; of equal ones the lowest threshold.
+const SweepPoint& best_micro(std::span<const SweepPoint> points);
 
 }  // namespace ember

@@ -1,1 +1,56 @@
 #include "kernels/cpu/cpu_kernels.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <oneapi/dnnl/dnnl.hpp>
+
+namespace ember {
+namespace {
+
+bool cpu_has_bf16() {
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  for (const dnnl::cpu_isa with : {dnnl::cpu_isa::avx512_core_bf16, dnnl::cpu_isa::avx512_core_amx})
+    if ((static_cast<unsigned>(isa) & static_cast<unsigned>(with)) == static_cast<unsigned>(with)) return true;
+  return false;
+}
+
+}  // namespace
+
+CpuKernels::CpuKernels(Precision precision, int threads)
+    : precision_(precision), threads_(threads > 0 ? threads : omp_get_max_threads()) {
+  check(precision != Precision::bf16 || cpu_has_bf16(),
+        "--precision bf16: this processor has no bf16 instructions (AVX512-BF16 or AMX); use fp32");
+  omp_set_num_threads(threads_);  // what oneDNN's products take
+}
+
+CpuKernels::~CpuKernels() = default;
+
+std::string CpuKernels::device_name() const {
+  return fmt::format("cpu ({} thread{})", threads_, threads_ == 1 ? "" : "s");
+}
+
+Buffer CpuKernels::allocate(std::size_t bytes) {
+  return host_buffer(bytes);
+}
+
+void CpuKernels::upload(void* to_device, const void* from_host, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to_device, from_host, bytes);
+}
+
+void CpuKernels::download(void* to_host, const void* from_device, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to_host, from_device, bytes);
+}
+
+void* CpuKernels::scratch(std::size_t bytes) {
+  if (scratch_.size() < bytes) scratch_ = host_buffer(std::max(bytes, 2 * scratch_.size()));
+  return scratch_.data();
+}
+
+std::unique_ptr<Kernels> make_cpu_kernels(Precision precision, int threads) {
+  return std::make_unique<CpuKernels>(precision, threads);
+}
+
+}  // namespace ember

@@ -26,15 +26,16 @@ class CpuKernels final : public Kernels {
   void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
   void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
+  void round_weights(Tensor working, Tensor weight) override;
   void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                          std::int64_t positions, Queries queries, const Dropout& dropout) override;
-  void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key, Tensor value,
-                          const Batch& batch, std::int64_t heads, std::int64_t positions, Queries queries,
+  void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
+                          Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions, Queries queries,
                           const Dropout& dropout) override;
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
                                   const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
-  void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm, Tensor dout,
-                                   Tensor sum, Moments moments, const LayerNormTensors& norm,
+  void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
+                                   Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
                                    const Dropout& dropout) override;
   void gelu_forward(Tensor out, Tensor in, Tensor bias) override;
   void gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) override;
@@ -42,7 +43,8 @@ class CpuKernels final : public Kernels {
   void gather_first_backward(Tensor din, Tensor dout, const Batch& batch) override;
   void tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) override;
   void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) override;
-  void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets, float scale) override;
+  void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
+                   float scale) override;
   void gradient_norm(Tensor norm, std::span<const Tensor> gradients) override;
   void adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
              float max_norm) override;

@@ -1,0 +1,64 @@
+#include "data/line_reader.h"
+#include "data/row_reader.h"
+#include "data/utf8.h"
+
+namespace ember {
+namespace {
+
+// Moves the quoted part that `rest` starts with to `field`, without its quotes and with doubled quotes made single.
+void take_quoted(std::string_view& rest, std::string& field) {
+  for (rest.remove_prefix(1);; rest.remove_prefix(1)) {
+    const std::size_t quote = rest.find('"');
+    if (quote == std::string_view::npos) throw BadRow("a quoted field has no closing quote");
+    field += rest.substr(0, quote);
+    rest.remove_prefix(quote + 1);
+    if (!rest.starts_with('"')) return;
+    field += '"';
+  }
+}
+
+// Takes one field and the tab behind it off the front of `rest`; returns whether there was a tab. As in Python's csv
+// module only a quote at the very start counts, and what follows the closing quote is taken as it stands.
+bool take_field(std::string_view& rest, std::string& field) {
+  field.clear();
+  if (rest.starts_with('"')) take_quoted(rest, field);
+  const std::size_t tab = rest.find('\t');
+  field += rest.substr(0, tab);
+  rest.remove_prefix(tab == std::string_view::npos ? rest.size() : tab + 1);
+  return tab != std::string_view::npos;
+}
+
+class TsvReader : public RowReader {
+ public:
+  TsvReader(const std::filesystem::path& path, const Labels& labels) : lines_(path), labels_(labels) {}
+
+  bool next(Example& row) override {
+    std::string_view rest;
+    do {
+      line_.clear();
+      if (!lines_.append_line(line_)) return false;
+      rest = without_line_end(line_);
+    } while (rest.empty());
+    if (!take_field(rest, row.text)) throw BadRow("one column only, expected text <tab> labels");
+    take_field(rest, list_);
+    parse_labels(list_, labels_, row.labels);
+    repaired_ = repair_utf8(row.text);
+    return true;
+  }
+  std::int64_t line() const override { return lines_.line(); }
+  bool repaired() const override { return repaired_; }
+
+ private:
+  LineReader lines_;
+  const Labels& labels_;
+  std::string line_, list_;
+  bool repaired_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<RowReader> read_tsv_rows(const std::filesystem::path& path, const Labels& labels) {
+  return std::make_unique<TsvReader>(path, labels);
+}
+
+}  // namespace ember

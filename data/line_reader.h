@@ -1,0 +1,42 @@
+// Lines of a file, plain or gzip.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+struct gzFile_s;
+
+namespace ember {
+
+class LineReader {
+ public:
+  // Error naming the path when it is missing, unreadable, a directory, UTF-16, or .gz by its name and not gzip.
+  explicit LineReader(const std::filesystem::path& path);
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
+  ~LineReader();
+
+  // Appends the next line with its line end, where it has one, to `line`; false at the end of the file. A byte order
+  // mark before the first line is left out. Error when the file cannot be read or its gzip data is cut or damaged.
+  bool append_line(std::string& line);
+  std::int64_t line() const { return line_; }  // number of the line read last, from 1
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void fill();
+  void skip_byte_order_mark();
+
+  std::filesystem::path path_;
+  gzFile_s* file_ = nullptr;
+  std::vector<char> buffer_;
+  std::size_t next_ = 0, end_ = 0;  // what is left of the buffer
+  std::int64_t line_ = 0;
+};
+
+// `line` without its LF or CR LF.
+std::string_view without_line_end(std::string_view line);
+
+}  // namespace ember

@@ -1,0 +1,168 @@
+// AdamW: dense, for the rows that a batch touched, and the replay of what the other rows missed (Kernels::adamw).
+// Dense moves 28 bytes an element and is bound by memory; replay loads a row once however many updates it missed, and
+// is bound by one square root and one division per element and update until the row's momentum has ended.
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cpu/adamw_update.h"
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/require.h"
+
+namespace ember {
+namespace {
+
+constexpr std::int64_t kChunk = 8192;  // elements of a dense tensor per task: 128 KB, so that bf16 copies hit the cache
+constexpr int kBlock = 32;             // elements replayed together in registers
+constexpr int kRowsPerTask = 8;
+
+void write_working(std::uint16_t* working, const float* weights, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) working[i] = to_bf16(weights[i]);
+}
+
+// `update` by value: a reference could alias the floats that the loop writes.
+void update_span(float* weights, float* m, float* v, const float* gradient, std::int64_t count, float gradient_scale,
+                 const AdamWUpdate update) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) update_element(weights[i], m[i], v[i], gradient_scale * gradient[i], update);
+}
+
+// Clipping to max_norm. A norm that is not a number passes on, as it does in PyTorch's clip_grad_norm_.
+float gradient_scale(const Tensor& norm, float max_norm) {
+  if (max_norm == 0) return 1;
+  require(!norm.empty(), "adamw: clipping needs the norm");
+  const float scale = max_norm / (*norm.f32() + 1e-6f);
+  return scale >= 1 ? 1.0f : scale;
+}
+
+void require_state(const AdamWTensors& tensors) {
+  const Tensor &w = tensors.weights, &working = tensors.working;
+  for (const Tensor& state : {w, tensors.first_moment, tensors.second_moment})
+    require(state.rows == w.rows && state.cols == w.cols && state.contiguous(), "adamw: shapes of the state differ");
+  if (working.empty()) return;
+  require(working.dtype == DType::bf16, "adamw: the working copy must be bf16");
+  require(working.rows == w.rows && working.cols == w.cols && working.contiguous(), "adamw: shape of the working copy");
+}
+
+// One row of a table, or the part of a dense tensor from `begin` on.
+struct Span {
+  Span(const AdamWTensors& tensors, std::int64_t begin)
+      : weights(tensors.weights.f32() + begin),
+        m(tensors.first_moment.f32() + begin),
+        v(tensors.second_moment.f32() + begin),
+        working(tensors.working.empty() ? nullptr : static_cast<std::uint16_t*>(tensors.working.data) + begin) {}
+
+  void update(const float* gradient, std::int64_t count, float scale, const AdamWUpdate& update) const {
+    update_span(weights, m, v, gradient, count, scale, update);
+    if (working != nullptr) write_working(working, weights, count);
+  }
+
+  float *weights, *m, *v;
+  std::uint16_t* working;
+};
+
+bool all_zero(const float* values) {
+  bool nonzero = false;
+  for (int i = 0; i < kBlock; ++i) nonzero |= values[i] != 0;
+  return !nonzero;
+}
+
+// The state of kBlock elements, filled up with zeros, which no update changes.
+struct Block {
+  alignas(64) float weights[kBlock] = {}, m[kBlock] = {}, v[kBlock] = {};
+
+  // Applies the updates of `history` until the momentum has ended; returns how many that were.
+  std::size_t update(std::span<const AdamWUpdate> history) {
+    constexpr std::size_t kBetweenLooks = 16;
+    for (std::size_t t = 0; t < history.size(); ++t) {
+      if (t % kBetweenLooks == 0 && all_zero(m)) return t;
+      const AdamWUpdate step = history[t];
+#pragma omp simd
+      for (int i = 0; i < kBlock; ++i) update_element(weights[i], m[i], v[i], 0.0f, step);
+    }
+    return history.size();
+  }
+
+  void decay(std::span<const AdamWUpdate> history) {
+    const bool any_v = !all_zero(v);
+    for (const AdamWUpdate step : history) {
+#pragma omp simd
+      for (int i = 0; i < kBlock; ++i) weights[i] = decayed_weight(weights[i], step);
+      if (!any_v) continue;
+#pragma omp simd
+      for (int i = 0; i < kBlock; ++i) v[i] = decayed_second_moment(v[i], step);
+    }
+  }
+};
+
+void replay_row(const Span& row, std::int64_t cols, std::span<const AdamWUpdate> history) {
+  for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+    const std::int64_t count = std::min<std::int64_t>(kBlock, cols - begin);
+    Block block;
+    std::copy_n(row.weights + begin, count, block.weights);
+    std::copy_n(row.m + begin, count, block.m);
+    std::copy_n(row.v + begin, count, block.v);
+    block.decay(history.subspan(block.update(history)));
+    std::copy_n(block.weights, count, row.weights + begin);
+    std::copy_n(block.m, count, row.m + begin);
+    std::copy_n(block.v, count, row.v + begin);
+  }
+  if (row.working != nullptr) write_working(row.working, row.weights, cols);
+}
+
+}  // namespace
+
+void CpuKernels::adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
+                       float max_norm) {
+  require_state(tensors);
+  const std::int64_t size = tensors.weights.size();
+  require(gradient.size() == size && gradient.contiguous(), "adamw: shape of the gradient");
+  if (size == 0) return;
+  const float scale = gradient_scale(norm, max_norm);
+  const float* g = gradient.f32();
+#pragma omp parallel for num_threads(threads_) schedule(static)
+  for (std::int64_t begin = 0; begin < size; begin += kChunk)
+    Span(tensors, begin).update(g + begin, std::min(kChunk, size - begin), scale, update);
+}
+
+void CpuKernels::adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient,
+                            std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
+                            float max_norm) {
+  require_state(table);
+  const std::int64_t rows = gradient.rows, cols = table.weights.cols;
+  require(rows == 0 || gradient.cols == cols, "adamw_rows: shape of the gradient");
+  for (std::int64_t u = 0; u < rows; ++u) {
+    require(ids[u] >= 0 && ids[u] < table.weights.rows, "adamw_rows: no such row");
+    require(row_updates[ids[u]] == done, "adamw_rows: a row has missed updates");
+  }
+  if (rows == 0 || cols == 0) return;
+  const float scale = gradient_scale(norm, max_norm);
+#pragma omp parallel for num_threads(threads_) schedule(static)
+  for (std::int64_t u = 0; u < rows; ++u) {
+    Span(table, ids[u] * cols).update(gradient.row(u), cols, scale, update);
+    row_updates[ids[u]] = done + 1;
+  }
+}
+
+void CpuKernels::adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count,
+                              std::int32_t* row_updates, std::span<const AdamWUpdate> history) {
+  require_state(table);
+  const std::int64_t rows = ids == nullptr ? table.weights.rows : count, cols = table.weights.cols;
+  const auto target = static_cast<std::int32_t>(history.size());
+  for (std::int64_t u = 0; u < rows; ++u) {
+    const std::int64_t id = ids == nullptr ? u : ids[u];
+    require(id >= 0 && id < table.weights.rows, "adamw_replay: no such row");
+    require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the history");
+  }
+  // How many updates a row has missed varies from none to all.
+#pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask)
+  for (std::int64_t u = 0; u < rows; ++u) {
+    const std::int64_t id = ids == nullptr ? u : ids[u];
+    if (row_updates[id] == target) continue;
+    replay_row(Span(table, id * cols), cols, history.subspan(static_cast<std::size_t>(row_updates[id])));
+    row_updates[id] = target;
+  }
+}
+
+}  // namespace ember

@@ -1,0 +1,106 @@
+// Attention, backward: tasks as in forward, the probabilities recomputed. With P the probabilities, M the dropout's
+// multipliers (0 or 1 / (1 - p)) and S the scores of a head:
+//   dV = (P M)ᵀ dO,  dP = M (dO Vᵀ),  dS = P (dP - rowsum(dP P)),  dQ = dS K / sqrt(D),  dK = dSᵀ Q / sqrt(D).
+// 10 L² D operations for a sequence of length L.
+#include <omp.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/attention_head.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/require.h"
+
+namespace ember {
+namespace {
+
+struct Gradients {
+  Tensor query, key, value, out;
+};
+
+// From P in scratch.scores and dO Vᵀ in scratch.dscores: P M there and dS here. In two passes over all rows, so that
+// what a row's fold waits for is hidden behind other rows.
+template <bool kDropout>
+void probabilities_backward(const AttentionScratch& scratch, std::int64_t length, std::int64_t rows) {
+  const std::int64_t stride = panel_stride(length), columns = whole_panels(length);
+  float rowsums[kQueryRows];
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float sums[kPanel] = {};
+    for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
+      const float *p = scratch.scores + begin, *multipliers = scratch.multipliers + begin;
+      float* dp = scratch.dscores + begin;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kPanel; ++j) {
+        if constexpr (kDropout) dp[j] *= multipliers[j];
+        sums[j] += dp[j] * p[j];
+      }
+    }
+    rowsums[r] = fold(sums, [](float a, float b) { return a + b; });
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float rowsum = rowsums[r];
+    for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
+      const float* multipliers = scratch.multipliers + begin;
+      float *p = scratch.scores + begin, *dp = scratch.dscores + begin;
+#pragma omp simd
+      for (std::int64_t j = 0; j < kPanel; ++j) {
+        dp[j] = p[j] * (dp[j] - rowsum);
+        if constexpr (kDropout) p[j] *= multipliers[j];
+      }
+    }
+  }
+}
+
+void backward_head(const Gradients& d, const AttentionCall& call, const AttentionHead& head,
+                   const AttentionScratch& scratch) {
+  const std::int64_t length = head.length, stride = panel_stride(length), columns = whole_panels(length);
+  const std::int64_t dim = call.dim, dim_stride = panel_stride(dim);
+  const float *key = head.of_tokens(call.key), *value = head.of_tokens(call.value);
+  pack_transposed(scratch.keys_transposed, key, call.key.stride, length, dim, call.scale);
+  pack_transposed(scratch.values_transposed, value, call.value.stride, length, dim, 1);
+  pack(scratch.keys, key, call.key.stride, length, dim, call.scale);
+  for (std::int64_t begin = 0; begin < head.query_count; begin += kQueryRows) {
+    const std::int64_t rows = std::min(kQueryRows, head.query_count - begin);
+    const bool accumulate = begin > 0;
+    const float* dout = head.of_queries(d.out) + begin * d.out.stride;
+    pack(scratch.queries, head.of_queries(call.query) + begin * call.query.stride, call.query.stride, rows, dim,
+         call.scale);
+    pack(scratch.dout, dout, d.out.stride, rows, dim, 1);
+    attention_probabilities(scratch, call, head, begin, rows);
+    small_product(scratch.dscores, stride, {dout, d.out.stride, 1}, {scratch.values_transposed, stride}, rows, dim,
+                  columns);
+    (call.dropout.active() ? probabilities_backward<true> : probabilities_backward<false>)(scratch, length, rows);
+    small_product(head.of_tokens(d.value), d.value.stride, {scratch.scores, 1, stride}, {scratch.dout, dim_stride},
+                  length, rows, dim, accumulate);
+    small_product(head.of_queries(d.query) + begin * d.query.stride, d.query.stride, {scratch.dscores, stride, 1},
+                  {scratch.keys, dim_stride}, rows, length, dim);
+    small_product(head.of_tokens(d.key), d.key.stride, {scratch.dscores, 1, stride}, {scratch.queries, dim_stride},
+                  length, rows, dim, accumulate);
+  }
+}
+
+}  // namespace
+
+void CpuKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
+                                    Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                    Queries queries, const Dropout& dropout) {
+  const AttentionCall call(query, key, value, batch, heads, positions, queries, dropout);
+  for (const Tensor& tensor : {dquery, dout})
+    require(tensor.rows == query.rows && tensor.cols == query.cols, "attention_backward: shape of dquery or dout");
+  for (const Tensor& tensor : {dkey, dvalue})
+    require(tensor.rows == key.rows && tensor.cols == key.cols, "attention_backward: shape of dkey or dvalue");
+  const Gradients gradients{dquery, dkey, dvalue, dout};
+  Arena measure;
+  AttentionScratch(measure, call, true);
+  const std::size_t bytes = measure.used();
+  auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads_)));
+#pragma omp parallel num_threads(threads_)
+  {
+    Arena arena(memory + bytes * static_cast<std::size_t>(omp_get_thread_num()), bytes);
+    const AttentionScratch own(arena, call, true);
+#pragma omp for schedule(dynamic, call.pairs_per_task(threads_))
+    for (std::int64_t pair = 0; pair < call.pairs(); ++pair)
+      backward_head(gradients, call, AttentionHead(call, pair), own);
+  }
+}
+
+}  // namespace ember

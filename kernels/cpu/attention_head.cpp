@@ -1,0 +1,152 @@
+#include "kernels/cpu/attention_head.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/dropout.h"
+#include "kernels/cpu/require.h"
+#include "kernels/cpu/vector_math.h"
+
+namespace ember {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Added to a row's last panel from kHide + its unused columns on: they become -infinity, whose exponential is zero. A
+// table, because a load of a panel would stall on the single stores just made into it.
+alignas(64) constexpr float kHide[2 * kPanel] = {
+    0,          0,          0,          0,          0,          0,          0,          0,
+    0,          0,          0,          0,          0,          0,          0,          0,
+    -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity,
+    -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
+
+float largest(const float* scores, std::int64_t columns) {
+  const auto larger = [](float a, float b) { return a > b ? a : b; };
+  float lanes[kPanel];
+  std::fill_n(lanes, kPanel, -kInfinity);
+  for (std::int64_t begin = 0; begin < columns; begin += kPanel) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < kPanel; ++j) lanes[j] = larger(scores[begin + j], lanes[j]);
+  }
+  return fold(lanes, larger);
+}
+
+// exp(score - offset) in place of each score; returns their sum.
+float exponentials(float* scores, std::int64_t columns, float offset) {
+  float sums[kPanel] = {};
+  for (std::int64_t begin = 0; begin < columns; begin += kPanel) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < kPanel; ++j) {
+      const float value = vector_exp(scores[begin + j] - offset);
+      scores[begin + j] = value;
+      sums[j] += value;
+    }
+  }
+  return fold(sums, [](float a, float b) { return a + b; });
+}
+
+// Softmax of the first `length` columns of each row; those up to the end of the panel become zero. A NaN or an infinity
+// among a row's scores makes the whole row NaN. Each pass runs over all rows before the next starts: what a row's fold
+// waits for is then hidden behind other rows.
+void softmax(float* scores, std::int64_t stride, std::int64_t rows, std::int64_t length) {
+  const std::int64_t columns = whole_panels(length), last = columns - kPanel;
+  const float* hide = kHide + (columns - length);
+  float offsets[kQueryRows], inverses[kQueryRows];
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * stride;
+#pragma omp simd
+    for (std::int64_t j = 0; j < kPanel; ++j) row[last + j] += hide[j];
+    offsets[r] = largest(row, columns);
+  }
+  for (std::int64_t r = 0; r < rows; ++r) inverses[r] = 1 / exponentials(scores + r * stride, columns, offsets[r]);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * stride;
+    const float inverse = inverses[r];
+#pragma omp simd
+    for (std::int64_t j = 0; j < columns; ++j) row[j] *= inverse;
+  }
+}
+
+void fill_multipliers(float* out, std::int64_t stride, const AttentionCall& call, const AttentionHead& head,
+                      std::int64_t begin, std::int64_t rows) {
+  const std::int64_t first = ((head.first_token + begin) * call.heads + head.head) * call.row_elements;
+  dropout_multiplier_rows(out, stride, rows, first, call.heads * call.row_elements, head.length, call.dropout);
+}
+
+}  // namespace
+
+AttentionCall::AttentionCall(Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
+                             std::int64_t positions, Queries queries, const Dropout& dropout)
+    : query(query), key(key), value(value), batch(batch), heads(heads), queries(queries), dropout(dropout) {
+  require(heads > 0 && query.cols % heads == 0, "attention: the heads do not divide the columns");
+  require(query.rows == (queries == Queries::all ? batch.tokens : batch.sequences), "attention: rows of the query");
+  for (const Tensor& tensor : {key, value})
+    require(tensor.rows == batch.tokens && tensor.cols == query.cols, "attention: shape of the key or value");
+  require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
+  dim = query.cols / heads;
+  row_elements = (positions + 3) / 4 * 4;
+  scale = 1 / std::sqrt(static_cast<float>(dim));
+}
+
+AttentionHead::AttentionHead(const AttentionCall& call, std::int64_t pair) {
+  const std::int64_t sequence = pair / call.heads;
+  head = pair % call.heads;
+  column = head * call.dim;
+  first_token = call.batch.cu_seqlens[sequence];
+  length = call.batch.cu_seqlens[sequence + 1] - first_token;
+  first_query = call.queries == Queries::all ? first_token : sequence;
+  query_count = call.queries == Queries::all ? length : 1;
+}
+
+AttentionScratch::AttentionScratch(Arena& arena, const AttentionCall& call, bool backward) {
+  const std::int64_t length = panel_stride(call.batch.max_length), dim = panel_stride(call.dim);
+  const auto take = [&arena](bool needed, std::int64_t rows, std::int64_t cols) -> float* {
+    return needed ? static_cast<float*>(arena.take(static_cast<std::size_t>(rows * cols) * sizeof(float))) : nullptr;
+  };
+  keys_transposed = take(true, call.dim, length);
+  values_transposed = take(backward, call.dim, length);
+  keys = take(backward, call.batch.max_length, dim);
+  values = take(!backward, call.batch.max_length, dim);
+  queries = take(backward, kQueryRows, dim);
+  dout = take(backward, kQueryRows, dim);
+  scores = take(true, kQueryRows, length);
+  dscores = take(backward, kQueryRows, length);
+  multipliers = take(call.dropout.active(), kQueryRows, length);
+  if (multipliers != nullptr) std::fill_n(multipliers, kQueryRows * length, 0.0f);
+}
+
+void pack(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols, float scale) {
+  const std::int64_t stride = panel_stride(cols);
+  for (std::int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < cols; ++c) to[r * stride + c] = scale * from[r * from_stride + c];
+  }
+}
+
+void pack_transposed(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols,
+                     float scale) {
+  constexpr std::int64_t kTogether = 8;  // rows of `from`, whose elements of one column are stored as one vector
+  const std::int64_t stride = panel_stride(rows);
+  std::int64_t r = 0;
+  for (; r + kTogether <= rows; r += kTogether)
+    for (std::int64_t c = 0; c < cols; ++c) {
+#pragma omp simd
+      for (std::int64_t i = r; i < r + kTogether; ++i) to[c * stride + i] = scale * from[i * from_stride + c];
+    }
+  for (; r < rows; ++r)
+    for (std::int64_t c = 0; c < cols; ++c) to[c * stride + r] = scale * from[r * from_stride + c];
+  for (std::int64_t c = 0; c < cols; ++c) std::fill(to + c * stride + rows, to + c * stride + whole_panels(rows), 0.0f);
+}
+
+void attention_probabilities(const AttentionScratch& scratch, const AttentionCall& call, const AttentionHead& head,
+                             std::int64_t begin, std::int64_t rows) {
+  const std::int64_t stride = panel_stride(head.length), columns = whole_panels(head.length);
+  const float* query = head.of_queries(call.query) + begin * call.query.stride;
+  small_product(scratch.scores, stride, {query, call.query.stride, 1}, {scratch.keys_transposed, stride}, rows,
+                call.dim, columns);
+  softmax(scratch.scores, stride, rows, head.length);
+  if (call.dropout.active()) fill_multipliers(scratch.multipliers, stride, call, head, begin, rows);
+}
+
+}  // namespace ember

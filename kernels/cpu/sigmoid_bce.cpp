@@ -1,0 +1,37 @@
+// Binary cross-entropy of a sigmoid, from the logits so that no probability is rounded to 0 or 1 before its logarithm.
+// B K elements, a few hundred: one thread, and the loss summed in double.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/require.h"
+
+namespace ember {
+
+void CpuKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
+                             float scale) {
+  const std::int64_t rows = logits.rows, cols = logits.cols;
+  const bool want_loss = loss.data != nullptr, want_gradient = !dlogits.empty(), want_scores = !probabilities.empty();
+  require(has_shape(logits, rows, cols) && (!want_loss || has_shape(loss, 1, 1)) &&
+              (!want_gradient || has_shape(dlogits, rows, cols)) &&
+              (!want_scores || has_shape(probabilities, rows, cols)) &&
+              ((!want_loss && !want_gradient) || has_shape(targets, rows, cols)),
+          "sigmoid_bce: shapes");
+  const float gradient_scale = scale / static_cast<float>(std::max<std::int64_t>(logits.size(), 1));
+  double total = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* x = logits.row(r);
+    const float* y = want_loss || want_gradient ? targets.row(r) : nullptr;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const float power = std::exp(-std::fabs(x[c]));
+      const float sigmoid = (x[c] >= 0 ? 1.0f : power) / (1.0f + power);
+      if (want_scores) probabilities.row(r)[c] = sigmoid;
+      if (want_gradient) dlogits.row(r)[c] = gradient_scale * (sigmoid - y[c]);
+      if (want_loss) total += std::max(x[c], 0.0f) - x[c] * y[c] + std::log1p(power);
+    }
+  }
+  if (want_loss)
+    *loss.f32() = static_cast<float>(total / static_cast<double>(std::max<std::int64_t>(logits.size(), 1)));
+}
+
+}  // namespace ember

@@ -1,0 +1,84 @@
+// Products of small matrices for attention, where a head's 26 columns and a sentence's 19 rows are too few for a
+// library call. One routine serves all its products: the left operand is read one element at a time, so that strides
+// transpose it for free; the right one in panels of kPanel columns, to which the caller pads it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace ember {
+
+constexpr std::int64_t kPanel = 16;
+constexpr std::int64_t kPanelRows = 6;  // 6 rows of a panel fill 12 of AVX2's 16 registers
+
+// `size` rounded up to whole panels.
+constexpr std::int64_t whole_panels(std::int64_t size) {
+  return (size + kPanel - 1) / kPanel * kPanel;
+}
+
+// Elements from row to row of scratch for rows of `size` floats: an odd number of panels, so that the rows of a panel
+// do not all fall into the same few sets of the cache.
+constexpr std::int64_t panel_stride(std::int64_t size) {
+  return (whole_panels(size) / kPanel | 1) * kPanel;
+}
+
+// The left operand: element (r, k) is data[r row + k inner].
+struct Strided {
+  const float* data;
+  std::int64_t row, inner;
+};
+
+struct Panels {
+  const float* data;
+  std::int64_t stride;
+};
+
+// Combines a panel's columns to one number, in a fixed order.
+template <typename Combine>
+float fold(float (&lanes)[kPanel], Combine combine) {
+  for (std::int64_t half = kPanel / 2; half > 0; half /= 2)
+    for (std::int64_t j = 0; j < half; ++j) lanes[j] = combine(lanes[j], lanes[j + half]);
+  return lanes[0];
+}
+
+// What small_product is made of: `R` rows of c and `cols` columns of one panel.
+template <int R>
+void panel_product(float* c, std::int64_t c_stride, Strided a, Panels b, std::int64_t inner, std::int64_t cols,
+                   bool accumulate) {
+  float sum[R][kPanel] = {};
+  if (accumulate)
+    for (int r = 0; r < R; ++r) std::copy_n(c + r * c_stride, cols, sum[r]);
+  for (std::int64_t k = 0; k < inner; ++k) {
+    const float* right = b.data + k * b.stride;
+    for (int r = 0; r < R; ++r) {
+      const float left = a.data[r * a.row + k * a.inner];
+#pragma omp simd
+      for (int j = 0; j < kPanel; ++j) sum[r][j] += left * right[j];
+    }
+  }
+  if (cols == kPanel) {  // a copy of known size is a few stores, of unknown size a call
+    for (int r = 0; r < R; ++r) std::copy_n(sum[r], kPanel, c + r * c_stride);
+  } else {
+    for (int r = 0; r < R; ++r) std::copy_n(sum[r], cols, c + r * c_stride);
+  }
+}
+
+// c = a b, or c += a b when `accumulate`; c is (rows, cols). Every element is summed in the same order wherever it
+// lies.
+inline void small_product(float* c, std::int64_t c_stride, Strided a, Panels b, std::int64_t rows, std::int64_t inner,
+                          std::int64_t cols, bool accumulate = false) {
+  constexpr decltype(&panel_product<1>) kByRows[] = {panel_product<1>, panel_product<2>, panel_product<3>,
+                                                     panel_product<4>, panel_product<5>, panel_product<6>};
+  // Rows are shared out evenly: 19 as 5 + 5 + 5 + 4, because a single row would wait for each of its additions.
+  const std::int64_t blocks = (rows + kPanelRows - 1) / kPanelRows;
+  for (std::int64_t j = 0; j < cols; j += kPanel) {
+    const std::int64_t width = std::min(kPanel, cols - j);
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      const std::int64_t begin = block * rows / blocks, end = (block + 1) * rows / blocks;
+      kByRows[end - begin - 1](c + begin * c_stride + j, c_stride, {a.data + begin * a.row, a.row, a.inner},
+                               {b.data + j, b.stride}, inner, width, accumulate);
+    }
+  }
+}
+
+}  // namespace ember

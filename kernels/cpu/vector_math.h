@@ -1,0 +1,61 @@
+// exp and the normal distribution in single precision, without branches or calls, so that g++ vectorises the loops that
+// use them. The polynomials are minimax fits of relative error, made for this file by iteratively reweighted least
+// squares (Lawson, "Contributions to the theory of linear least maximum approximation", 1961) in double precision.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace ember {
+
+// exp(x) within 2 units in the last place; zero below -86.98 (no subnormal results), infinity above 88.72, NaN for NaN.
+// exp(x) = 2^n exp(r) with n the integer nearest x / ln 2: Cody and Waite, "Software manual for the elementary
+// functions" (1980), chapter 6, with ln 2 in two parts so that r keeps its digits. exp(r) is a polynomial whose fit is
+// off by 3.1e-9.
+[[gnu::always_inline]] inline float vector_exp(float x) {
+  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
+  const float bounded = x > 89.0f ? 89.0f : x;
+  const float shifted = bounded * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 0.00138145988f;
+  p = p * r + 0.00836871658f;
+  p = p * r + 0.0416683890f;
+  p = p * r + 0.166665211f;
+  p = p * r + 0.499999940f;
+  p = p * (r * r) + r + 1.0f;
+  // 2^(n - 1) and a doubling: 2^128 is no float, yet exp(x) is one up to n = 128.
+  const float half_power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 126u) << 23);
+  return x < -86.98f ? 0.0f : (p * 2.0f) * half_power;
+}
+
+// The standard normal distribution at x: cumulative Phi(x) and density phi(x).
+struct Normal {
+  float cumulative, density;
+};
+
+// Both within 1e-7 absolutely; for negative x Phi also within (2e-6 + 3e-8 x²) of its own value down to -13, so that
+// gelu keeps its tail. Phi(-z) = exp(-z² / 2) q(s), s = a z / (1 + a z): the idea of Abramowitz and Stegun, "Handbook
+// of mathematical functions" (1964), 26.2.17, but in s = 1 - t, so that q starts at exactly 1/2 and is best where most
+// activations are. q, of degree 9 and fitted on 0 <= z <= 13.5, is off by 8.9e-9 of the value.
+[[gnu::always_inline]] inline Normal vector_normal(float x) {
+  const float z = std::fabs(x);
+  const float bell = vector_exp(-0.5f * z * z);
+  constexpr float kScale = 0.33f;
+  const float s = kScale * z / (1.0f + kScale * z);
+  float q = 0.0264177267f;
+  q = q * s - 0.0863800496f;
+  q = q * s + 0.0685219988f;
+  q = q * s + 0.0192764681f;
+  q = q * s + 0.0668455437f;
+  q = q * s - 0.154764608f;
+  q = q * s - 0.317755818f;
+  q = q * s + 1.08676207f;
+  q = q * s - 1.20891607f;
+  q = q * s + 0.5f;
+  const float tail = bell * q;
+  return {x < 0.0f ? tail : 1.0f - tail, 0.398942280f * bell};
+}
+
+}  // namespace ember

@@ -1,0 +1,16 @@
+// Internal to model/: JSON files of a Hugging Face directory. Never included by a public header.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace ember {
+
+// The object that the file holds. Error naming the file when it is unreadable, larger than 16 MiB, malformed, nested
+// deeper than 64 levels, repeats a key in any of its objects, or is no object.
+nlohmann::json read_json_object(const std::filesystem::path& path);
+
+// The part of a JSON library's message that helps a user.
+std::string json_complaint(const std::exception& error);
+
+}  // namespace ember

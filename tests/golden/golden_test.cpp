@@ -1,0 +1,232 @@
+// The model and its optimizer against Hugging Face's BertForSequenceClassification and PyTorch's AdamW: logits, loss,
+// every gradient and the weights after 20 steps, on the fixtures that generate.py wrote (it says what they hold).
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "model/batch_view.h"
+#include "model/bert.h"
+#include "model/config.h"
+#include "model/safetensors.h"
+#include "model/weights.h"
+#include "tests/support.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+namespace ember {
+namespace {
+
+using testing::all_close;
+using testing::relative_l2;
+
+template <typename T>
+std::span<const T> view_of(const std::vector<T>& values) {
+  return values;
+}
+
+// A key's bias shifts all scores of a query alike, which softmax ignores: its true gradient is zero, and what is
+// computed is rounding noise, which Adam scales up to full steps.
+bool is_key_bias(const std::string& name) {
+  return name.ends_with(".key.bias");
+}
+
+struct Fixture {
+  explicit Fixture(const std::string& name)
+      : config(read_config(testing::source_dir() / "tests/golden" / (name + ".json"))),
+        file(testing::source_dir() / "tests/golden" / (name + ".safetensors")) {
+    const std::vector<std::int32_t> lengths = integers<std::int32_t>("lengths");
+    const std::vector<std::int32_t> tokens = integers<std::int32_t>("token_ids");
+    const std::vector<std::uint8_t> targets = integers<std::uint8_t>("targets");
+    std::size_t position = 0;
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      const auto length = static_cast<std::size_t>(lengths[i]);
+      dataset.append(std::span(tokens).subspan(position, length), labels_of(targets, i));
+      position += length;
+    }
+    std::int64_t sequence = 0;
+    for (const std::int32_t count : integers<std::int32_t>("sequences")) {
+      batches.emplace_back(static_cast<std::size_t>(count));
+      std::iota(batches.back().begin(), batches.back().end(), sequence);
+      sequence += count;
+    }
+  }
+
+  const StoredTensor& stored(const std::string& name) const {
+    const StoredTensor* tensor = file.find(name);
+    check(tensor != nullptr, "the fixture lacks {}", name);
+    return *tensor;
+  }
+  std::vector<float> floats(const std::string& name) const {
+    std::vector<float> values(static_cast<std::size_t>(stored(name).elements()));
+    copy_to_f32(stored(name), values.data());
+    return values;
+  }
+  template <typename T>
+  std::vector<T> integers(const std::string& name) const {
+    const StoredTensor& tensor = stored(name);
+    std::vector<T> values(static_cast<std::size_t>(tensor.elements()));
+    check(tensor.bytes.size() == values.size() * sizeof(T), "{} has another type", name);
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+  }
+  std::vector<double> doubles(const std::string& name) const { return integers<double>(name); }
+
+  std::vector<std::int32_t> labels_of(const std::vector<std::uint8_t>& targets, std::size_t sequence) const {
+    const auto count = static_cast<std::size_t>(config.label_count());
+    std::vector<std::int32_t> labels;
+    for (std::size_t k = 0; k < count; ++k)
+      if (targets[sequence * count + k] != 0) labels.push_back(static_cast<std::int32_t>(k));
+    return labels;
+  }
+  PackedBatch packed(std::span<const std::int64_t> indices) const {
+    PackedBatch batch;
+    pack(dataset, indices, config.label_count(), config.pad_token_id, batch);
+    return batch;
+  }
+
+  BertConfig config;
+  SafetensorsFile file;
+  Dataset dataset;
+  std::vector<std::vector<std::int64_t>> batches;  // indices into the data set
+};
+
+class Golden : public ::testing::TestWithParam<const char*> {
+ protected:
+  Golden() : fixture(GetParam()), kernels(make_cpu_kernels(Precision::fp32, 1)), weights(fixture.config, *kernels) {
+    for (const Parameter& parameter : weights.list) {
+      const StoredTensor& stored = fixture.stored("weights." + parameter.name);
+      EXPECT_EQ(stored.shape, parameter.shape) << parameter.name;
+      const std::vector<float> values = fixture.floats(stored.name);
+      kernels->upload(parameter.value.f32(), values.data(), values.size() * sizeof(float));
+    }
+  }
+
+  std::vector<float> host(const Tensor& tensor) {
+    EXPECT_TRUE(tensor.contiguous());
+    std::vector<float> values(static_cast<std::size_t>(tensor.size()));
+    kernels->download(values.data(), tensor.f32(), values.size() * sizeof(float));
+    return values;
+  }
+
+  // The gradient of the word embedding has a row for each different token of the batch; the others are zero.
+  std::vector<float> expand(const std::vector<float>& rows, const PackedBatch& batch) {
+    const auto width = static_cast<std::size_t>(fixture.config.hidden);
+    EXPECT_EQ(rows.size(), batch.unique_ids.size() * width);
+    std::vector<float> table(static_cast<std::size_t>(fixture.config.vocabulary) * width);
+    for (std::size_t u = 0; u < batch.unique_ids.size(); ++u)
+      std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(u * width), width,
+                  table.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(batch.unique_ids[u]) * width));
+    return table;
+  }
+
+  void expect_gradients(const Bert& model, const PackedBatch& batch) {
+    const std::vector<Parameter> list = parameters(fixture.config, model.gradients());
+    std::vector<float> query_bias;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const std::string& name = list[i].name;
+      std::vector<float> actual = host(list[i].value);
+      if (i == 0) actual = expand(actual, batch);
+      if (name.ends_with(".query.bias")) query_bias = actual;
+      if (is_key_bias(name))
+        expect_negligible(name, actual, query_bias);
+      else
+        EXPECT_LE(relative_l2(view_of(actual), view_of(fixture.floats("gradients." + name))), 1e-5) << name;
+    }
+  }
+
+  void expect_negligible(const std::string& name, const std::vector<float>& values, const std::vector<float>& scale) {
+    ASSERT_EQ(values.size(), scale.size()) << name;
+    const std::vector<float> zeros(values.size());
+    double norm = 0;
+    for (const float value : scale) norm += static_cast<double>(value) * static_cast<double>(value);
+    EXPECT_GT(norm, 0) << name;
+    EXPECT_TRUE(all_close(view_of(values), view_of(zeros), 1e-5 * std::sqrt(norm), 0)) << name;
+  }
+
+  void expect_trained(double learning_rate) {
+    for (const Parameter& parameter : weights.list) {
+      const std::vector<float> actual = host(parameter.value);
+      if (is_key_bias(parameter.name)) {
+        // Noise decides where it goes, Adam how far: about one learning rate a step.
+        const std::vector<float> start = fixture.floats("weights." + parameter.name);
+        const double reach = learning_rate * static_cast<double>(fixture.batches.size());
+        EXPECT_TRUE(all_close(view_of(actual), view_of(start), reach, 0)) << parameter.name;
+      } else {
+        const std::vector<float> expected = fixture.floats("trained." + parameter.name);
+        EXPECT_LE(relative_l2(view_of(actual), view_of(expected)), 1e-5) << parameter.name;
+      }
+    }
+  }
+
+  Fixture fixture;
+  std::unique_ptr<Kernels> kernels;
+  BertWeights weights;
+};
+
+TEST_P(Golden, ForwardLossAndGradients) {
+  const PackedBatch packed = fixture.packed(fixture.batches[0]);
+  const Batch batch = view(packed, fixture.config.label_count());
+  ASSERT_EQ(packed.max_length, fixture.config.positions);
+  for (const int threads : {1, 3}) {
+    SCOPED_TRACE(threads);
+    kernels = make_cpu_kernels(Precision::fp32, threads);
+    Bert model(fixture.config, weights, *kernels, Purpose::training, {batch.tokens, batch.sequences});
+    const std::vector<float> logits = host(model.forward(batch));
+    EXPECT_TRUE(all_close(view_of(logits), view_of(fixture.floats("logits")), 1e-5, 0));
+    const std::vector<float> loss = host(model.loss(batch).loss);
+    EXPECT_TRUE(all_close(view_of(loss), view_of(fixture.floats("loss")), 1e-6, 0));
+    model.backward(batch);
+    expect_gradients(model, packed);
+  }
+}
+
+// Inference shares memory between layers, grows it for a larger batch, and needs no company in the batch.
+TEST_P(Golden, InferenceAloneAndTogether) {
+  const std::vector<float> expected = fixture.floats("logits");
+  Bert model(fixture.config, weights, *kernels, Purpose::inference, {1, 1});
+  const auto width = static_cast<std::size_t>(fixture.config.label_count());
+  for (std::size_t i = 0; i < fixture.batches[0].size(); ++i) {
+    const PackedBatch packed = fixture.packed(std::span(fixture.batches[0]).subspan(i, 1));
+    const std::vector<float> logits = host(model.forward(view(packed, 0)));
+    EXPECT_TRUE(all_close(view_of(logits), std::span(expected).subspan(i * width, width), 1e-5, 0)) << "sequence " << i;
+  }
+  const PackedBatch packed = fixture.packed(fixture.batches[0]);
+  EXPECT_TRUE(all_close(view_of(host(model.forward(view(packed, 0)))), view_of(expected), 1e-5, 0));
+}
+
+TEST_P(Golden, TwentyAdamWSteps) {
+  const std::vector<double> settings = fixture.doubles("optimizer");
+  const std::vector<float> losses = fixture.floats("losses"), norms = fixture.floats("norms");
+  const auto steps = static_cast<std::int64_t>(fixture.batches.size());
+  ASSERT_EQ(steps, 20);
+  AdamWOptions options;
+  options.weight_decay = settings[1];
+  options.max_norm = settings[2];
+  const Schedule schedule(settings[0], 0, steps);
+  Bert model(fixture.config, weights, *kernels, Purpose::training, {1, 1});
+  Optimizer optimizer(fixture.config, weights, *kernels, options, steps);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const auto i = static_cast<std::size_t>(step);
+    const PackedBatch packed = fixture.packed(fixture.batches[i]);
+    const Batch batch = view(packed, fixture.config.label_count());
+    optimizer.catch_up(batch);
+    model.forward(batch);
+    EXPECT_NEAR(host(model.loss(batch).loss)[0], losses[i], 1e-5) << "step " << step;
+    model.backward(batch);
+    EXPECT_NEAR(optimizer.step(model, batch, schedule.at(step)) / norms[i], 1, 1e-5) << "step " << step;
+  }
+  optimizer.catch_up();
+  expect_trained(settings[0]);
+}
+
+INSTANTIATE_TEST_SUITE_P(HuggingFace, Golden,
+                         ::testing::Values("heads2_dim26_layers3", "heads2_dim32_layers1", "heads1_dim64_layers1",
+                                           "heads3_dim26_layers1"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,255 @@
+// AdamW against the double oracle and PyTorch; the lazy update of a table's rows against the dense one, bit for bit.
+#include "tests/reference/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "kernels/kernels.h"
+#include "tests/kernels/strided.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
+  AdamWUpdate update;
+  const auto power = static_cast<double>(t);
+  update.decay = static_cast<float>(1 - learning_rate * weight_decay);
+  update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
+  update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
+  return update;
+}
+
+// A tensor with its optimizer's state; the working copy only where asked for.
+struct State {
+  State(std::int64_t rows, std::int64_t cols, bool bf16, unsigned seed = 9)
+      : rows(rows), cols(cols), m(static_cast<std::size_t>(rows * cols)), v(m.size()), working(bf16 ? m.size() : 0) {
+    const std::vector<double> drawn = testing::draw(rows * cols, seed, 0.05f);
+    weights.assign(drawn.begin(), drawn.end());
+  }
+  AdamWTensors tensors() {
+    return {matrix(weights.data(), rows, cols), matrix(m.data(), rows, cols), matrix(v.data(), rows, cols),
+            working.empty() ? Tensor{} : matrix(working.data(), rows, cols, DType::bf16)};
+  }
+  // Equal bits, also of zeros and NaNs.
+  bool same_bits(const State& other) const {
+    const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+      return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+        return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+      });
+    };
+    return same(weights, other.weights) && same(m, other.m) && same(v, other.v) && working == other.working;
+  }
+  std::int64_t rows, cols;
+  std::vector<float> weights, m, v;
+  std::vector<std::uint16_t> working;
+};
+
+class AdamWSize : public ::testing::TestWithParam<std::int64_t> {};
+
+TEST_P(AdamWSize, AgreesWithTheOracle) {
+  const std::int64_t size = GetParam();
+  for (const float max_norm : {0.0f, 1.0f}) {
+    State state(1, size, false), alone(1, size, false);
+    reference::AdamW<double> oracle;
+    oracle.weights.assign(state.weights.begin(), state.weights.end());
+    oracle.first_moment.resize(oracle.weights.size());
+    oracle.second_moment.resize(oracle.weights.size());
+    const auto two = make_cpu_kernels(Precision::fp32, 2), one = make_cpu_kernels(Precision::fp32, 1);
+    for (std::int64_t t = 1; t <= 20; ++t) {
+      const std::vector<double> gradient = testing::draw(size, static_cast<unsigned>(t));
+      std::vector<float> g(gradient.begin(), gradient.end());
+      float norm = 0.1f * static_cast<float>(t);  // 0.1 to 2: with and without clipping
+      const double learning_rate = 1e-3 * static_cast<double>(21 - t);
+      const AdamWUpdate update = coefficients(t, learning_rate, 0.01);
+      two->adamw(state.tensors(), vector(g.data(), size), update, vector(&norm, 1), max_norm);
+      one->adamw(alone.tensors(), vector(g.data(), size), update, vector(&norm, 1), max_norm);
+      oracle.update(gradient, t, learning_rate, 0.01, norm, max_norm);
+    }
+    EXPECT_TRUE((testing::all_close<float, double>(state.weights, oracle.weights, 2e-7, 1e-6)));
+    // 1 - 0.9f and 1 - 0.999f, which are exact, differ from 0.1 and 0.001 by 2.4e-7 and 1.3e-5 of them.
+    EXPECT_TRUE((testing::all_close<float, double>(state.m, oracle.first_moment, 5e-7, 1e-6)));
+    EXPECT_TRUE((testing::all_close<float, double>(state.v, oracle.second_moment, 0, 2e-5)));
+    EXPECT_TRUE(state.same_bits(alone));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, AdamWSize, ::testing::Values(1, 7, 33, 8191, 8192, 8193, 100003));
+
+// torch.optim.AdamW (lr 0.01, 0.0075, 0.005; weight_decay 0.01 for the first five, 0 for the last two) after
+// torch.nn.utils.clip_grad_norm_(1.0), PyTorch 2.15, float32.
+TEST(AdamW, AgreesWithPyTorch) {
+  constexpr std::size_t kSteps = 3, kDecayed = 5, kSize = 7;
+  const float gradients[kSteps][kSize] = {{0.3f, -0.2f, 0.05f, 1e-4f, -2.0f, 0.7f, 0.1f},
+                                          {-0.1f, 0.4f, 0.02f, 0.0f, 0.5f, 0.0f, -0.3f},
+                                          {0.01f, 0.02f, -0.03f, -1e-5f, 0.25f, 0.2f, 0.1f}};
+  const double rates[kSteps] = {0.01, 0.0075, 0.005};
+  const float norms[kSteps] = {2.15232444f, 0.714422822f, 0.337490737f};
+  const float expected[kSteps][kSize] = {
+      {0.489950001f, -1.23987496f, 1.98979998f, -0.00899794698f, 0.00999999885f, 0.239999995f, -0.75999999f},
+      {0.489085138f, -1.24408174f, 1.98220074f, -0.0140211787f, 0.0117786648f, 0.234974563f, -0.755253375f},
+      {0.48844859f, -1.2463882f, 1.98159373f, -0.0158787742f, 0.0119333547f, 0.231094778f, -0.753929973f}};
+  State state(1, kSize, false);
+  state.weights = {0.5f, -1.25f, 2.0f, 0.001f, 0.0f, 0.25f, -0.75f};
+  const AdamWTensors all = state.tensors();
+  const auto part = [&all](std::int64_t begin, std::int64_t count) {
+    return AdamWTensors{all.weights.columns(begin, count),
+                        all.first_moment.columns(begin, count),
+                        all.second_moment.columns(begin, count),
+                        {}};
+  };
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    std::vector<float> g(gradients[step], gradients[step] + kSize);
+    float norm = -1;
+    const Tensor gradient = vector(g.data(), kSize);
+    const std::array<Tensor, 2> parts{gradient.columns(0, kDecayed), gradient.columns(kDecayed, kSize - kDecayed)};
+    kernels->gradient_norm(vector(&norm, 1), parts);
+    EXPECT_NEAR(norm, norms[step], 1e-6);
+    const auto t = static_cast<std::int64_t>(step) + 1;
+    kernels->adamw(part(0, kDecayed), parts[0], coefficients(t, rates[step], 0.01), vector(&norm, 1), 1);
+    kernels->adamw(part(kDecayed, kSize - kDecayed), parts[1], coefficients(t, rates[step], 0), vector(&norm, 1), 1);
+    EXPECT_TRUE((testing::all_close<float, float>(state.weights, std::span(expected[step]), 3e-8, 1e-6)));
+  }
+}
+
+TEST(AdamW, WorkingCopyIsRoundedToTheNearestEven) {
+  const std::vector<std::pair<std::uint32_t, std::uint16_t>> cases{
+      {0x3F800000, 0x3F80}, {0x3F808000, 0x3F80},  // a tie goes to the even neighbour below
+      {0x3F818000, 0x3F82},                        // and above
+      {0x3F808001, 0x3F81}, {0x3F807FFF, 0x3F80}, {0xBF818000, 0xBF82}, {0x00000001, 0x0000},
+      {0x7F7FFFFF, 0x7F80}, {0x7F800000, 0x7F80}, {0xFF800000, 0xFF80}, {0x7FC00000, 0x7FC0}};
+  const auto size = static_cast<std::int64_t>(cases.size());
+  State state(1, size, true);
+  for (std::size_t i = 0; i < cases.size(); ++i) state.weights[i] = std::bit_cast<float>(cases[i].first);
+  std::vector<float> zeros(cases.size());
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  kernels->adamw(state.tensors(), vector(zeros.data(), size), AdamWUpdate{}, {}, 0);
+  for (std::size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(state.working[i], cases[i].second) << i;
+}
+
+TEST(AdamW, MomentumEndsBelowTheSmallestNormal) {
+  State state(1, 3, false);
+  state.m = {FLT_MIN, -FLT_MIN, 2 * FLT_MIN};
+  std::vector<float> zeros(3);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  kernels->adamw(state.tensors(), vector(zeros.data(), 3), coefficients(1, 1e-3, 0), {}, 0);
+  EXPECT_EQ(state.m[0], 0);
+  EXPECT_EQ(state.m[1], 0);
+  EXPECT_FALSE(std::signbit(state.m[1]));
+  EXPECT_GT(state.m[2], FLT_MIN);
+}
+
+TEST(AdamW, ANormThatIsNotANumberPassesOn) {
+  State state(1, 3, false);
+  std::vector<float> ones(3, 1.0f);
+  float norm = std::numeric_limits<float>::quiet_NaN();
+  make_cpu_kernels(Precision::fp32, 1)
+      ->adamw(state.tensors(), vector(ones.data(), 3), coefficients(1, 1e-3, 0), vector(&norm, 1), 1);
+  for (const float weight : state.weights) EXPECT_TRUE(std::isnan(weight));
+}
+
+// ---- Lazy rows ------------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kSteps = 1000, kRows = 24;
+
+// Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
+// the rest at random, the later ones rarely.
+std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) {
+  std::vector<std::int32_t> rows;
+  if (t == 20 || t == 980) rows.push_back(2);
+  if (t == 50) rows.push_back(3);
+  if (t > 990) rows.push_back(4);
+  for (std::int32_t row = 5; row < kRows; ++row)
+    if (std::uniform_real_distribution<double>()(generator) < 1.0 / (row * row - 20)) rows.push_back(row);
+  return rows;
+}
+
+// A table trained densely and lazily side by side.
+struct Pair {
+  Pair(std::int64_t cols, bool bf16, int threads)
+      : dense(kRows, cols, bf16),
+        lazy(kRows, cols, bf16),
+        updates(kRows),
+        kernels(make_cpu_kernels(Precision::fp32, threads)) {}
+
+  void step(std::int64_t t, std::mt19937& generator) {
+    const std::vector<std::int32_t> rows = touched_rows(t, generator);
+    const auto count = static_cast<std::int64_t>(rows.size()), cols = dense.cols;
+    std::vector<float> some(static_cast<std::size_t>(count * cols)), all(static_cast<std::size_t>(kRows * cols));
+    for (std::int64_t i = 0; i < count * cols; ++i) {
+      const float g = std::normal_distribution<float>()(generator);
+      some[static_cast<std::size_t>(i)] = g;
+      all[static_cast<std::size_t>(rows[static_cast<std::size_t>(i / cols)] * cols + i % cols)] = g;
+    }
+    float norm = 0.2f + 0.01f * static_cast<float>(t % 150);
+    const double rate = 5e-3 * (t < 100 ? static_cast<double>(t + 1) / 100 : static_cast<double>(kSteps - t) / 900);
+    const AdamWUpdate update = coefficients(t + 1, rate, 0.01);
+    kernels->adamw(dense.tensors(), matrix(all.data(), kRows, cols), update, vector(&norm, 1), 1);
+    kernels->adamw_replay(lazy.tensors(), rows.data(), count, updates.data(), history);
+    kernels->adamw_rows(lazy.tensors(), rows.data(), matrix(some.data(), count, cols), updates.data(),
+                        static_cast<std::int32_t>(t), update, vector(&norm, 1), 1);
+    history.push_back(update);
+  }
+  void catch_up() { kernels->adamw_replay(lazy.tensors(), nullptr, 0, updates.data(), history); }
+
+  State dense, lazy;
+  std::vector<std::int32_t> updates;
+  std::vector<AdamWUpdate> history;
+  std::unique_ptr<Kernels> kernels;
+};
+
+class LazyAdamW : public ::testing::TestWithParam<std::tuple<std::int64_t, bool, int>> {};
+
+TEST_P(LazyAdamW, HasTheBitsOfDense) {
+  const auto [cols, bf16, threads] = GetParam();
+  Pair pair(cols, bf16, threads);
+  std::mt19937 generator(3);
+  for (std::int64_t t = 0; t < kSteps; ++t) {
+    pair.step(t, generator);
+    if (t == 400) {  // an evaluation in between
+      pair.catch_up();
+      ASSERT_TRUE(pair.lazy.same_bits(pair.dense));
+    }
+    if (t == 970) {  // what the test is about has come about: momentum that has ended, and rows that lag behind
+      EXPECT_EQ(pair.dense.m[static_cast<std::size_t>(2 * cols)], 0);
+      EXPECT_NE(pair.dense.v[static_cast<std::size_t>(2 * cols)], 0);
+      EXPECT_FALSE(pair.lazy.same_bits(pair.dense));
+    }
+  }
+  pair.catch_up();
+  EXPECT_TRUE(pair.lazy.same_bits(pair.dense));
+  EXPECT_EQ(pair.updates, std::vector<std::int32_t>(kRows, kSteps));
+}
+
+INSTANTIATE_TEST_SUITE_P(Columns, LazyAdamW,
+                         ::testing::Combine(::testing::Values(1, 26, 312), ::testing::Bool(), ::testing::Values(1, 2)));
+
+TEST(LazyAdamWEdge, WrongCallsAreRefused) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  State table(4, 3, false);
+  std::vector<float> g(3);
+  std::vector<std::int32_t> updates{0, 1, 2, 0};
+  const AdamWUpdate update = coefficients(3, 1e-3, 0);
+  const auto rows = [&](std::int32_t id, std::int32_t done) {
+    kernels->adamw_rows(table.tensors(), &id, matrix(g.data(), 1, 3), updates.data(), done, update, {}, 0);
+  };
+  EXPECT_THROW(rows(4, 0), std::logic_error);
+  EXPECT_THROW(rows(-1, 0), std::logic_error);
+  EXPECT_THROW(rows(1, 2), std::logic_error);
+  EXPECT_NO_THROW(rows(2, 2));
+  EXPECT_EQ(updates[2], 3);
+  const std::vector<AdamWUpdate> history(2, update);
+  const std::int32_t ahead = 2;
+  EXPECT_THROW(kernels->adamw_replay(table.tensors(), &ahead, 1, updates.data(), history), std::logic_error);
+  EXPECT_THROW(kernels->adamw(table.tensors(), matrix(g.data(), 1, 3), update, {}, 0), std::logic_error);
+}
+
+}  // namespace
+}  // namespace ember

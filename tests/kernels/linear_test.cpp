@@ -1,0 +1,147 @@
+// linear_forward and its two backward products against the double oracle, at TinyBERT's and awkward shapes.
+#include "tests/reference/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+struct Shape {
+  std::int64_t rows, outputs, inputs;
+};
+
+const Shape kShapes[] = {{1, 1, 1},      {1, 28, 312},     {2, 3, 5},       {16, 312, 312}, {31, 33, 26},
+                         {33, 936, 312}, {308, 1200, 312}, {65, 312, 1200}, {7, 64, 129}};
+
+std::vector<double> draw(std::size_t size, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<double> values(size);
+  for (double& value : values) value = normal(generator);  // floats exactly, so that both sides see the same numbers
+  return values;
+}
+
+// A matrix in memory whose rows lie `gap` floats apart, with a sentinel in every gap.
+class Strided {
+ public:
+  static constexpr float kSentinel = -12345.5f;
+  Strided(std::int64_t rows, std::int64_t cols, std::int64_t gap, const std::vector<double>& values = {})
+      : cols_(cols), memory_(static_cast<std::size_t>(rows * (cols + gap) + 1), kSentinel) {
+    view = {memory_.data(), rows, cols, cols + gap, DType::f32};
+    for (std::size_t i = 0; i < values.size(); ++i)
+      view.row(static_cast<std::int64_t>(i) / cols)[static_cast<std::int64_t>(i) % cols] =
+          static_cast<float>(values[i]);
+  }
+  std::vector<float> values() const {
+    std::vector<float> out;
+    for (std::int64_t r = 0; r < view.rows; ++r) out.insert(out.end(), view.row(r), view.row(r) + cols_);
+    return out;
+  }
+  bool intact() const {
+    for (std::int64_t r = 0; r < view.rows; ++r)
+      for (std::int64_t c = cols_; c < view.stride; ++c)
+        if (view.row(r)[c] != kSentinel) return false;
+    return memory_.back() == kSentinel;
+  }
+  Tensor view;
+
+ private:
+  std::int64_t cols_;
+  std::vector<float> memory_;
+};
+
+// A sum of n products of unit normals in fp32, in any order: n rounding errors of at most 2^-24 each, relative to the
+// sum of the magnitudes, about n; in practice far less. 4 sqrt(n) 2^-24 times the largest partial sum covers it.
+double tolerance(std::int64_t n) {
+  return 4 * std::sqrt(static_cast<double>(n)) * 6e-8 * std::sqrt(static_cast<double>(n)) + 1e-6;
+}
+
+class Linear : public ::testing::TestWithParam<std::tuple<Shape, int>> {};
+
+TEST_P(Linear, AgreesWithTheOracle) {
+  const auto [shape, gap] = GetParam();
+  const auto [m, o, i] = shape;
+  const auto in = draw(static_cast<std::size_t>(m * i), 1), weight = draw(static_cast<std::size_t>(o * i), 2),
+             bias = draw(static_cast<std::size_t>(o), 3), dout = draw(static_cast<std::size_t>(m * o), 4);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 2);
+  const Strided in_(m, i, gap, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, gap, dout);
+
+  for (const bool with_bias : {true, false}) {
+    const auto expected = reference::linear_forward(in, weight, with_bias ? bias : std::vector<double>{}, m, o, i);
+    const Strided out(m, o, gap), again(m, o, gap);
+    for (const Strided* to : {&out, &again})
+      kernels->linear_forward(to->view, in_.view, weight_.view, with_bias ? bias_.view : Tensor{});
+    EXPECT_TRUE(testing::all_close<float, double>(out.values(), expected, tolerance(i), 0));
+    EXPECT_TRUE(out.intact());
+    EXPECT_EQ(out.values(), again.values());
+  }
+
+  const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
+  const Strided din(m, i, gap), dweight(o, i, 0), dbias(1, o, 0);
+  kernels->linear_backward_input(din.view, dout_.view, weight_.view, false);
+  EXPECT_TRUE(testing::all_close<float, double>(din.values(), gradients.in, tolerance(o), 0));
+  kernels->linear_backward_input(din.view, dout_.view, weight_.view, true);
+  auto twice = gradients.in;
+  for (double& value : twice) value *= 2;
+  EXPECT_TRUE(testing::all_close<float, double>(din.values(), twice, 2 * tolerance(o), 0));
+  kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+  EXPECT_TRUE(testing::all_close<float, double>(dweight.values(), gradients.weight, tolerance(m), 0));
+  EXPECT_TRUE(testing::all_close<float, double>(dbias.values(), gradients.bias, tolerance(m), 0));
+  EXPECT_TRUE(din.intact() && dweight.intact() && dbias.intact());
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::Combine(::testing::ValuesIn(kShapes), ::testing::Values(0, 13)));
+
+TEST(LinearEdge, NoRowsGiveZeroGradients) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const Strided weight(4, 3, 0, draw(12, 1)), dweight(4, 3, 0), dbias(1, 4, 0);
+  const Tensor none_in = matrix(weight.view.data, 0, 3), none_out = matrix(weight.view.data, 0, 4);
+  kernels->linear_forward(none_out, none_in, weight.view, {});
+  kernels->linear_backward_weight(dweight.view, dbias.view, none_out, none_in);
+  EXPECT_EQ(dweight.values(), std::vector<float>(12, 0.0f));
+  EXPECT_EQ(dbias.values(), std::vector<float>(4, 0.0f));
+}
+
+TEST(LinearEdge, WrongShapesAreRefused) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const Strided a(2, 3, 0), b(4, 5, 0), c(2, 4, 0);
+  EXPECT_THROW(kernels->linear_forward(c.view, a.view, b.view, {}), std::logic_error);
+}
+
+// bf16 products lose 8 of 24 bits: each factor is off by 2^-9 at most, a sum of n unit products by about 2^-8 sqrt(n).
+TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
+  std::unique_ptr<Kernels> kernels;
+  try {
+    kernels = make_cpu_kernels(Precision::bf16, 2);
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("bf16"),
+              std::string::npos);  // the refusal is what this processor can show
+    return;
+  }
+  const std::int64_t m = 33, o = 40, i = 312;
+  const auto in = draw(m * i, 1), weight = draw(o * i, 2), bias = draw(o, 3), dout = draw(m * o, 4);
+  const Strided in_(m, i, 0, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, 0, dout);
+  std::vector<std::uint16_t> memory(static_cast<std::size_t>(o * i));
+  const Tensor working = matrix(memory.data(), o, i, DType::bf16);
+  kernels->round_weights(working, weight_.view);
+  const Strided out(m, o, 0), din(m, i, 0), dweight(o, i, 0), dbias(1, o, 0);
+  kernels->linear_forward(out.view, in_.view, working, bias_.view);
+  kernels->linear_backward_input(din.view, dout_.view, working, false);
+  kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+  const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
+  const double bound = 0.01;
+  EXPECT_LT((testing::relative_l2<float, double>(out.values(), reference::linear_forward(in, weight, bias, m, o, i))),
+            bound);
+  EXPECT_LT((testing::relative_l2<float, double>(din.values(), gradients.in)), bound);
+  EXPECT_LT((testing::relative_l2<float, double>(dweight.values(), gradients.weight)), bound);
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,73 @@
+// vector_exp and vector_normal against the library's in double.
+#include "kernels/cpu/vector_math.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <vector>
+
+namespace ember {
+namespace {
+
+std::vector<float> exponentials(const std::vector<float>& x) {
+  std::vector<float> out(x.size());
+#pragma omp simd
+  for (std::size_t i = 0; i < x.size(); ++i) out[i] = vector_exp(x[i]);
+  return out;
+}
+
+// Every 1021st float of both signs up to `limit` in size.
+std::vector<float> floats_up_to(float limit) {
+  std::vector<float> out;
+  const auto end = std::bit_cast<std::uint32_t>(limit);
+  for (std::uint32_t bits = 0; bits <= end; bits += 1021)
+    for (const std::uint32_t sign : {0u, 0x80000000u}) out.push_back(std::bit_cast<float>(bits | sign));
+  return out;
+}
+
+TEST(VectorExp, IsWithinTwoUnitsInTheLastPlace) {
+  const std::vector<float> x = floats_up_to(86.98f), y = exponentials(x);
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double expected = std::exp(static_cast<double>(x[i]));
+    const double unit = std::ldexp(1.0, std::ilogb(expected) - 23);
+    const double error = std::fabs(y[i] - expected) / unit;
+    ASSERT_TRUE(std::isfinite(error)) << x[i];
+    if (error > worst) worst = error;
+  }
+  EXPECT_LE(worst, 2);
+  RecordProperty("worst_units", std::to_string(worst));
+}
+
+TEST(VectorExp, Ends) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> y = exponentials({0.0f, -0.0f, 88.72f, 88.73f, 1e30f, infinity, -86.99f, -87.5f, -110.0f,
+                                             -1e30f, -infinity, std::numeric_limits<float>::quiet_NaN()});
+  EXPECT_EQ(y[0], 1);
+  EXPECT_EQ(y[1], 1);
+  EXPECT_NEAR(y[2] / std::exp(88.72), 1, 1e-5);
+  for (std::size_t i = 3; i < 6; ++i) EXPECT_EQ(y[i], infinity) << i;
+  for (std::size_t i = 6; i < 11; ++i) EXPECT_EQ(y[i], 0) << i;
+  EXPECT_TRUE(std::isnan(y[11]));
+}
+
+TEST(VectorNormal, AgreesWithTheErrorFunction) {
+  const std::vector<float> x = floats_up_to(13);
+  for (const float value : x) {
+    const Normal normal = vector_normal(value);
+    const double z = value, cumulative = std::erfc(-z / std::numbers::sqrt2) / 2;
+    const double density = std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi);
+    ASSERT_LE(std::fabs(normal.cumulative - cumulative), 1e-7) << value;
+    ASSERT_LE(std::fabs(normal.density - density), 1e-7) << value;
+    // The exponent, z² / 2, is rounded: by 6e-8 of it.
+    const double relative = 2e-6 + 6e-8 * z * z / 2;
+    if (value < 0) {
+      ASSERT_LE(std::fabs(normal.cumulative / cumulative - 1), relative) << value;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ember

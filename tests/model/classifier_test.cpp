@@ -1,0 +1,231 @@
+#include "model/classifier.h"
+
+#include <gtest/gtest.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/tokenizer.h"
+#include "model/batch_view.h"
+#include "model/bert.h"
+#include "model/hugging_face.h"
+#include "runtime/error.h"
+#include "runtime/file.h"
+#include "runtime/philox.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+const std::vector<std::string> kWords = {"i",   "am",  "so",  "happy", "sad", "you",
+                                         "the", "cat", "was", "great", "!",   "?"};
+
+BertConfig small_config(std::int64_t positions = 40) {
+  BertConfig config;
+  config.vocabulary = 64, config.hidden = 24, config.layers = 2, config.heads = 3, config.ffn = 40;
+  config.positions = positions, config.labels = {"joy", "sadness", "neutral"}, config.initializer_range = 0.3f;
+  return config;
+}
+
+// A model directory with random weights, changed by `change` before it is written.
+template <typename Change>
+void write_model(const std::filesystem::path& directory, const BertConfig& config, Change change) {
+  std::string vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+  for (const std::string& word : kWords) vocabulary += word + '\n';
+  for (std::int64_t i = 5 + static_cast<std::int64_t>(kWords.size()); i < config.vocabulary; ++i)
+    vocabulary += "word" + std::to_string(i) + '\n';
+  const testing::TemporaryDirectory scratch;
+  write_file_atomically(scratch / "vocab.txt", vocabulary);
+  const std::unique_ptr<Kernels> kernels = make_cpu_kernels();
+  BertWeights weights(config, *kernels);
+  for (std::size_t i = 0; i < weights.list.size(); ++i)
+    draw(weights.list[i], config.initializer_range, 11, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
+  change(weights);
+  save_hugging_face(directory, config, weights, *kernels, {scratch / "vocab.txt", true});
+}
+
+void write_model(const std::filesystem::path& directory, const BertConfig& config) {
+  write_model(directory, config, [](BertWeights&) {});
+}
+
+std::string random_text(std::uint64_t seed, std::size_t words) {
+  std::string text;
+  for (std::uint64_t i = 0; i < words; ++i) text += kWords[random_block(seed, 0, 0, i)[0] % kWords.size()] + ' ';
+  return text;
+}
+
+std::span<const float> all(const std::vector<float>& values) {
+  return values;
+}
+
+class ClassifierTest : public ::testing::Test {
+ protected:
+  void SetUp() override { write_model(directory_.path(), config_); }
+  BertConfig config_ = small_config();
+  testing::TemporaryDirectory directory_;
+};
+
+TEST_F(ClassifierTest, GivesTheLogitsOfTheModel) {
+  const std::string text = "I am so HAPPY, you cat!";
+  Classifier classifier(directory_.path());
+  EXPECT_EQ(classifier.labels().names(), config_.labels);
+  const Scores scores = classifier.predict(text);
+
+  const std::unique_ptr<Kernels> kernels = make_cpu_kernels();
+  const LoadedModel model = load_hugging_face(directory_.path(), *kernels);
+  Dataset dataset;
+  dataset.append(Tokenizer(directory_ / "vocab.txt").encode(text, 40), {});
+  PackedBatch packed;
+  pack(dataset, std::vector<std::int64_t>{0}, 3, 0, packed);
+  Bert bert(model.config, model.weights, *kernels, Purpose::inference, {40, 1});
+  const Tensor logits = bert.forward(view(packed, 3));
+  EXPECT_TRUE(testing::all_close(all(scores.logits), std::span<const float>(logits.row(0), 3), 1e-6, 1e-6));
+  for (std::size_t k = 0; k < 3; ++k)
+    EXPECT_NEAR(scores.probabilities[k], 1 / (1 + std::exp(-static_cast<double>(scores.logits[k]))), 1e-6);
+}
+
+// Enough texts for batches to end for want of tokens and for want of sequences.
+TEST_F(ClassifierTest, KeepsTheOrderAcrossBatches) {
+  std::vector<std::string> texts;
+  for (std::uint64_t i = 0; i < 900; ++i)
+    texts.push_back(i < 450 ? random_text(i, 5 + i % 30) : i % 7 == 0 ? "" : kWords[i % kWords.size()]);
+  Classifier classifier(directory_.path());
+  const std::vector<Scores> together = classifier.predict(texts);
+  ASSERT_EQ(together.size(), texts.size());
+  double spread = 0;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const Scores alone = classifier.predict(std::string_view(texts[i]));
+    ASSERT_TRUE(testing::all_close(all(together[i].logits), all(alone.logits), 1e-5, 1e-5)) << i;
+    ASSERT_TRUE(testing::all_close(all(together[i].probabilities), all(alone.probabilities), 1e-5, 1e-5)) << i;
+    spread = std::max(spread, std::fabs(static_cast<double>(alone.logits[0]) - together[0].logits[0]));
+  }
+  EXPECT_GT(spread, 0.01);  // or a mix-up would not show
+}
+
+TEST_F(ClassifierTest, TakesNothingEmptyAndBrokenTexts) {
+  Classifier classifier(directory_.path());
+  EXPECT_TRUE(classifier.predict(std::span<const std::string>()).empty());
+  const std::vector<std::string> texts = {"", "\xff\xfe", std::string(2, '\0'), "i am \xC3happy", "i am happy"};
+  const std::vector<Scores> scores = classifier.predict(texts);
+  EXPECT_TRUE(testing::all_close(all(scores[1].logits), all(scores[0].logits), 1e-6, 0));
+  EXPECT_TRUE(testing::all_close(all(scores[2].logits), all(scores[0].logits), 1e-6, 0));
+  EXPECT_TRUE(testing::all_close(all(scores[3].logits), all(scores[4].logits), 1e-6, 0));
+}
+
+TEST_F(ClassifierTest, CutsLongTexts) {
+  const std::string text = random_text(1, 60);
+  Classifier whole(directory_.path()), eight(directory_.path(), {.max_length = 8});
+  std::string six_words = text;  // eight tokens with [CLS] and [SEP]
+  std::size_t end = 0;
+  for (int word = 0; word < 6; ++word) end = text.find(' ', end) + 1;
+  six_words.resize(end);
+  EXPECT_TRUE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(six_words).logits), 1e-6, 1e-6));
+  EXPECT_FALSE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(text).logits), 1e-4, 1e-4));
+}
+
+TEST_F(ClassifierTest, RefusesLengthsThatTheModelDoesNotHave) {
+  for (const std::int64_t length : {-1, 0, 1, 41, 512})
+    EXPECT_THROW(Classifier(directory_.path(), {.max_length = length}), Error) << length;
+  for (const std::int64_t length : {2, 40})
+    EXPECT_EQ(Classifier(directory_.path(), {.max_length = length}).predict(random_text(1, 60)).logits.size(), 3u);
+}
+
+TEST(Classifier, TakesATextLongerThanABatchShouldBe) {
+  const testing::TemporaryDirectory directory;
+  write_model(directory.path(), small_config(3000));
+  Classifier classifier(directory.path(), {.max_length = 3000});
+  const std::vector<std::string> texts = {"i am", random_text(3, 4000), "so sad"};
+  const std::vector<Scores> scores = classifier.predict(texts);
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    EXPECT_TRUE(testing::all_close(all(scores[i].logits), all(classifier.predict(std::string_view(texts[i])).logits),
+                                   1e-5, 1e-5))
+        << i;
+}
+
+TEST_F(ClassifierTest, Moves) {
+  Classifier first(directory_.path());
+  const Scores expected = first.predict("so happy");
+  Classifier second(std::move(first));
+  EXPECT_EQ(second.predict("so happy").logits, expected.logits);
+  Classifier third(directory_.path());
+  third = std::move(second);
+  EXPECT_EQ(third.predict("so happy").logits, expected.logits);
+}
+
+TEST_F(ClassifierTest, RoundsLittleInBf16) {
+  try {
+    make_cpu_kernels(Precision::bf16);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  Classifier exact(directory_.path()), rounded(directory_.path(), {.precision = Precision::bf16});
+  const std::string text = random_text(5, 30);
+  EXPECT_TRUE(
+      testing::all_close(all(rounded.predict(text).probabilities), all(exact.predict(text).probabilities), 0.05, 0));
+}
+
+TEST(Classifier, RefusesDamagedWeights) {
+  const testing::TemporaryDirectory directory;
+  write_model(directory.path(), small_config(), [](BertWeights& weights) {
+    *weights.tensors.pooler_bias.f32() = std::numeric_limits<float>::quiet_NaN();
+  });
+  try {
+    Classifier(directory.path()).predict("so happy");
+    FAIL() << "scores that are not finite went unnoticed";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(directory.path().string()), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(ClassifierTest, RefusesDirectoriesThatAreNotOne) {
+  EXPECT_THROW(Classifier(directory_ / "absent"), Error);
+  EXPECT_THROW(Classifier(directory_ / "vocab.txt"), Error);
+  std::filesystem::resize_file(directory_ / "model.safetensors", 1000);
+  EXPECT_THROW(Classifier(directory_.path()), Error);
+}
+
+TEST_F(ClassifierTest, RefusesAVocabularyLargerThanTheEmbedding) {
+  write_file_atomically(directory_ / "vocab.txt", read_file(directory_ / "vocab.txt") + "onemore\n");
+  EXPECT_THROW(Classifier(directory_.path()), Error);
+}
+
+#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Processor time of the whole process: what the call takes on a core of its own, whatever else the machine is doing.
+double processor_milliseconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) * 1e-6;
+}
+
+// One text of 20 tokens on TinyBERT's shape, one thread, tokenisation included.
+TEST(Classifier, AnswersASingleTextInTwoMilliseconds) {
+  const testing::TemporaryDirectory directory;
+  BertConfig config;
+  for (int i = 0; i < 28; ++i) config.labels.push_back("emotion " + std::to_string(i));
+  write_model(directory.path(), config);
+  Classifier classifier(directory.path(), {.threads = 1});
+  const std::string text = random_text(2, 18);
+  classifier.predict(text);
+  std::vector<double> milliseconds;
+  for (int i = 0; i < 201; ++i) {
+    const double start = processor_milliseconds();
+    classifier.predict(text);
+    milliseconds.push_back(processor_milliseconds() - start);
+  }
+  std::nth_element(milliseconds.begin(), milliseconds.begin() + 100, milliseconds.end());
+  std::printf("median %.3f ms\n", milliseconds[100]);
+  EXPECT_LT(milliseconds[100], 2.0);
+}
+#endif
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,530 @@
+#include "model/hugging_face.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "model/safetensors.h"
+#include "runtime/error.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::shared_dir;
+using testing::TemporaryDirectory;
+
+Kernels& kernels() {
+  static const std::unique_ptr<Kernels> instance = make_cpu_kernels(Precision::fp32, 1);
+  return *instance;
+}
+
+void put(const fs::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+BertConfig small() {
+  BertConfig config;
+  config.vocabulary = 9;
+  config.hidden = 6;
+  config.layers = 2;
+  config.heads = 3;
+  config.ffn = 5;
+  config.positions = 7;
+  config.hidden_dropout = 0.25f;
+  config.labels = {"joy", "grief", "neutral"};
+  return config;
+}
+
+// A tensor in memory that a test may change before it is written.
+struct Stored {
+  std::string name, dtype = "F32";
+  std::vector<std::int64_t> shape;
+  std::vector<std::byte> bytes;
+};
+
+// A directory with all the files of a small fine-tuned model, every part of which a test may replace.
+class ModelDirectory {
+ public:
+  ModelDirectory() {
+    put(path() / "config.json", config_json(small()));
+    put(path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nthe\nend\n");
+    put(path() / "tokenizer_config.json", R"({"do_lower_case": false})");
+    Arena measure;
+    std::uint32_t index = 0;
+    for (const Parameter& parameter : parameters(small(), lay_out(small(), measure, small().vocabulary))) {
+      std::vector<float> values(static_cast<std::size_t>(parameter.value.size()));
+      Parameter random = parameter;
+      random.start = Start::normal;
+      draw(random, 1, 7, index++, values.data());
+      tensors.push_back({parameter.name, "F32", parameter.shape, {}});
+      tensors.back().bytes.resize(values.size() * sizeof(float));
+      std::memcpy(tensors.back().bytes.data(), values.data(), tensors.back().bytes.size());
+    }
+    write();
+  }
+
+  const fs::path& path() const { return directory_.path(); }
+
+  Stored& find(const std::string& name) {
+    return *std::find_if(tensors.begin(), tensors.end(), [&](const Stored& tensor) { return tensor.name == name; });
+  }
+  void remove(const std::string& name) {
+    std::erase_if(tensors, [&](const Stored& tensor) { return tensor.name == name; });
+  }
+  void rename(const std::function<std::string(std::string)>& to) {
+    for (Stored& tensor : tensors) tensor.name = to(tensor.name);
+  }
+  void write() const {
+    std::vector<TensorToStore> stored;
+    for (const Stored& tensor : tensors) stored.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes});
+    FileWriter file(path() / "model.safetensors");
+    write_safetensors(file, stored, {{"format", "pt"}});
+    file.finish();
+  }
+  void configure(const char* key, const json& value) const {
+    json object = json::parse(read_file(path() / "config.json"));
+    object[key] = value;
+    put(path() / "config.json", object.dump());
+  }
+
+  std::vector<Stored> tensors;
+
+ private:
+  TemporaryDirectory directory_;
+};
+
+std::vector<float> values(const LoadedModel& model, const std::string& name) {
+  for (const Parameter& parameter : model.weights.list)
+    if (parameter.name == name) return {parameter.value.f32(), parameter.value.f32() + parameter.value.size()};
+  ADD_FAILURE() << name;
+  return {};
+}
+
+::testing::AssertionResult holds(const LoadedModel& model, const Stored& tensor, const std::string& name) {
+  const std::vector<float> found = values(model, name);
+  if (found.size() * sizeof(float) != tensor.bytes.size()) return ::testing::AssertionFailure() << name << ": size";
+  if (std::memcmp(found.data(), tensor.bytes.data(), tensor.bytes.size()) != 0)
+    return ::testing::AssertionFailure() << name << " differs";
+  return ::testing::AssertionSuccess();
+}
+
+// What loading says after the directory's name; empty when it works.
+std::string complaint(const ModelDirectory& directory, const LoadOptions& options = {}) {
+  try {
+    load_hugging_face(directory.path(), kernels(), options);
+    return "";
+  } catch (const Error& error) {
+    const std::string message = error.what(), prefix = directory.path().string();
+    EXPECT_EQ(message.find('\n'), message.npos) << message;
+    EXPECT_TRUE(message.starts_with(prefix)) << message;
+    return message.substr(std::min(message.size(), prefix.size() + 1));
+  }
+}
+
+std::string without(std::string text, const std::string& part) {
+  const std::size_t at = text.find(part);
+  return at == text.npos ? text : text.erase(at, part.size());
+}
+
+LoadOptions with_labels(std::vector<std::string> names) {
+  LoadOptions options;
+  options.labels = Labels(std::move(names));
+  return options;
+}
+
+TEST(LoadHuggingFace, ReadsEveryTensorBitForBit) {
+  const ModelDirectory directory;
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  EXPECT_EQ(model.config, small());
+  EXPECT_FALSE(model.lower_case);
+  EXPECT_TRUE(model.report.initialised.empty());
+  EXPECT_TRUE(model.report.ignored.empty());
+  EXPECT_TRUE(model.report.renamed.empty());
+  ASSERT_EQ(model.weights.list.size(), directory.tensors.size());
+  for (const Stored& tensor : directory.tensors) EXPECT_TRUE(holds(model, tensor, tensor.name));
+}
+
+TEST(LoadHuggingFace, TakesBareAndOldNames) {
+  ModelDirectory directory;
+  const std::vector<Stored> expected = directory.tensors;
+  directory.rename([](std::string name) {
+    name = without(name, "bert.");
+    for (const auto& [now, old] :
+         {std::pair("LayerNorm.weight", "LayerNorm.gamma"), {"LayerNorm.bias", "LayerNorm.beta"}})
+      if (name.ends_with(now)) name = without(name, now) + old;
+    return name;
+  });
+  directory.write();
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  for (const Stored& tensor : expected) EXPECT_TRUE(holds(model, tensor, tensor.name));
+  const std::vector<std::string>& renamed = model.report.renamed;
+  EXPECT_EQ(renamed.size(), expected.size() - 2);  // the classifier's names are the same
+  EXPECT_EQ(std::count(renamed.begin(), renamed.end(),
+                       "encoder.layer.1.output.LayerNorm.gamma -> bert.encoder.layer.1.output.LayerNorm.weight"),
+            1);
+}
+
+TEST(LoadHuggingFace, RefusesTwoNamesForOneTensor) {
+  ModelDirectory directory;
+  Stored twin = directory.find("bert.pooler.dense.bias");
+  twin.name = "pooler.dense.bias";
+  directory.tensors.push_back(twin);
+  directory.write();
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensors bert.pooler.dense.bias and pooler.dense.bias are both "
+            "bert.pooler.dense.bias");
+  directory.tensors.back().name = "bert.embeddings.LayerNorm.beta";
+  directory.write();
+  EXPECT_NE(complaint(directory).find("are both bert.embeddings.LayerNorm.bias"), std::string::npos);
+}
+
+TEST(LoadHuggingFace, IgnoresAndListsWhatItHasNoUseFor) {
+  ModelDirectory directory;
+  const std::vector<std::byte> bytes(16);
+  directory.tensors.push_back({"bert.embeddings.position_ids", "I64", {1, 2}, bytes});
+  directory.tensors.push_back({"cls.predictions.bias", "F32", {4}, bytes});
+  directory.tensors.push_back({"fit_denses.0.weight", "F32", {2, 2}, bytes});
+  directory.tensors.push_back({"evil\nname", "F32", {4}, bytes});
+  directory.write();
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  std::vector<std::string> ignored = model.report.ignored;
+  std::sort(ignored.begin(), ignored.end());
+  EXPECT_EQ(ignored, (std::vector<std::string>{"bert.embeddings.position_ids", "cls.predictions.bias", "evil\\x0aname",
+                                               "fit_denses.0.weight"}));
+}
+
+TEST(LoadHuggingFace, RefusesLayersThatTheConfigDoesNotHave) {
+  const ModelDirectory directory;
+  directory.configure("num_hidden_layers", 1);
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor bert.encoder.layer.1.attention.output.LayerNorm.bias has no "
+            "place in the 1 layers of config.json");
+  directory.configure("num_hidden_layers", 3);
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor bert.encoder.layer.2.attention.self.query.weight is missing, expected [6, 6]");
+}
+
+TEST(LoadHuggingFace, NamesEveryMissingTensor) {
+  const ModelDirectory whole;
+  for (const Stored& tensor : whole.tensors) {
+    ModelDirectory directory;
+    directory.remove(tensor.name);
+    directory.write();
+    EXPECT_TRUE(complaint(directory).starts_with("model.safetensors: tensor " + tensor.name + " is missing"))
+        << tensor.name;
+  }
+}
+
+TEST(LoadHuggingFace, NamesEveryTensorOfTheWrongShape) {
+  const ModelDirectory whole;
+  for (const Stored& tensor : whole.tensors) {
+    ModelDirectory directory;
+    Stored& changed = directory.find(tensor.name);
+    changed.shape.push_back(1);  // the same bytes in one dimension more
+    directory.write();
+    const std::string expected =
+        fmt::format("model.safetensors: tensor {} is F32 [{}], expected [{}] by config.json", tensor.name,
+                    fmt::join(changed.shape, ", "), fmt::join(tensor.shape, ", "));
+    EXPECT_EQ(complaint(directory), expected);
+  }
+  const ModelDirectory directory;
+  directory.configure("intermediate_size", 4);
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor bert.encoder.layer.0.intermediate.dense.weight is F32 [5, 6], "
+            "expected [4, 6] by config.json");
+}
+
+TEST(LoadHuggingFace, RefusesATransposedMatrix) {
+  ModelDirectory directory;
+  std::swap(directory.find("bert.encoder.layer.0.output.dense.weight").shape[0],
+            directory.find("bert.encoder.layer.0.output.dense.weight").shape[1]);
+  directory.write();
+  EXPECT_NE(complaint(directory).find("is F32 [5, 6], expected [6, 5]"), std::string::npos);
+}
+
+TEST(LoadHuggingFace, ConvertsOtherFloatsAndRefusesIntegers) {
+  ModelDirectory directory;
+  Stored& bias = directory.find("classifier.bias");
+  bias = {bias.name, "BF16", {3}, {}};
+  for (const int upper : {0x80, 0x3F, 0x00, 0xC0, 0x00, 0x00}) bias.bytes.push_back(static_cast<std::byte>(upper));
+  directory.write();
+  EXPECT_EQ(values(load_hugging_face(directory.path(), kernels()), "classifier.bias"), (std::vector<float>{1, -2, 0}));
+  bias.dtype = "I16";
+  directory.write();
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor classifier.bias is I16 [3], expected F64, F32, F16 or BF16");
+}
+
+TEST(LoadHuggingFace, NamesBothSidesWhenVocabulariesDisagree) {
+  const ModelDirectory directory;
+  directory.configure("vocab_size", 8);
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor bert.embeddings.word_embeddings.weight has 9 rows, but "
+            "vocab_size in config.json is 8");
+  directory.configure("vocab_size", 7);
+  EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 7");
+  put(directory.path() / "vocab.txt", "");
+  EXPECT_EQ(complaint(directory), "vocab.txt: is empty, a token a line was expected");
+  put(directory.path() / "vocab.txt", "1\n2\n3\n4\n5\n6\n7\n8");  // the last line is not closed
+  EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 7");
+}
+
+TEST(LoadHuggingFace, DrawsAMissingPooler) {
+  ModelDirectory directory;
+  directory.remove("bert.pooler.dense.weight");
+  directory.remove("bert.pooler.dense.bias");
+  directory.write();
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"bert.pooler.dense.weight", "bert.pooler.dense.bias"}));
+  EXPECT_EQ(values(model, "bert.pooler.dense.bias"), std::vector<float>(6, 0.0f));
+  const std::vector<float> weight = values(model, "bert.pooler.dense.weight");
+  EXPECT_TRUE(std::all_of(weight.begin(), weight.end(), [](float w) { return w != 0 && std::fabs(w) < 0.2f; }));
+  LoadOptions other;
+  other.seed = 43;
+  EXPECT_EQ(values(load_hugging_face(directory.path(), kernels()), "bert.pooler.dense.weight"), weight);
+  EXPECT_NE(values(load_hugging_face(directory.path(), kernels(), other), "bert.pooler.dense.weight"), weight);
+}
+
+TEST(LoadHuggingFace, AsksForAClassifierUnlessLabelsAreGiven) {
+  ModelDirectory directory;
+  directory.remove("classifier.weight");
+  directory.remove("classifier.bias");
+  directory.write();
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor classifier.weight is missing: the model is not fine-tuned");
+  const LoadedModel model = load_hugging_face(directory.path(), kernels(), with_labels({"a", "b", "c", "d"}));
+  EXPECT_EQ(model.config.labels, (std::vector<std::string>{"a", "b", "c", "d"}));
+  EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"classifier.weight", "classifier.bias"}));
+  EXPECT_EQ(values(model, "classifier.weight").size(), 24u);
+}
+
+TEST(LoadHuggingFace, KeepsTheClassifierOfTheSameLabelsOnly) {
+  const ModelDirectory directory;
+  const auto initialised = [&](std::vector<std::string> names) {
+    const LoadedModel model = load_hugging_face(directory.path(), kernels(), with_labels(names));
+    EXPECT_EQ(model.config.labels, names);
+    EXPECT_EQ(model.report.ignored.size(), model.report.initialised.size());
+    return model.report.initialised;
+  };
+  const std::vector<std::string> drawn{"classifier.weight", "classifier.bias"}, none;
+  EXPECT_EQ(initialised({"joy", "grief", "neutral"}), none);
+  EXPECT_EQ(initialised({"grief", "joy", "neutral"}), drawn);
+  EXPECT_EQ(initialised({"joy", "grief"}), drawn);
+  EXPECT_EQ(initialised({"joy", "grief", "neutral", "fear"}), drawn);
+  directory.configure("id2label", {{"0", "LABEL_0"}, {"1", "LABEL_1"}, {"2", "LABEL_2"}});
+  EXPECT_EQ(initialised({"grief", "joy", "neutral"}), none);
+  EXPECT_EQ(initialised({"joy", "grief"}), drawn);
+}
+
+TEST(LoadHuggingFace, ALabelCountThatDiffersFromTheClassifiersIsAnError) {
+  const ModelDirectory directory;
+  directory.configure("id2label", {{"0", "joy"}, {"1", "grief"}});
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor classifier.weight has 3 rows, but config.json has 2 labels");
+}
+
+TEST(LoadHuggingFace, NamesLabelsByNumberWhenTheConfigHasNone) {
+  ModelDirectory directory;
+  json object = json::parse(read_file(directory.path() / "config.json"));
+  object.erase("id2label");
+  put(directory.path() / "config.json", object.dump());
+  EXPECT_EQ(load_hugging_face(directory.path(), kernels()).config.labels, anonymous_labels(3));
+  const LoadedModel named = load_hugging_face(directory.path(), kernels(), with_labels({"a", "b", "c"}));
+  EXPECT_TRUE(named.report.initialised.empty());
+  Stored& weight = directory.find("classifier.weight");
+  weight = {weight.name, "F32", {std::int64_t{1} << 60, 0}, {}};
+  directory.write();
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: the classifier has 1152921504606846976 labels, expected 1 to 16384");
+}
+
+TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
+  const ModelDirectory directory;
+  fs::remove(directory.path() / "model.safetensors");
+  directory.configure("pad_token_id", 2);
+  LoadOptions options;
+  options.from_scratch = true;
+  const LoadedModel model = load_hugging_face(directory.path(), kernels(), options);
+  EXPECT_EQ(model.report.initialised.size(), directory.tensors.size());
+  EXPECT_EQ(model.config.labels, small().labels);
+  const std::vector<float> words = values(model, "bert.embeddings.word_embeddings.weight");
+  for (std::size_t i = 0; i < words.size(); ++i) EXPECT_EQ(words[i] == 0, i / 6 == 2) << i;  // the padding row is zero
+  EXPECT_EQ(values(model, "bert.embeddings.LayerNorm.weight"), std::vector<float>(6, 1.0f));
+  EXPECT_NE(values(model, "bert.encoder.layer.0.attention.self.query.weight"),
+            values(model, "bert.encoder.layer.0.attention.self.key.weight"));
+  options.labels = Labels({"x", "y"});
+  EXPECT_EQ(load_hugging_face(directory.path(), kernels(), options).config.label_count(), 2);
+  options.labels.reset();
+  directory.configure("id2label", json::object());
+  EXPECT_EQ(complaint(directory, options), "config.json: id2label is missing, and no labels were given");
+}
+
+TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {
+  const ModelDirectory directory;
+  fs::remove(directory.path() / "model.safetensors");
+  EXPECT_EQ(complaint(directory), "model.safetensors: no such file");
+  put(directory.path() / "model.safetensors.index.json", "{}");
+  EXPECT_NE(complaint(directory).find("split over several files"), std::string::npos);
+  put(directory.path() / "pytorch_model.bin", "x");
+  EXPECT_EQ(complaint(directory), " has pytorch_model.bin but no model.safetensors: tools/convert_hf converts it");
+}
+
+TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {
+  for (const char* name : {"config.json", "vocab.txt", "model.safetensors"}) {
+    const ModelDirectory directory;
+    fs::remove(directory.path() / name);
+    EXPECT_TRUE(complaint(directory).starts_with(std::string(name) + ": ")) << name;
+    fs::create_directory(directory.path() / name);
+    EXPECT_NE(complaint(directory).find("is a directory"), std::string::npos) << name;
+  }
+  const ModelDirectory directory;
+  fs::resize_file(directory.path() / "model.safetensors", fs::file_size(directory.path() / "model.safetensors") - 1);
+  EXPECT_TRUE(complaint(directory).starts_with("model.safetensors: ")) << complaint(directory);
+  EXPECT_THROW(load_hugging_face("/nonexistent", kernels()), Error);
+}
+
+TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
+  const ModelDirectory directory;
+  const auto lower_case = [&](const std::string& text) {
+    put(directory.path() / "tokenizer_config.json", text);
+    return load_hugging_face(directory.path(), kernels()).lower_case;
+  };
+  EXPECT_TRUE(lower_case("{}"));
+  EXPECT_TRUE(lower_case(R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})"));
+  EXPECT_FALSE(lower_case(R"({"do_lower_case": false, "strip_accents": false})"));
+  EXPECT_THROW(lower_case(R"({"do_lower_case": "yes"})"), Error);
+  EXPECT_THROW(lower_case(R"({"do_lower_case": true, "strip_accents": false})"), Error);
+  EXPECT_THROW(lower_case(R"({"do_lower_case": false, "strip_accents": true})"), Error);
+  EXPECT_THROW(lower_case(R"({"tokenize_chinese_chars": false})"), Error);
+  EXPECT_THROW(lower_case("{"), Error);
+  fs::remove(directory.path() / "tokenizer_config.json");
+  EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).lower_case);
+}
+
+TEST(SaveHuggingFace, LoadsBackBitForBit) {
+  const ModelDirectory from;
+  const LoadedModel model = load_hugging_face(from.path(), kernels());
+  const TemporaryDirectory parent;
+  const fs::path out = parent / "a" / "b";
+  const SaveOptions options{from.path() / "vocab.txt", model.lower_case};
+  for (int twice = 0; twice < 2; ++twice) save_hugging_face(out, model.config, model.weights, kernels(), options);
+  const LoadedModel again = load_hugging_face(out, kernels());
+  EXPECT_EQ(again.config, model.config);
+  EXPECT_EQ(again.lower_case, model.lower_case);
+  for (const Stored& tensor : from.tensors) EXPECT_TRUE(holds(again, tensor, tensor.name));
+  EXPECT_EQ(read_file(out / "vocab.txt"), read_file(from.path() / "vocab.txt"));
+  EXPECT_EQ(SafetensorsFile(out / "model.safetensors").metadata().at("format"), "pt");
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(out)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"config.json", "model.safetensors", "special_tokens_map.json",
+                                             "tokenizer_config.json", "vocab.txt"}));
+}
+
+TEST(SaveHuggingFace, WritesIntoTheDirectoryThatItWasLoadedFrom) {
+  const ModelDirectory directory;
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  save_hugging_face(directory.path(), model.config, model.weights, kernels(), {directory.path() / "vocab.txt", false});
+  const LoadedModel again = load_hugging_face(directory.path(), kernels());
+  for (const Stored& tensor : directory.tensors) EXPECT_TRUE(holds(again, tensor, tensor.name));
+}
+
+TEST(SaveHuggingFace, DescribesTheTokenizer) {
+  const ModelDirectory from;
+  const LoadedModel model = load_hugging_face(from.path(), kernels());
+  const TemporaryDirectory out;
+  save_hugging_face(out.path(), model.config, model.weights, kernels(), {from.path() / "vocab.txt", true});
+  const json tokens{{"unk_token", "[UNK]"},
+                    {"sep_token", "[SEP]"},
+                    {"pad_token", "[PAD]"},
+                    {"cls_token", "[CLS]"},
+                    {"mask_token", "[MASK]"}};
+  EXPECT_EQ(json::parse(read_file(out / "special_tokens_map.json")), tokens);
+  json expected = tokens;
+  expected.update({{"tokenizer_class", "BertTokenizer"},
+                   {"do_lower_case", true},
+                   {"strip_accents", nullptr},
+                   {"tokenize_chinese_chars", true},
+                   {"model_max_length", 7}});
+  EXPECT_EQ(json::parse(read_file(out / "tokenizer_config.json")), expected);
+}
+
+TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {
+  const ModelDirectory directory;
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  const std::string before = read_file(directory.path() / "model.safetensors");
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit tight{4096, limit.rlim_max};  // less than the weights, more than any other file
+  setrlimit(RLIMIT_FSIZE, &tight);
+  std::string message;
+  try {
+    save_hugging_face(directory.path(), model.config, model.weights, kernels(),
+                      {directory.path() / "vocab.txt", false});
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &limit);
+  EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
+  EXPECT_EQ(read_file(directory.path() / "model.safetensors"), before);
+  EXPECT_EQ(complaint(directory), "");
+  for (const auto& entry : fs::directory_iterator(directory.path()))
+    EXPECT_EQ(entry.path().string().find(".partial"), std::string::npos) << entry.path();
+}
+
+TEST(SaveHuggingFace, ChecksBeforeItWritesAnything) {
+  const ModelDirectory from;
+  const LoadedModel model = load_hugging_face(from.path(), kernels());
+  const TemporaryDirectory parent;
+  const fs::path out = parent / "out";
+  const auto save = [&](const BertConfig& config, const fs::path& vocabulary, const fs::path& to) {
+    save_hugging_face(to, config, model.weights, kernels(), {vocabulary, true});
+  };
+  EXPECT_THROW(save(model.config, from.path() / "missing.txt", out), Error);
+  BertConfig config = model.config;
+  config.labels = {"\xFF", "b", "c"};
+  EXPECT_THROW(save(config, from.path() / "vocab.txt", out), Error);
+  put(parent / "long.txt", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
+  EXPECT_THROW(save(model.config, parent / "long.txt", out), Error);
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_THROW(save(model.config, from.path() / "vocab.txt", parent / "long.txt"), Error);
+}
+
+// A whole small BERT of another author: names without `bert.`, no pooler, no classifier.
+TEST(HuggingFaceData, LoadsARealCheckpoint) {
+  const fs::path checkpoints = shared_dir() / "checkpoints";
+  EMBER_NEEDS_DATA(checkpoints);
+  const TemporaryDirectory directory;
+  for (const auto& [from, to] : {std::pair("coldfire_tiny_bert.safetensors", "model.safetensors"),
+                                 {"coldfire_tiny_bert_config.json", "config.json"},
+                                 {"coldfire_tiny_bert_vocab.txt", "vocab.txt"},
+                                 {"coldfire_tiny_bert_tokenizer_config.json", "tokenizer_config.json"}})
+    fs::copy_file(checkpoints / from, directory / to);
+  EXPECT_THROW(load_hugging_face(directory.path(), kernels()), Error);
+  const LoadedModel model = load_hugging_face(directory.path(), kernels(), with_labels({"joy", "grief", "neutral"}));
+  EXPECT_EQ(model.config.hidden, 32);
+  EXPECT_EQ(model.config.label_count(), 3);
+  EXPECT_FALSE(model.lower_case);
+  EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"bert.pooler.dense.weight", "bert.pooler.dense.bias",
+                                                                "classifier.weight", "classifier.bias"}));
+  EXPECT_EQ(model.report.renamed.size(), 37u);
+  EXPECT_TRUE(model.report.ignored.empty());
+  const SafetensorsFile file(directory / "model.safetensors");
+  for (const StoredTensor& tensor : file.tensors()) {
+    const std::vector<float> found = values(model, "bert." + tensor.name);
+    ASSERT_EQ(found.size() * sizeof(float), tensor.bytes.size()) << tensor.name;
+    EXPECT_EQ(std::memcmp(found.data(), tensor.bytes.data(), tensor.bytes.size()), 0) << tensor.name;
+  }
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,206 @@
+#include "runtime/file.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "runtime/error.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::TemporaryDirectory;
+
+void put(const fs::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+// The message of the Error that `run` throws; empty when it throws none.
+template <typename Run>
+std::string message_of(Run run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::size_t entries(const fs::path& directory) {
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
+}
+
+// For its lifetime no file grows past `bytes`, as on a full disk.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit now{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &now);
+  }
+  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(ReadFile, GivesEveryByte) {
+  const TemporaryDirectory directory;
+  std::string content(200'001, 'x');
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 31);
+  put(directory / "file", content);
+  put(directory / "empty", "");
+  EXPECT_EQ(read_file(directory / "file"), content);
+  EXPECT_EQ(read_file(directory / "empty"), "");
+}
+
+TEST(ReadFile, NamesWhatCannotBeRead) {
+  const TemporaryDirectory directory;
+  const std::string missing = (directory / "missing").string();
+  EXPECT_EQ(message_of([&] { read_file(missing); }), missing + ": No such file or directory");
+  EXPECT_EQ(message_of([&] { read_file(directory.path()); }),
+            directory.path().string() + ": is a directory, a file was expected");
+}
+
+TEST(MappedFile, GivesEveryByteAndMoves) {
+  const TemporaryDirectory directory;
+  put(directory / "file", "content");
+  put(directory / "empty", "");
+  MappedFile file(directory / "file");
+  ASSERT_EQ(file.bytes().size(), 7u);
+  EXPECT_EQ(static_cast<char>(file.bytes()[6]), 't');
+  MappedFile moved = std::move(file);
+  EXPECT_EQ(static_cast<char>(moved.bytes()[0]), 'c');
+  EXPECT_EQ(moved.path(), directory / "file");
+  moved = MappedFile(directory / "empty");
+  EXPECT_TRUE(moved.bytes().empty());
+}
+
+TEST(MappedFile, NamesWhatCannotBeRead) {
+  const TemporaryDirectory directory;
+  EXPECT_THROW(MappedFile(directory / "missing"), Error);
+  EXPECT_THROW(MappedFile(directory.path()), Error);
+}
+
+TEST(FileWriter, AFullDiskIsAnError) {
+  EMBER_NEEDS_DATA("/dev/full");
+  const std::string message = message_of([] { FileWriter("/dev/full").write("x"); });
+  EXPECT_EQ(message, "/dev/full: cannot be written: No space left on device");
+}
+
+TEST(WriteFileAtomically, ReplacesTheFile) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "file", "one");
+  EXPECT_EQ(read_file(directory / "file"), "one");
+  write_file_atomically(directory / "file", [](FileWriter& file) {
+    file.write("two");
+    file.write(" parts");
+  });
+  EXPECT_EQ(read_file(directory / "file"), "two parts");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteFileAtomically, NeverShowsHalfAFile) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "file", "old");
+  write_file_atomically(directory / "file", [&](FileWriter& file) {
+    file.write("new");
+    EXPECT_EQ(read_file(directory / "file"), "old");
+  });
+  EXPECT_EQ(read_file(directory / "file"), "new");
+}
+
+TEST(WriteFileAtomically, AnExceptionLeavesTheOldFileAlone) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "file", "old");
+  const auto fail_halfway = [](FileWriter& file) {
+    file.write("half");
+    throw std::runtime_error("stop");
+  };
+  EXPECT_THROW(write_file_atomically(directory / "file", fail_halfway), std::runtime_error);
+  EXPECT_THROW(write_file_atomically(directory / "other", fail_halfway), std::runtime_error);
+  EXPECT_EQ(read_file(directory / "file"), "old");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteFileAtomically, AFullDiskLeavesTheOldFileAlone) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "file", "old");
+  std::string message;
+  {
+    const FullDisk full(1000);
+    message = message_of([&] { write_file_atomically(directory / "file", std::string(5000, 'n')); });
+  }
+  EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
+  EXPECT_EQ(read_file(directory / "file"), "old");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteFileAtomically, NamesAFolderThatIsNotThere) {
+  const TemporaryDirectory directory;
+  EXPECT_NE(message_of([&] { write_file_atomically(directory / "no" / "file", "x"); }).find("No such file"),
+            std::string::npos);
+  fs::create_directory(directory / "folder");
+  EXPECT_NE(message_of([&] { write_file_atomically(directory / "folder", "x"); }).find("Is a directory"),
+            std::string::npos);
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteDirectoryAtomically, AppearsWhole) {
+  const TemporaryDirectory directory;
+  write_directory_atomically(directory / "step-1", [&](const fs::path& partial) {
+    write_file_atomically(partial / "a", "1");
+    EXPECT_FALSE(fs::exists(directory / "step-1"));
+    write_file_atomically(partial / "b", "2");
+  });
+  EXPECT_EQ(read_file(directory / "step-1" / "b"), "2");
+  write_directory_atomically(fs::path((directory / "step-2").string() + "/"),
+                             [](const fs::path& partial) { write_file_atomically(partial / "a", "1"); });
+  EXPECT_EQ(read_file(directory / "step-2" / "a"), "1");
+  EXPECT_EQ(entries(directory.path()), 2u);
+}
+
+TEST(WriteDirectoryAtomically, LeavesNothingBehindOnAnException) {
+  const TemporaryDirectory directory;
+  const auto fill = [](const fs::path& partial) {
+    write_file_atomically(partial / "a", "1");
+    throw std::runtime_error("stop");
+  };
+  EXPECT_THROW(write_directory_atomically(directory / "step-1", fill), std::runtime_error);
+  EXPECT_EQ(entries(directory.path()), 0u);
+}
+
+TEST(WriteDirectoryAtomically, DoesNotReplaceAFolder) {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "step-1");
+  put(directory / "step-1" / "kept", "1");
+  EXPECT_THROW(write_directory_atomically(directory / "step-1", [](const fs::path&) {}), Error);
+  EXPECT_EQ(read_file(directory / "step-1" / "kept"), "1");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
+  const TemporaryDirectory directory;
+  require_writable_directory(directory / "a" / "b");
+  EXPECT_EQ(entries(directory / "a" / "b"), 0u);
+  put(directory / "file", "x");
+  EXPECT_NE(message_of([&] { require_writable_directory(directory / "file"); }).find("cannot be used as a folder"),
+            std::string::npos);
+  EXPECT_NE(message_of([&] { require_writable_directory(directory / "file" / "b"); }).find("cannot be used"),
+            std::string::npos);
+  if (geteuid() != 0) {  // root may write anywhere
+    fs::create_directory(directory / "locked");
+    chmod((directory / "locked").c_str(), 0555);
+    EXPECT_NE(message_of([&] { require_writable_directory(directory / "locked"); }).find("Permission denied"),
+              std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,205 @@
+"""Runs the built evaluate on a tiny model and holds its figures to those computed here from predict's logits:
+python3 evaluate_test.py EVALUATE PREDICT [unittest's arguments]."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from tiny_model import LABELS, WORDS, write_model
+
+EVALUATE = PREDICT = None
+TIMEOUT = 120
+# No row has the label sadness.
+ROWS = [(" ".join((WORDS * 3)[i % 13:i % 13 + 1 + i % 19]), [k for k in (0, 1, 2, 4) if (i * (k + 3)) % 5 == 0])
+        for i in range(300)]
+
+
+def setUpModule():
+    global scratch, model
+    scratch = tempfile.mkdtemp(prefix="ember evaluate ")
+    model = os.path.join(scratch, "model")
+    write_model(model)
+
+
+def tearDownModule():
+    shutil.rmtree(scratch)
+
+
+def data_directory(name, rows=ROWS, labels=LABELS, extra=b"", split="dev"):
+    directory = os.path.join(scratch, name)
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "labels.txt"), "w") as file:
+        file.write("".join(label + "\n" for label in labels))
+    with open(os.path.join(directory, split + ".jsonl"), "wb") as file:
+        for text, ids in rows:
+            file.write(json.dumps({"text": text, "labels": ids}).encode() + b"\n")
+        file.write(extra)
+    return directory
+
+
+def evaluate(*arguments):
+    done = subprocess.run([EVALUATE, *arguments], capture_output=True, timeout=TIMEOUT)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def logits(rows):
+    done = subprocess.run([PREDICT, "--model", model, "--all", "--format", "jsonl"], timeout=TIMEOUT,
+                          input="".join(text + "\n" for text, _ in rows).encode(), capture_output=True, check=True)
+    return [json.loads(line)["logits"] for line in done.stdout.splitlines()]
+
+
+def ratio(part, whole):
+    return part / whole if whole else 0.0
+
+
+class Counts:
+    def __init__(self, hits, predicted, support):
+        self.precision, self.recall = ratio(hits, predicted), ratio(hits, support)
+        self.f1 = ratio(2 * self.precision * self.recall, self.precision + self.recall)
+        self.hits, self.predicted, self.support = hits, predicted, support
+
+
+def expected(rows, threshold):
+    """Loss, subset accuracy, scores per label, micro and support-weighted F1 by the textbook's definitions."""
+    all_logits, loss, right = logits(rows), 0.0, 0
+    sets = [({k for k, x in enumerate(xs) if 1 / (1 + math.exp(-x)) >= threshold}, set(ids))
+            for xs, (_, ids) in zip(all_logits, rows)]
+    for xs, (_, true) in zip(all_logits, sets):
+        loss += sum(math.log1p(math.exp(-x if k in true else x)) for k, x in enumerate(xs))
+    labels = [Counts(sum(k in p and k in t for p, t in sets), sum(k in p for p, _ in sets),
+                     sum(k in t for _, t in sets)) for k in range(len(LABELS))]
+    micro = Counts(*(sum(getattr(label, name) for label in labels) for name in ("hits", "predicted", "support")))
+    return loss / (len(rows) * len(LABELS)), sum(p == t for p, t in sets) / len(rows), labels, micro
+
+
+class Figures(unittest.TestCase):
+    def check(self, json_scores, counts):
+        for name in "precision", "recall", "f1":
+            self.assertAlmostEqual(json_scores[name], getattr(counts, name), places=9)
+
+    def test_json_agrees_with_an_independent_computation(self):
+        data = data_directory("plain")
+        for threshold in 0.5, 0.3:
+            report = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json",
+                                         "--threshold", str(threshold))[0])
+            loss, accuracy, labels, micro = expected(ROWS, threshold)
+            self.assertAlmostEqual(report["loss"], loss, places=5)
+            self.assertAlmostEqual(report["subset_accuracy"], accuracy, places=9)
+            self.check(report["micro"], micro)
+            self.assertEqual([label["label"] for label in report["labels"]], LABELS)
+            self.assertEqual([label["support"] for label in report["labels"]], [label.support for label in labels])
+            for actual, label in zip(report["labels"], labels):
+                self.check(actual, label)
+            for name in "precision", "recall", "f1":
+                values = [getattr(label, name) for label in labels]
+                self.assertAlmostEqual(report["macro"][name], sum(values) / len(labels), places=9)
+                weighted = sum(v * label.support for v, label in zip(values, labels))
+                self.assertAlmostEqual(report["weighted"][name], weighted / micro.support, places=9)
+            self.assertEqual((report["rows"], report["split"], report["threshold"]), (300, "dev", threshold))
+            self.assertNotIn("sweep", report)
+
+    def test_sweep(self):
+        data = data_directory("plain")
+        report = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json",
+                                     "--sweep")[0])
+        self.assertEqual([round(p["threshold"], 9) for p in report["sweep"]],
+                         [round(0.05 * i, 9) for i in range(1, 20)])
+        for i in 0, 8, 18:
+            _, accuracy, labels, micro = expected(ROWS, report["sweep"][i]["threshold"])
+            self.assertAlmostEqual(report["sweep"][i]["f1_micro"], micro.f1, places=9)
+            self.assertAlmostEqual(report["sweep"][i]["f1_macro"], sum(x.f1 for x in labels) / 5, places=9)
+            self.assertAlmostEqual(report["sweep"][i]["subset_accuracy"], accuracy, places=9)
+        self.assertEqual(report["best"]["f1_micro"], max(p["f1_micro"] for p in report["sweep"]))
+        self.assertIn(report["best"], report["sweep"])
+
+    def test_text_shows_the_same(self):
+        data = data_directory("plain")
+        arguments = ["--model", model, "--data", data, "--split", "dev", "--sweep"]
+        report, text = json.loads(evaluate(*arguments, "--format", "json")[0]), evaluate(*arguments)[0]
+        self.assertIn("loss             %.5f\n" % report["loss"], text)
+        self.assertIn("subset accuracy  %.4f\n" % report["subset_accuracy"], text)
+        lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+        for name in "micro", "macro", "weighted":
+            self.assertEqual(lines[name], ["%.4f" % report[name][key] for key in ("precision", "recall", "f1")])
+        for label in report["labels"]:
+            self.assertEqual(lines[label["label"]], ["%.4f" % label[key] for key in ("precision", "recall", "f1")]
+                             + [str(label["support"])])
+        self.assertIn("best: threshold %.2f with F1-micro %.4f" % (report["best"]["threshold"],
+                                                                   report["best"]["f1_micro"]), text)
+
+    def test_every_split_and_threads(self):
+        for split in "train", "dev", "test":
+            data = data_directory("only " + split, rows=ROWS[:7], split=split)
+            report = json.loads(evaluate("--model", model, "--data", data, "--split", split, "--format", "json",
+                                         "--threads", "1")[0])
+            self.assertEqual(report["rows"], 7)
+
+
+class Errors(unittest.TestCase):
+    def refused(self, *arguments, contains, stdout=subprocess.PIPE):
+        done = subprocess.run([EVALUATE, *arguments], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        message = done.stderr.decode()
+        self.assertEqual(done.returncode, 2, message)
+        self.assertEqual(message.count("\n"), 1, message)
+        self.assertTrue(message.startswith("evaluate: "), message)
+        self.assertIn(contains, message)
+        self.assertFalse(done.stdout, done.stdout)
+
+    def test_flags(self):
+        data = data_directory("plain")
+        for flags, contains in [(["--threshold", "nan"], "nan"), (["--threshold", "2"], "2"),
+                                (["--format", "tsv"], "--format"), (["--max-length", "99"], "99"), (["extra"], "extra")]:
+            with self.subTest(flags=flags):
+                self.refused("--model", model, "--data", data, "--split", "dev", *flags, contains=contains)
+        self.refused("--model", model, "--data", data, "--split", "all", contains="--split")
+        self.refused("--model", model, "--split", "dev", contains="--data")
+        self.refused("--data", data, "--split", "dev", contains="--model")
+
+    def test_labels_that_differ_from_the_models(self):
+        for name, labels, contains in [("swapped", ["admiration", "love", "joy", "sadness", "neutral"], "label 1 is 'love'"),
+                                       ("fewer", LABELS[:4], "label 4"), ("more", LABELS + ["grief"], "'grief'")]:
+            data = data_directory(name, labels=labels, rows=ROWS[:1])
+            self.refused("--model", model, "--data", data, "--split", "dev", contains=contains)
+
+    def test_data(self):
+        plain = data_directory("plain")
+        self.refused("--model", model, "--data", plain, "--split", "test", contains="test")
+        self.refused("--model", model, "--data", os.path.join(scratch, "absent"), "--split", "dev", contains="absent")
+        empty = data_directory("empty", rows=[])
+        self.refused("--model", model, "--data", empty, "--split", "dev", contains="dev.jsonl")
+        self.refused("--model", os.path.join(scratch, "absent"), "--data", plain, "--split", "dev", contains="absent")
+
+    def test_bad_rows(self):
+        data = data_directory("bad", rows=ROWS[:3], extra=b'{"text": 7}\n{"text": "so sad", "labels": [77]}\n')
+        arguments = ["--model", model, "--data", data, "--split", "dev"]
+        self.refused(*arguments, contains="4")
+        out, err = evaluate(*arguments, "--skip-bad-rows", "--format", "json")
+        self.assertEqual((json.loads(out)["rows"], json.loads(out)["skipped_rows"]), (3, 2))
+        self.assertEqual(err.count("\n"), 1, err)
+        self.assertIn("2 malformed rows", err)
+
+    def test_invalid_utf8_is_reported_once(self):
+        data = data_directory("utf8", rows=ROWS[:3])
+        os.remove(os.path.join(data, "dev.jsonl"))
+        with open(os.path.join(data, "dev.tsv"), "wb") as file:
+            file.write(b"i am\t0\tx\nso \xff sad\t1,2\tx\n\xc3\t\tx\n")
+        out, err = evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json")
+        self.assertEqual((json.loads(out)["rows"], json.loads(out)["invalid_utf8_rows"]), (3, 2))
+        self.assertEqual(err.count("\n"), 1, err)
+        self.assertIn("line 2", err)
+
+    def test_output_that_fails(self):
+        with open("/dev/full", "wb") as full:
+            self.refused("--model", model, "--data", data_directory("plain"), "--split", "dev", stdout=full,
+                         contains="standard output")
+
+
+if __name__ == "__main__":
+    EVALUATE, PREDICT = (os.path.abspath(sys.argv.pop(1)) for _ in range(2))
+    unittest.main()

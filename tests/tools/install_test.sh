@@ -1,0 +1,32 @@
+#!/bin/sh
+# Installs Ember under a path with a space, builds examples/classify against the installation and nothing else, and
+# runs it: install_test.sh SOURCE_DIR BUILD_DIR [more arguments for the example's cmake].
+set -eu
+source_dir=$1
+build_dir=$2
+shift 2
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/ember install XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+cmake --install "$build_dir" --prefix "$scratch/the prefix" >"$scratch/install.log"
+if grep -rl -e "$source_dir" -e "$build_dir" "$scratch/the prefix/lib/cmake" "$scratch/the prefix/include"; then
+  echo "the files above name the source or the build folder" >&2
+  exit 1
+fi
+# A copy, so that the example cannot see the sources around it.
+cp -r "$source_dir/examples/classify" "$scratch/example"
+cmake -S "$scratch/example" -B "$scratch/example build" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
+  -DCMAKE_BUILD_TYPE=Release "$@" >"$scratch/configure.log"
+cmake --build "$scratch/example build" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
+
+python3 "$source_dir/tests/tools/tiny_model.py" "$scratch/the model"
+expected='so happy
+  joy 0.93
+  love 0.31
+  neutral 0.20'
+actual=$("$scratch/example build/classify" "$scratch/the model" 'so happy')
+if [ "$actual" != "$expected" ]; then
+  printf 'expected:\n%s\nactual:\n%s\n' "$expected" "$actual" >&2
+  exit 1
+fi
+"$scratch/the prefix/bin/predict" --model "$scratch/the model" 'so happy'

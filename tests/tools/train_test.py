@@ -1,0 +1,258 @@
+"""Runs the built train on a tiny model: kills it at random moments, interrupts it, fills its disk, gives it bad input.
+python3 train_test.py TRAIN PREDICT [unittest's arguments]."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TRAIN = PREDICT = None
+TIMEOUT = 120
+LABELS = ["anger", "fear", "joy", "love"]
+KILLS = 20
+
+
+def setUpModule():
+    global scratch, model, data
+    scratch = tempfile.mkdtemp(prefix="ember train ")
+    model, data = os.path.join(scratch, "model"), os.path.join(scratch, "data")
+    write_model(model)
+    write_data(data)
+
+
+def tearDownModule():
+    shutil.rmtree(scratch)
+
+
+def write_model(directory, hidden=32):
+    os.makedirs(directory)
+    config = {"model_type": "bert", "vocab_size": 200, "hidden_size": hidden, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 32, "type_vocab_size": 2,
+              "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1,
+              "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02, "pad_token_id": 0}
+    with open(os.path.join(directory, "config.json"), "w") as file:
+        json.dump(config, file)
+    with open(os.path.join(directory, "vocab.txt"), "w") as file:
+        file.write("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + ["word%d" % i for i in range(195)]))
+
+
+def write_data(directory, rows=240, seed=1):
+    os.makedirs(directory)
+    generator = random.Random(seed)
+    with open(os.path.join(directory, "labels.txt"), "w") as file:
+        file.write("\n".join(LABELS) + "\n")
+    for split, count in ("train", rows), ("dev", 40):
+        with open(os.path.join(directory, split + ".tsv"), "w") as file:
+            for i in range(count):
+                label = generator.randrange(4)
+                words = [label] + [generator.randrange(4, 195) for _ in range(generator.randrange(20))]
+                file.write("%s\t%d\tid%d\n" % (" ".join("word%d" % word for word in words), label, i))
+
+
+def out_folder(name):
+    return os.path.join(scratch, name)
+
+
+def command(out, *flags):
+    """30 steps an epoch, 120 in all."""
+    flags = {"--model": model, "--data": data, "--out": out, "--batch-size": "8", "--lr": "2e-3", "--max-length": "24",
+             "--save-every": "10", "--eval-every": "15", "--threads": "1", "--from-scratch": None,
+             **dict(zip(flags[::2], flags[1::2]))}
+    return [TRAIN] + [word for item in flags.items() for word in item if word is not None]
+
+
+def train(out, *flags, **settings):
+    done = subprocess.run(command(out, *flags), capture_output=True, timeout=TIMEOUT, **settings)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def read(*path):
+    with open(os.path.join(*path), "rb") as file:
+        return file.read()
+
+
+def events(out, *kinds):
+    found = [json.loads(line) for line in read(out, "metrics.jsonl").splitlines()]
+    for event in found:
+        event.pop("examples_per_second", None)
+        event.pop("tokens_per_second", None)
+    return [event for event in found if event["event"] in kinds]
+
+
+def digests(directory):
+    """The content of every file below, by path."""
+    return {os.path.relpath(os.path.join(folder, name), directory):
+            hashlib.sha256(read(folder, name)).hexdigest()
+            for folder, _, names in os.walk(directory) for name in names}
+
+
+def checkpoints(out):
+    return sorted(name for name in os.listdir(os.path.join(out, "checkpoints")))
+
+
+class Killed(unittest.TestCase):
+    def test_twenty_kills_leave_no_trace(self):
+        whole = out_folder("whole")
+        start = time.monotonic()
+        self.assertEqual(train(whole)[0], 0)
+        duration = time.monotonic() - start
+        generator = random.Random(time.time_ns())
+        kills = runs = restarts = 0
+        while kills < KILLS:
+            out = out_folder("killed%d" % runs)
+            runs += 1
+            finished = False
+            while not finished:
+                process = subprocess.Popen(command(out, "--resume", None), stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.PIPE)
+                # Early enough that a run takes several kills, seldom so early that it never moves.
+                if kills < KILLS:
+                    time.sleep(generator.uniform(0.01, 0.5 * duration))
+                    process.kill()
+                error = process.communicate(timeout=TIMEOUT)[1].decode()
+                finished = process.returncode == 0
+                if finished:
+                    break
+                self.assertEqual(process.returncode, -signal.SIGKILL, error)
+                kills += 1
+                restarts += "resuming from" in error
+            self.same_run(whole, out)
+        print("%d kills in %d runs, %d of them in a resumed run" % (kills, runs, restarts), file=sys.stderr)
+
+    def same_run(self, whole, out):
+        for name in "model.safetensors", "checkpoints/step-120/model.safetensors", \
+                "checkpoints/step-120/optimizer.safetensors":
+            self.assertEqual(read(whole, name), read(out, name), name)
+        kinds = "train", "eval", "checkpoint", "end"
+        self.assertEqual(events(whole, *kinds), events(out, *kinds))
+        self.assertEqual(set(digests(whole)), set(digests(out)))  # and no half-written file is left
+
+
+class Interrupted(unittest.TestCase):
+    def interrupt(self, number):
+        out = out_folder("signal%d" % number)
+        process = subprocess.Popen(command(out, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not os.path.exists(os.path.join(out, "metrics.jsonl")):
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(number)
+        error = process.communicate(timeout=TIMEOUT)[1].decode()
+        return out, process.returncode, error
+
+    def test_sigterm_and_sigint(self):
+        for number, status in (signal.SIGTERM, 143), (signal.SIGINT, 130):
+            out, returned, error = self.interrupt(number)
+            self.assertEqual(returned, status, error)
+            self.assertIn("--resume", error)
+            newest = max(checkpoints(out), key=lambda name: int(name.split("-")[1]))
+            self.assertIn(newest, error)
+            self.assertTrue(os.path.exists(os.path.join(out, "checkpoints", newest, "state.json")))
+
+    def test_a_checkpoint_is_a_model(self):
+        out, _, _ = self.interrupt(signal.SIGTERM)
+        newest = os.path.join(out, "checkpoints", checkpoints(out)[0])
+        done = subprocess.run([PREDICT, "--model", newest, "--all", "word1 word2"], capture_output=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"joy", done.stdout)
+
+
+class FullDisk(unittest.TestCase):
+    def test_the_previous_checkpoint_stays_whole(self):
+        out = out_folder("full")
+        self.assertEqual(train(out, "--max-steps", "60", "--save-every", "20", "--eval-every", "20")[0], 0)
+        shutil.rmtree(os.path.join(out, "checkpoints", "step-60"))  # as if killed while writing it
+        before = digests(os.path.join(out, "checkpoints"))
+        self.assertTrue(before)
+        # Room for the weights, but not for the moments, which are twice as large.
+        limit = len(read(out, "model.safetensors")) * 3 // 2
+        flags = "--max-steps", "60", "--save-every", "20", "--eval-every", "20", "--resume", None
+        returned, _, error = train(out, *flags,
+                                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(returned, 2, error)
+        self.assertIn("optimizer.safetensors", error.splitlines()[-1])
+        self.assertEqual(digests(os.path.join(out, "checkpoints")), before)
+        self.assertEqual(train(out, *flags)[0], 0)
+        whole = out_folder("roomy")
+        self.assertEqual(train(whole, "--max-steps", "60", "--save-every", "20", "--eval-every", "20")[0], 0)
+        self.assertEqual(read(out, "model.safetensors"), read(whole, "model.safetensors"))
+
+
+class BadInput(unittest.TestCase):
+    def refused(self, out, *flags, fragment):
+        returned, printed, error = train(out, *flags)
+        self.assertEqual(returned, 2, error)
+        self.assertEqual(error.count("\n"), 1, error)
+        self.assertIn(fragment, error)
+        self.assertEqual(printed, "")
+
+    def test_flags(self):
+        out = out_folder("none")
+        for flag, value in ("--batch-size", "0"), ("--lr", "nan"), ("--lr", "fast"), ("--epochs", "0"), \
+                ("--seed", "-1"), ("--device", "cuda"), ("--device", "cuda:1"), ("--precision", "fp16"), \
+                ("--threshold", "2"), ("--max-length", "33"), ("--eval-every", "never"), ("--preset", "fast"), \
+                ("--keep", "0"), ("--metric", "loud"), ("--nonsense", "1"), ("--batch-size", "99999999999999999999"):
+            self.refused(out, flag, value, fragment=flag)
+            self.assertFalse(os.path.exists(out), flag)
+
+    def test_paths(self):
+        out = out_folder("none")
+        self.refused(out, "--model", out_folder("absent"), fragment="absent")
+        self.refused(out, "--data", out_folder("absent"), fragment="absent")
+        self.refused(out, "--data", os.path.join(model, "config.json"), fragment="config.json")
+        self.assertFalse(os.path.exists(out))
+        self.refused("/proc/none", fragment="/proc/none")
+        self.refused(os.path.join(model, "config.json"), fragment="config.json")
+        done = subprocess.run([TRAIN, "--model", model], capture_output=True, timeout=TIMEOUT)
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (2, 1), done.stderr)
+
+    def test_rows(self):
+        bad = out_folder("bad rows")
+        shutil.copytree(data, bad)
+        with open(os.path.join(bad, "train.tsv"), "ab") as file:
+            file.write(b"word1\t9\tid\nword2 \xff\t1\tid\nno tab\n")
+        out = out_folder("none")
+        self.refused(out, "--data", bad, fragment="train.tsv:241")
+        self.assertFalse(os.path.exists(out))
+        returned, _, error = train(out_folder("skipped"), "--data", bad, "--skip-bad-rows", None, "--max-steps", "2")
+        self.assertEqual(returned, 0, error)
+        self.assertIn("2 malformed rows", error)
+        self.assertIn("UTF-8", error)
+
+    def test_another_run(self):
+        out = out_folder("run")
+        self.assertEqual(train(out, "--max-steps", "12")[0], 0)
+        before = digests(out)
+        self.refused(out, "--max-steps", "12", fragment="--resume")
+        self.refused(out, "--max-steps", "12", "--resume", None, "--lr", "1e-3", fragment="--lr")
+        self.refused(out, "--resume", None, fragment="--max-steps")
+        other = out_folder("other data")
+        write_data(other, seed=2)
+        self.refused(out, "--max-steps", "12", "--resume", None, "--data", other, fragment="data")
+        other = out_folder("other model")
+        write_model(other, hidden=16)
+        self.refused(out, "--max-steps", "12", "--resume", None, "--model", other, fragment="model")
+        self.assertEqual(digests(out), before)
+
+
+class Output(unittest.TestCase):
+    def test_lines_and_quiet(self):
+        returned, printed, error = train(out_folder("lines"))
+        self.assertEqual(returned, 0, error)
+        self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  \d+ examples/s  left \d+:\d\d\n")
+        self.assertNotIn("\r", error)
+        self.assertIn("best on dev: epoch", printed)
+        self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))
+
+
+if __name__ == "__main__":
+    TRAIN, PREDICT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+    unittest.main(argv=[sys.argv[0]] + sys.argv[3:], verbosity=2)

@@ -1,0 +1,184 @@
+#include "train/checkpoint.h"
+
+#include <cstring>
+#include <fstream>
+
+#include "runtime/file.h"
+#include "tests/support.h"
+#include "tests/train/tiny_run.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A model, an optimizer and a state, all with telling values.
+class CheckpointTest : public ::testing::Test {
+ protected:
+  CheckpointTest()
+      : config(testing::tiny_config()),
+        kernels(make_cpu_kernels(Precision::fp32, 1)),
+        weights(config, *kernels),
+        optimizer(config, weights, *kernels, {}, 100),
+        out(scratch / "out") {
+    testing::write_tiny_model(scratch / "model");
+    fs::create_directories(out);
+    fill(weights, 1), fill(optimizer.first_moments(), 2), fill(optimizer.second_moments(), 3);
+    state = {40, 2, 8, {32, 2.0, 1.0 / 3, 0.1, 0.2, 0.7}, 1, 0.1 + 0.2, 8};
+    identity.flags = {{"--lr", "0.003"}, {"--seed", "42"}};
+    identity.data = "0123456789abcdef", identity.model = "fedcba9876543210", identity.threads = 2;
+  }
+
+  void fill(BertWeights& set, std::uint64_t seed) {
+    testing::TinyRandom random{seed};
+    for (const Parameter& parameter : set.list)
+      for (std::int64_t i = 0; i < parameter.value.size(); ++i)
+        parameter.value.f32()[i] = static_cast<float>(random.below(1 << 20)) / 3e5f - 1;
+  }
+
+  void save(std::int64_t step, std::int64_t keep = 2) {
+    state.step = step;
+    const SaveOptions options{scratch / "model" / "vocab.txt", true};
+    save_checkpoint(out, {state, identity, metrics, config, weights, optimizer, *kernels, options}, keep);
+  }
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const auto& entry : fs::directory_iterator(out / "checkpoints")) result.push_back(entry.path().filename());
+    std::sort(result.begin(), result.end());
+    return result;
+  }
+
+  std::string complaint(const RunIdentity& now) {
+    try {
+      require_same_run(newest_checkpoint(out, notes).value(), now);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  testing::TemporaryDirectory scratch;
+  BertConfig config;
+  std::unique_ptr<Kernels> kernels;
+  BertWeights weights;
+  Optimizer optimizer;
+  fs::path out;
+  TrainingState state;
+  RunIdentity identity;
+  std::string metrics = "{\"event\":\"train\"}\n";
+  std::vector<std::string> notes;
+};
+
+void expect_same_bits(const BertWeights& a, const BertWeights& b) {
+  for (std::size_t i = 0; i < a.list.size(); ++i)
+    ASSERT_EQ(std::memcmp(a.list[i].value.data, b.list[i].value.data,
+                          static_cast<std::size_t>(a.list[i].value.size()) * sizeof(float)),
+              0)
+        << a.list[i].name;
+}
+
+TEST_F(CheckpointTest, GivesBackEveryBit) {
+  save(40);
+  const Checkpoint checkpoint = newest_checkpoint(out, notes).value();
+  EXPECT_TRUE(notes.empty());
+  EXPECT_EQ(checkpoint.path, out / "checkpoints" / "step-40");
+  EXPECT_EQ(checkpoint.state, state);
+  EXPECT_EQ(checkpoint.metrics, metrics);
+  EXPECT_EQ(checkpoint.identity.threads, 2);
+  EXPECT_EQ(complaint(identity), "");
+
+  BertWeights again(config, *kernels);
+  Optimizer other(config, again, *kernels, {}, 100);
+  restore(checkpoint, config, again, other, *kernels);
+  expect_same_bits(again, weights);
+  expect_same_bits(other.first_moments(), optimizer.first_moments());
+  expect_same_bits(other.second_moments(), optimizer.second_moments());
+  EXPECT_EQ(other.steps(), 40);
+  other.catch_up();  // nothing is owed
+  expect_same_bits(again, weights);
+}
+
+TEST_F(CheckpointTest, IsNoneWhereNoneIs) {
+  EXPECT_FALSE(newest_checkpoint(out, notes).has_value());
+}
+
+TEST_F(CheckpointTest, KeepsTheNewest) {
+  for (const std::int64_t step : {8, 9, 10, 100}) save(step);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-10", "step-100"}));
+  save(101, 1);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-101"}));
+}
+
+TEST_F(CheckpointTest, SaysWhatDiffers) {
+  save(40);
+  RunIdentity other = identity;
+  other.flags["--lr"] = "0.001";
+  EXPECT_NE(complaint(other).find("was made with --lr 0.003, this run has 0.001"), std::string::npos);
+  other = identity, other.data = "other";
+  EXPECT_NE(complaint(other).find("other data"), std::string::npos);
+  other = identity, other.model = "other";
+  EXPECT_NE(complaint(other).find("another model"), std::string::npos);
+  other = identity, other.threads = 7;
+  EXPECT_EQ(complaint(other), "");
+}
+
+TEST_F(CheckpointTest, PassesOverDamagedOnes) {
+  save(8), save(9, 9), save(10, 9), save(11, 9), save(12, 9);
+  const fs::path checkpoints = out / "checkpoints";
+  fs::resize_file(checkpoints / "step-12" / "optimizer.safetensors", 1000);
+  fs::remove(checkpoints / "step-11" / "model.safetensors");
+  std::ofstream(checkpoints / "step-10" / "state.json") << "{\"format\": 1, \"step\": ";
+  fs::create_directory(checkpoints / "step-x");
+  EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 9);
+  ASSERT_EQ(notes.size(), 3u);
+  EXPECT_NE(notes[0].find("step-12/optimizer.safetensors"), std::string::npos) << notes[0];
+  EXPECT_NE(notes[1].find("step-11/model.safetensors"), std::string::npos) << notes[1];
+  EXPECT_NE(notes[2].find("step-10/state.json"), std::string::npos) << notes[2];
+}
+
+TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
+  save(12);
+  std::ofstream(out / "checkpoints" / "step-12" / "state.json") << "{\"format\": 7}";
+  EXPECT_THROW(newest_checkpoint(out, notes), Error);
+}
+
+TEST_F(CheckpointTest, ReplacesADamagedOneOfItsStep) {
+  save(12);
+  fs::remove(out / "checkpoints" / "step-12" / "state.json");
+  save(12);
+  EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 12);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-12"}));
+}
+
+TEST_F(CheckpointTest, FailsWholeOrNotAtAll) {
+  save(12);
+  fs::remove(scratch / "model" / "vocab.txt");  // the copy of it will fail
+  EXPECT_THROW(save(13, 1), Error);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-12"}));
+  EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 12);
+}
+
+TEST_F(CheckpointTest, LeftoversAreRemoved) {
+  save(12);
+  fs::create_directory(out / "checkpoints" / ".step-13.77.partial");
+  std::ofstream(out / "checkpoints" / ".step-13.77.partial" / "model.safetensors") << "half";
+  std::ofstream(out / ".model.safetensors.77.partial") << "half";
+  std::ofstream(out / ".mine") << "stays";
+  remove_leftovers(out);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-12"}));
+  EXPECT_FALSE(fs::exists(out / ".model.safetensors.77.partial"));
+  EXPECT_TRUE(fs::exists(out / ".mine"));
+}
+
+TEST_F(CheckpointTest, OfAnotherShapeIsRefused) {
+  save(12);
+  BertConfig other = config;
+  other.ffn = 64;
+  BertWeights theirs(other, *kernels);
+  Optimizer optimizer_of_theirs(other, theirs, *kernels, {}, 1);
+  EXPECT_THROW(restore(newest_checkpoint(out, notes).value(), other, theirs, optimizer_of_theirs, *kernels), Error);
+}
+
+}  // namespace
+}  // namespace ember

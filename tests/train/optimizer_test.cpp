@@ -1,0 +1,184 @@
+#include "train/optimizer.h"
+
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include "data/dataset.h"
+#include "model/batch_view.h"
+#include "tests/support.h"
+#include "tests/train/tiny_run.h"
+#include "train/schedule.h"
+
+namespace ember {
+namespace {
+
+// The reference run's own log: at step 500 of 10,856 it had used 1.9080692704495212e-05.
+TEST(Schedule, IsTheReferenceRuns) {
+  const Schedule schedule(2e-5, 0, 10856);
+  EXPECT_DOUBLE_EQ(schedule.at(0), 2e-5);
+  EXPECT_DOUBLE_EQ(schedule.at(499), 1.9080692704495212e-05);
+  EXPECT_DOUBLE_EQ(schedule.at(999), 1.8159543109801032e-05);
+  EXPECT_DOUBLE_EQ(schedule.at(5499), 9.869196757553428e-06);
+  EXPECT_DOUBLE_EQ(schedule.at(10856), 0);
+  EXPECT_DOUBLE_EQ(schedule.at(20000), 0);
+}
+
+// Values of transformers' get_linear_schedule_with_warmup(num_warmup_steps=3, num_training_steps=10).
+TEST(Schedule, WarmsUp) {
+  const Schedule schedule(1, 0.21, 10);
+  EXPECT_EQ(schedule.warmup_steps(), 3);  // rounded up
+  const double expected[] = {0, 1.0 / 3, 2.0 / 3, 1, 6.0 / 7, 5.0 / 7, 4.0 / 7, 3.0 / 7, 2.0 / 7, 1.0 / 7, 0};
+  for (int s = 0; s <= 10; ++s) EXPECT_DOUBLE_EQ(schedule.at(s), expected[s]) << s;
+}
+
+TEST(Schedule, OfWarmupAlone) {
+  const Schedule schedule(1, 1, 4);
+  EXPECT_DOUBLE_EQ(schedule.at(3), 0.75);
+  EXPECT_DOUBLE_EQ(schedule.at(4), 0);
+}
+
+TEST(AdamWUpdate, CorrectsTheBias) {
+  const AdamWUpdate first = adamw_update({}, 0.1, 1, true);
+  // Of the betas as floats: 0.1 / (1 - 0.89999997615814209) and 1 / sqrt(1 - 0.99900001287460327).
+  EXPECT_FLOAT_EQ(first.step_size, 0.99999976158f);
+  EXPECT_FLOAT_EQ(first.inverse_correction, 31.622980128f);
+  EXPECT_FLOAT_EQ(first.decay, 0.999f);
+  const AdamWUpdate late = adamw_update({}, 0.1, 100000, false);
+  EXPECT_FLOAT_EQ(late.step_size, 0.1f);
+  EXPECT_FLOAT_EQ(late.inverse_correction, 1.0f);
+  EXPECT_EQ(late.decay, 1.0f);
+}
+
+// A model with weights drawn from one seed, and batches that leave most words out for long.
+struct Rig {
+  Rig() : config(testing::tiny_config()), kernels(make_cpu_kernels(Precision::fp32, 1)), weights(config, *kernels) {
+    std::vector<float> values;
+    for (std::size_t i = 0; i < weights.list.size(); ++i) {
+      values.resize(static_cast<std::size_t>(weights.list[i].value.size()));
+      draw(weights.list[i], 0.1f, 7, static_cast<std::uint32_t>(i), values.data());
+      kernels->upload(weights.list[i].value.data, values.data(), values.size() * sizeof(float));
+    }
+    model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, BatchLimits{64, 4});
+  }
+
+  // Texts of step `s`: four, of words from a window that wanders; some spell [PAD] out.
+  const Batch& batch(int s) {
+    testing::TinyRandom random{static_cast<std::uint64_t>(s)};
+    Dataset dataset;
+    for (int i = 0; i < 4; ++i) {
+      std::vector<std::int32_t> tokens{2};
+      for (int n = 1 + random.below(9); n > 0; --n) tokens.push_back(5 + (s / 10 * 7 + random.below(12)) % 95);
+      if (random.below(5) == 0) tokens.push_back(config.pad_token_id);
+      tokens.push_back(3);
+      dataset.append(tokens, std::vector<std::int32_t>{random.below(testing::kTinyLabels)});
+    }
+    const std::vector<std::int64_t> all{0, 1, 2, 3};
+    pack(dataset, all, config.label_count(), config.pad_token_id, packed);
+    view_ = view(packed, config.label_count());
+    return view_;
+  }
+
+  void gradients(const Batch& batch, int s) {
+    model->forward(batch, Randomness{3, static_cast<std::uint32_t>(s)});
+    model->loss(batch);
+    model->backward(batch);
+  }
+
+  BertConfig config;
+  std::unique_ptr<Kernels> kernels;
+  BertWeights weights;
+  std::unique_ptr<Bert> model;
+  PackedBatch packed;
+  Batch view_;
+};
+
+// Dense AdamW as the textbook has it: every row of the word embedding gets a gradient, mostly zero, at every step.
+struct Dense {
+  explicit Dense(Rig& r)
+      : rig(r), first(r.config, *r.kernels), second(r.config, *r.kernels), norm(r.kernels->allocate(sizeof(float))) {}
+
+  void step(const Batch& batch, double learning_rate) {
+    ++steps;
+    const std::vector<Parameter> gradients = parameters(rig.config, rig.model->gradients());
+    std::vector<Tensor> values;
+    for (const Parameter& gradient : gradients) values.push_back(gradient.value);
+    rig.kernels->gradient_norm(vector(norm.data(), 1), values);
+    std::vector<float> word(static_cast<std::size_t>(rig.config.vocabulary * rig.config.hidden));
+    for (std::int64_t u = 0; u < batch.unique; ++u)
+      std::copy_n(values[0].row(u), rig.config.hidden, word.data() + batch.unique_ids[u] * rig.config.hidden);
+    values[0] = matrix(word.data(), rig.config.vocabulary, rig.config.hidden);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      rig.kernels->adamw({rig.weights.list[i].value, first.list[i].value, second.list[i].value, {}}, values[i],
+                         adamw_update({}, learning_rate, steps, rig.weights.list[i].decayed), vector(norm.data(), 1),
+                         1);
+  }
+
+  Rig& rig;
+  BertWeights first, second;
+  Buffer norm;
+  std::int64_t steps = 0;
+};
+
+void expect_same_bits(const BertWeights& a, const BertWeights& b, const std::string& what) {
+  for (std::size_t i = 0; i < a.list.size(); ++i) {
+    const auto bytes = static_cast<std::size_t>(a.list[i].value.size()) * sizeof(float);
+    ASSERT_EQ(std::memcmp(a.list[i].value.data, b.list[i].value.data, bytes), 0) << what << ", " << a.list[i].name;
+  }
+}
+
+TEST(Optimizer, LazyIsDenseBitForBit) {
+  constexpr int kSteps = 300;
+  const Schedule schedule(1e-3, 0.1, kSteps);
+  Rig lazy, plain;
+  Optimizer optimizer(lazy.config, lazy.weights, *lazy.kernels, {}, kSteps);
+  Dense dense(plain);
+  for (int s = 0; s < kSteps; ++s) {
+    const Batch& ours = lazy.batch(s);
+    optimizer.catch_up(ours);
+    lazy.gradients(ours, s);
+    ASSERT_TRUE(std::isfinite(optimizer.step(*lazy.model, ours, schedule.at(s))));
+    const Batch& theirs = plain.batch(s);
+    plain.gradients(theirs, s);
+    dense.step(theirs, schedule.at(s));
+    if (s % 100 == 57) optimizer.catch_up();  // as an evaluation does: it must change nothing
+  }
+  optimizer.catch_up();
+  expect_same_bits(lazy.weights, plain.weights, "weights");
+  expect_same_bits(optimizer.first_moments(), dense.first, "first moments");
+  expect_same_bits(optimizer.second_moments(), dense.second, "second moments");
+}
+
+TEST(Optimizer, LeavesEverythingAloneWhenAGradientIsNotFinite) {
+  Rig rig, untouched;
+  Optimizer optimizer(rig.config, rig.weights, *rig.kernels, {}, 1);
+  const Batch& batch = rig.batch(0);
+  rig.gradients(batch, 0);
+  rig.model->gradients().pooler_bias.f32()[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(std::isfinite(optimizer.step(*rig.model, batch, 1e-3)));
+  EXPECT_EQ(optimizer.steps(), 0);
+  expect_same_bits(rig.weights, untouched.weights, "weights");
+}
+
+TEST(Optimizer, FollowsAModelThatGrows) {
+  Rig small, large;
+  large.model =
+      std::make_unique<Bert>(large.config, large.weights, *large.kernels, Purpose::training, BatchLimits{512, 64});
+  for (Rig* rig : {&small, &large}) {
+    rig->model = rig == &small ? std::make_unique<Bert>(rig->config, rig->weights, *rig->kernels, Purpose::training,
+                                                        BatchLimits{4, 1})
+                               : std::move(rig->model);
+    Optimizer optimizer(rig->config, rig->weights, *rig->kernels, {}, 40);
+    for (int s = 0; s < 40; ++s) {
+      const Batch& batch = rig->batch(s);
+      optimizer.catch_up(batch);
+      rig->gradients(batch, s);
+      ASSERT_TRUE(std::isfinite(optimizer.step(*rig->model, batch, 1e-3)));
+    }
+    optimizer.catch_up();
+  }
+  expect_same_bits(small.weights, large.weights, "weights");
+}
+
+}  // namespace
+}  // namespace ember

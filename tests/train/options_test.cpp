@@ -1,0 +1,172 @@
+#include "train/options.h"
+
+#include <CLI/CLI.hpp>
+#include <limits>
+
+#include "tests/support.h"
+#include "train/progress.h"
+
+namespace ember {
+namespace {
+
+TrainOptions parse(std::vector<std::string> flags) {
+  CLI::App app;
+  TrainOptions options;
+  add_options(app, options);
+  flags.insert(flags.begin(), {"--model", "m", "--data", "d", "--out", "o"});
+  std::reverse(flags.begin(), flags.end());  // as CLI11 wants a vector
+  app.parse(flags);
+  return options;
+}
+
+// The message of the Error that validating `flags` gives; empty when there is none.
+std::string complaint(const std::vector<std::string>& flags) {
+  try {
+    const TrainOptions options = parse(flags);
+    validate(options);
+    make_kernels(options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Options, DefaultsAreTheReferenceRecipe) {
+  const Recipe recipe = parse({}).recipe;
+  EXPECT_EQ(recipe.epochs, 4);
+  EXPECT_EQ(recipe.batch_size, 16);
+  EXPECT_EQ(recipe.learning_rate, 2e-5);
+  EXPECT_EQ(recipe.weight_decay, 0.01);
+  EXPECT_EQ(recipe.warmup_ratio, 0);
+  EXPECT_EQ(recipe.max_length, 128);
+  EXPECT_EQ(recipe.threshold, 0.5);
+  EXPECT_EQ(recipe.seed, 42u);
+  EXPECT_EQ(complaint({}), "");
+  EXPECT_EQ(identity(parse({})), identity(parse({"--preset", "reference"})));
+}
+
+TEST(Options, OverrideThePresetWhereverItStands) {
+  EXPECT_EQ(parse({"--epochs", "2", "--preset", "reference"}).recipe.epochs, 2);
+  EXPECT_EQ(parse({"--preset", "reference", "--epochs", "2"}).recipe.epochs, 2);
+}
+
+TEST(Options, AreTaken) {
+  const TrainOptions options = parse({"--eval-every", "7", "--save-every", "epoch", "--metric", "loss", "--keep", "1",
+                                      "--early-stopping", "3", "--seed", "18446744073709551615"});
+  EXPECT_EQ(options.evaluate.steps, 7);
+  EXPECT_EQ(options.save.steps, 0);
+  EXPECT_EQ(options.recipe.metric, Metric::loss);
+  EXPECT_EQ(options.keep, 1);
+  EXPECT_EQ(options.early_stopping, 3);
+  EXPECT_EQ(options.recipe.seed, std::numeric_limits<std::uint64_t>::max());
+}
+
+TEST(Options, RefuseBadValuesByName) {
+  const std::vector<std::vector<std::string>> bad = {
+      {"--batch-size", "0"},
+      {"--batch-size", "-3"},
+      {"--epochs", "0"},
+      {"--lr", "nan"},
+      {"--lr", "0"},
+      {"--lr", "-1"},
+      {"--lr", "inf"},
+      {"--weight-decay", "-0.1"},
+      {"--weight-decay", "nan"},
+      {"--warmup-ratio", "2"},
+      {"--warmup-ratio", "nan"},
+      {"--max-length", "1"},
+      {"--threshold", "1.5"},
+      {"--threshold", "nan"},
+      {"--keep", "0"},
+      {"--threads", "-1"},
+      {"--eval-every", "0"},
+      {"--eval-every", "1.5"},
+      {"--save-every", "never"},
+      {"--metric", "accuracy"},
+      {"--preset", "best"},
+      {"--device", "tpu"},
+      {"--device", "cuda:x"},
+      {"--device", "cuda:"},
+      {"--precision", "int8"},
+      {"--max-steps", "-1"},
+      {"--seed", "-1"},
+      {"--seed", "1.5"},
+      {"--seed", "18446744073709551616"},
+      {"--early-stopping", "-1"},
+  };
+  for (const auto& flags : bad) {
+    const std::string message = complaint(flags);
+    EXPECT_NE(message.find(flags[0]), std::string::npos) << flags[0] << " " << flags[1] << ": " << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  }
+  EXPECT_NE(complaint({"--resume", "--overwrite"}), "");
+}
+
+TEST(Options, SayWhatTheDeviceLacks) {
+  for (const char* device : {"cuda", "cuda:0", "cuda:12"})
+    EXPECT_NE(complaint({"--device", device}).find("no CUDA backend"), std::string::npos) << device;
+  EXPECT_NE(complaint({"--precision", "fp16"}).find("fp16"), std::string::npos);
+  EXPECT_EQ(complaint({"--device", "cpu", "--precision", "fp32"}), "");
+}
+
+TEST(Options, IdentityIsWhatDecidesTheBits) {
+  const auto usual = identity(parse({}));
+  for (const std::vector<std::string>& flags :
+       std::vector<std::vector<std::string>>{{"--keep", "5"}, {"--save-every", "3"}, {"--threads", "1"}, {"--quiet"}})
+    EXPECT_EQ(identity(parse(flags)), usual) << flags[0];
+  for (const std::vector<std::string>& flags : std::vector<std::vector<std::string>>{{"--lr", "1e-5"},
+                                                                                     {"--epochs", "5"},
+                                                                                     {"--eval-every", "3"},
+                                                                                     {"--seed", "1"},
+                                                                                     {"--max-steps", "9"},
+                                                                                     {"--metric", "loss"},
+                                                                                     {"--threshold", "0.4"}})
+    EXPECT_NE(identity(parse(flags)), usual) << flags[0];
+}
+
+std::string drawn(Progress::Style style, const std::vector<ProgressReport>& reports) {
+  char* text = nullptr;
+  std::size_t size = 0;
+  std::FILE* file = open_memstream(&text, &size);
+  {
+    Progress progress(style, file);
+    for (const ProgressReport& report : reports) progress.update(report);
+    progress.note("a note");
+  }
+  std::fclose(file);
+  std::string result(text, size);
+  std::free(text);
+  return result;
+}
+
+const ProgressReport kReport{.epoch = 1,
+                             .epochs = 4,
+                             .step = 100,
+                             .steps = 10856,
+                             .loss = 0.15126,
+                             .learning_rate = 1.98e-5,
+                             .examples_per_second = 520.4,
+                             .seconds_left = 3723};
+
+TEST(Progress, LinesAppearEveryHundredSteps) {
+  ProgressReport odd = kReport, last = kReport;
+  odd.step = 101, last.step = last.steps, last.seconds_left = 0;
+  EXPECT_EQ(drawn(Progress::Style::lines, {kReport, odd, last}),
+            "epoch 1/4  step 100/10856  loss 0.1513  lr 1.98e-05  520 examples/s  left 1:02:03\n"
+            "epoch 1/4  step 10856/10856  loss 0.1513  lr 1.98e-05  520 examples/s  left 0:00\n"
+            "a note\n");
+}
+
+TEST(Progress, BarIsRedrawnInPlace) {
+  const std::string text = drawn(Progress::Style::bar, {kReport, kReport});
+  EXPECT_EQ(text.find('\n'), text.size() - 1);                          // only the note ends a line
+  EXPECT_EQ(std::count(text.begin(), text.end(), '['), 1 + 2) << text;  // drawn once, erased twice
+  EXPECT_LT(text.find('\n'), 200u);
+}
+
+TEST(Progress, SilentSaysNothing) {
+  EXPECT_EQ(drawn(Progress::Style::silent, {kReport}), "");
+}
+
+}  // namespace
+}  // namespace ember

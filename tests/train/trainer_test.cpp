@@ -1,0 +1,323 @@
+#include "train/trainer.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "runtime/file.h"
+#include "tests/support.h"
+#include "tests/train/tiny_run.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int kNever = 1 << 30;
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest() {
+    testing::write_tiny_model(scratch / "model");
+    testing::write_tiny_data(scratch / "data");
+  }
+
+  TrainOptions options(const std::string& out) const { return testing::tiny_options(scratch.path(), out); }
+
+  // Runs until `steps` steps have been made in this call, then asks to stop.
+  static TrainOutcome run(const TrainOptions& options, int steps = kNever) {
+    int made = 0;
+    return train(options, Progress::Style::silent, [&] { return ++made == steps ? SIGTERM : 0; });
+  }
+
+  static std::string complaint(const TrainOptions& options) {
+    try {
+      run(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  // The events of metrics.jsonl without what the clock decides and without the checkpoints, which interruptions add.
+  static std::vector<Json> events(const fs::path& out, const std::string& kind = "") {
+    std::vector<Json> result;
+    std::istringstream lines(read_file(out / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      Json event = Json::parse(line);
+      event.erase("examples_per_second");
+      event.erase("tokens_per_second");
+      if (kind.empty() ? event["event"] != "checkpoint" : event["event"] == kind) result.push_back(event);
+    }
+    return result;
+  }
+
+  static std::string model(const fs::path& out) { return read_file(out / "model.safetensors"); }
+  static std::string last_weights(const fs::path& out) {
+    return read_file(out / "checkpoints/step-48/model.safetensors");
+  }
+  static std::string last_moments(const fs::path& out) {
+    return read_file(out / "checkpoints/step-48/optimizer.safetensors");
+  }
+
+  static void expect_same_run(const fs::path& a, const fs::path& b) {
+    EXPECT_EQ(model(a), model(b));
+    EXPECT_EQ(last_weights(a), last_weights(b));
+    EXPECT_EQ(last_moments(a), last_moments(b));
+    EXPECT_EQ(events(a), events(b));
+  }
+
+  testing::TemporaryDirectory scratch;
+};
+
+TEST_F(TrainerTest, LearnsAndLeavesAModel) {
+  TrainOptions o = options("out");
+  o.recipe.epochs = 30, o.save.steps = 400;
+  const TrainOutcome outcome = run(o);
+  EXPECT_EQ(outcome.interrupted, 0);
+  EXPECT_EQ(outcome.state.step, 30 * 16);
+  EXPECT_GT(outcome.state.best.f1_micro, 0.9);
+  for (const char* name : {"model.safetensors", "config.json", "vocab.txt", "tokenizer_config.json",
+                           "special_tokens_map.json", "metrics.jsonl"})
+    EXPECT_TRUE(fs::exists(o.out / name)) << name;
+  const std::vector<Json> evaluations = events(o.out, "eval");
+  ASSERT_EQ(evaluations.size(), 30u);
+  double best = -1;
+  for (const Json& event : evaluations) best = std::max<double>(best, event.at("f1_micro"));
+  EXPECT_EQ(best, outcome.state.best.f1_micro);
+  const std::vector<Json> ends = events(o.out, "end");
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(ends[0].at("best_step"), outcome.state.best.step);
+}
+
+TEST_F(TrainerTest, LogsEverythingThatIsPromised) {
+  run(options("out"));
+  const std::vector<Json> trains = events(scratch / "out", "train"), evaluations = events(scratch / "out", "eval");
+  ASSERT_EQ(trains.size(), 3u);
+  EXPECT_EQ(trains[0].at("step"), 16);
+  EXPECT_EQ(trains[0].at("epoch"), 1.0);
+  EXPECT_EQ(trains[0].at("loss_scale"), 1);
+  EXPECT_GT(trains[0].at("loss"), trains[2].at("loss"));
+  EXPECT_GT(trains[0].at("grad_norm"), 0.0);
+  EXPECT_DOUBLE_EQ(trains[0].at("lr"), 3e-3 * (48 - 15) / 48);  // of the step just made, the sixteenth
+  for (const char* key : {"loss", "f1_micro", "f1_macro", "subset_accuracy", "threshold", "split", "step", "epoch"})
+    EXPECT_TRUE(evaluations[0].contains(key)) << key;
+  const std::vector<Json> checkpoints = events(scratch / "out", "checkpoint");
+  ASSERT_EQ(checkpoints.size(), 3u);
+  EXPECT_EQ(checkpoints[2].at("path"), "checkpoints/step-48");
+  EXPECT_FALSE(fs::exists(scratch / "out/checkpoints/step-16"));  // --keep 2
+}
+
+TEST_F(TrainerTest, ResumesBitForBitFromAnyStep) {
+  run(options("whole"));
+  for (const int stop : {1, 2, 7, 15, 16, 17, 31, 33, 47}) {
+    TrainOptions o = options("stopped" + std::to_string(stop));
+    const TrainOutcome first = run(o, stop);
+    EXPECT_EQ(first.interrupted, SIGTERM);
+    EXPECT_EQ(first.state.step, stop);
+    EXPECT_TRUE(fs::exists(first.checkpoint / "state.json"));
+    o.resume = true;
+    EXPECT_EQ(run(o).state.step, 48);
+    expect_same_run(scratch / "whole", o.out);
+  }
+}
+
+TEST_F(TrainerTest, ResumesBitForBitStepByStep) {
+  TrainOptions o = options("whole");
+  o.evaluate.steps = 5, o.save.steps = 7;
+  run(o);
+  o.out = scratch / "steps", o.resume = true;
+  int calls = 0;
+  while (run(o, 1 + calls % 3).interrupted != 0) ASSERT_LT(++calls, 100);
+  EXPECT_GE(calls, 20);
+  expect_same_run(scratch / "whole", o.out);
+}
+
+TEST_F(TrainerTest, ResumingAFinishedRunChangesNothing) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out);
+  const std::vector<Json> log = events(o.out);
+  o.resume = true;
+  EXPECT_EQ(run(o).state.step, 48);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(events(o.out), log);
+}
+
+// As after a kill: metrics of steps that the checkpoint does not know, and a best model from the future.
+TEST_F(TrainerTest, ForgetsWhatCameAfterTheCheckpoint) {
+  TrainOptions o = options("whole");
+  o.evaluate.steps = 4;
+  run(o);
+  TrainOptions killed = options("killed");
+  killed.evaluate.steps = 4;
+  run(killed, 20);
+  fs::copy(killed.out, scratch / "kept", fs::copy_options::recursive);
+  killed.resume = true;
+  run(killed, 17);
+  for (const char* name : {"step-32", "step-37"}) fs::remove_all(killed.out / "checkpoints" / name);
+  fs::copy(scratch / "kept" / "checkpoints" / "step-20", killed.out / "checkpoints" / "step-20",
+           fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  run(killed);
+  expect_same_run(scratch / "whole", killed.out);
+}
+
+TEST_F(TrainerTest, ResumeWithoutACheckpointBegins) {
+  run(options("whole"));
+  TrainOptions o = options("out");
+  o.resume = true;
+  run(o);
+  expect_same_run(scratch / "whole", o.out);
+}
+
+TEST_F(TrainerTest, ResumeRefusesAnotherRun) {
+  TrainOptions o = options("out");
+  run(o, 5);
+  const std::string log = read_file(o.out / "metrics.jsonl");
+  o.resume = true;
+  TrainOptions other = o;
+  other.recipe.learning_rate = 1e-3;
+  EXPECT_NE(complaint(other).find("--lr 0.003"), std::string::npos) << complaint(other);
+  other = o, other.recipe.seed = 1;
+  EXPECT_NE(complaint(other).find("--seed 42"), std::string::npos) << complaint(other);
+  other = o, other.data = scratch / "other";
+  testing::write_tiny_data(other.data);
+  testing::write_tiny_split(other.data / "dev.tsv", 20, 9);
+  EXPECT_NE(complaint(other).find("other data"), std::string::npos) << complaint(other);
+  // From weights in a file instead of drawn ones.
+  other = o, other.from_scratch = false, other.model = scratch / "weights";
+  fs::copy(o.out / "checkpoints/step-5", other.model);
+  EXPECT_NE(complaint(other).find("another model"), std::string::npos) << complaint(other);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  other = o, other.keep = 1, other.save.steps = 9;
+  EXPECT_EQ(complaint(other), "");
+}
+
+TEST_F(TrainerTest, AMissingBestModelIsNoticed) {
+  TrainOptions o = options("out");
+  run(o, 17);
+  fs::remove(o.out / "model.safetensors");
+  o.resume = true;
+  EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
+}
+
+TEST_F(TrainerTest, DoesNotWriteOverARun) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out);
+  EXPECT_NE(complaint(o).find("--resume"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  o.overwrite = true, o.recipe.seed = 5;
+  run(o);
+  EXPECT_NE(model(o.out), before);
+  EXPECT_EQ(events(o.out, "end").size(), 1u);
+}
+
+TEST_F(TrainerTest, LeavesForeignModelsAlone) {
+  TrainOptions o = options("out");
+  run(o);
+  fs::remove_all(o.out / "checkpoints");
+  fs::remove(o.out / "metrics.jsonl");
+  o.resume = true;
+  EXPECT_NE(complaint(o), "");
+  o = options("fine"), o.out = o.model;
+  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+  o.overwrite = true;
+  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+}
+
+TEST_F(TrainerTest, OneRunAtATimeInAFolder) {
+  TrainOptions o = options("out");
+  fs::create_directory(o.out);
+  const int other = ::open(o.out.c_str(), O_RDONLY);
+  ASSERT_EQ(::flock(other, LOCK_EX), 0);
+  EXPECT_NE(complaint(o).find("another train"), std::string::npos);
+  ::close(other);
+  EXPECT_EQ(complaint(o), "");
+}
+
+TEST_F(TrainerTest, MaxStepsShortenTheSchedule) {
+  TrainOptions o = options("out");
+  o.max_steps = 20;
+  EXPECT_EQ(run(o).state.step, 20);
+  const std::vector<Json> trains = events(o.out, "train");
+  EXPECT_DOUBLE_EQ(trains.back().at("lr"), 3e-3 / 20);  // the last of 20 steps
+  EXPECT_EQ(events(o.out, "eval").back().at("step"), 20);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-20"));
+  o = options("longer"), o.max_steps = 1000;
+  EXPECT_EQ(run(o).state.step, 48);
+}
+
+TEST_F(TrainerTest, StopsEarly) {
+  TrainOptions o = options("out");
+  o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best: ties keep the earlier
+  o.recipe.threshold = 1;          // and nothing is predicted
+  o.evaluate.steps = 3, o.early_stopping = 2;
+  const TrainOutcome outcome = run(o);
+  EXPECT_EQ(outcome.state.step, 9);
+  EXPECT_EQ(outcome.state.best.step, 3);
+  EXPECT_EQ(events(o.out, "end")[0].at("stopped_early"), true);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-9"));
+  o.resume = true;
+  EXPECT_EQ(run(o).state.step, 9);
+}
+
+TEST_F(TrainerTest, TheLossCanChoose) {
+  TrainOptions o = options("out");
+  o.recipe.metric = Metric::loss, o.recipe.threshold = 1;
+  const TrainOutcome outcome = run(o);
+  double least = 1;
+  for (const Json& event : events(o.out, "eval")) least = std::min<double>(least, event.at("loss"));
+  EXPECT_EQ(outcome.state.best.loss, least);
+  EXPECT_NE(outcome.state.best.step, 16);
+}
+
+TEST_F(TrainerTest, BadInputTouchesNothing) {
+  std::vector<std::pair<std::string, TrainOptions>> bad;
+  const auto add = [&](const std::string& fragment) -> TrainOptions& {
+    return bad.emplace_back(fragment, options("none")).second;
+  };
+  add("nowhere").data = scratch / "nowhere";
+  add("nowhere").model = scratch / "nowhere";
+  add("--batch-size").recipe.batch_size = 0;
+  add("--max-length").recipe.max_length = 25;  // of 24 positions
+  add("CUDA").device = "cuda";
+  add("model.safetensors").from_scratch = false;  // there is none
+  const fs::path broken = scratch / "broken";
+  testing::write_tiny_data(broken);
+  std::ofstream(broken / "train.tsv", std::ios::app) << "word5\t17\tid\n";
+  add("train.tsv").data = broken;
+  for (const auto& [fragment, o] : bad) {
+    const std::string message = complaint(o);
+    EXPECT_NE(message.find(fragment), std::string::npos) << fragment << ": " << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+    EXPECT_FALSE(fs::exists(o.out)) << message;
+  }
+  TrainOptions skipping = options("skipping");
+  skipping.data = broken, skipping.skip_bad_rows = true;
+  EXPECT_EQ(complaint(skipping), "");
+}
+
+TEST_F(TrainerTest, OutMustBeAFolder) {
+  TrainOptions o = options("file");
+  std::ofstream(o.out) << "precious";
+  EXPECT_NE(complaint(o), "");
+  EXPECT_EQ(read_file(o.out), "precious");
+  o.out = o.out / "below";
+  EXPECT_NE(complaint(o), "");
+}
+
+TEST_F(TrainerTest, DivergenceIsAnError) {
+  TrainOptions o = options("out");
+  o.recipe.learning_rate = 1e30, o.recipe.weight_decay = 0;
+  const std::string message = complaint(o);
+  EXPECT_NE(message.find("--lr"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace ember

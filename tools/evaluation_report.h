@@ -1,0 +1,28 @@
+// What evaluate found, as a table to read or as JSON.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/examples.h"
+#include "train/metrics.h"
+
+namespace ember {
+
+struct EvaluationReport {
+  std::string model, data, split;
+  ReadReport rows;
+  Labels labels;
+  double loss = 0;
+  Metrics metrics;
+  std::vector<SweepPoint> sweep;  // empty unless asked for
+};
+
+std::string as_text(const EvaluationReport& report);
+// {"model", "data", "split", "rows", "skipped_rows", "invalid_utf8_rows", "threshold", "loss", "subset_accuracy",
+//  "micro", "macro", "weighted": {"precision", "recall", "f1"}, "labels": [{"label", ..., "support"}],
+//  and with a sweep "sweep": [{"threshold", "f1_micro", "f1_macro", "subset_accuracy"}] and "best", one of them}
+std::string as_json(const EvaluationReport& report);
+
+}  // namespace ember

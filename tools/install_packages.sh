@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what Ember builds with from the distribution's packages (Debian 12, Ubuntu 22.04 and 24.04), as root or
+# through sudo. Does nothing when all of them are there.
+#   tools/install_packages.sh [--tests]     --tests: what the tests need as well
+set -euo pipefail
+
+packages=(g++ cmake ninja-build libdnnl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev
+          ca-certificates curl)
+[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev python3 clang-format git)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+done
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+command -v apt-get >/dev/null || { echo "install_packages: apt-get is not here; install by hand: ${missing[*]}" >&2; exit 2; }
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "install_packages: run as root, or install sudo; missing: ${missing[*]}" >&2; exit 2; }
+  as_root=(sudo)
+fi
+echo "Installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
+}
+# The package lists may be missing or old on a new machine.
+install || { "${as_root[@]}" apt-get update >"$log" 2>&1 && install; } || {
+  tail -n 5 "$log" >&2
+  echo "install_packages: the packages could not be installed: ${missing[*]}" >&2
+  exit 2
+}

@@ -1,0 +1,26 @@
+#include "model_options.h"
+
+#include "runtime/error.h"
+
+namespace ember {
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--model", options.directory, "directory of the fine-tuned model")->required()->type_name("DIR");
+  app.add_option("--threads", options.threads, "processor threads, 0 for all")
+      ->check(CLI::Range(0, 1024))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--max-length", options.max_length,
+                 "tokens of a text that count, [CLS] and [SEP] included (default: 128 or what the model has)")
+      ->type_name("N");
+  app.add_option("--precision", options.precision_name, "numbers that matrix products read: fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
+void check_threshold(double threshold) {
+  check(threshold >= 0 && threshold <= 1, "--threshold {}: a number from 0 to 1 was expected", threshold);
+}
+
+}  // namespace ember

@@ -1,0 +1,111 @@
+#include "prediction_format.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "data/utf8.h"
+
+namespace ember {
+namespace {
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\t')
+      out += "\\t";
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\r')
+      out += "\\r";
+    else if (c == '\\')
+      out += "\\\\";
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::string json_string(std::string_view text) {
+  return nlohmann::json(text).dump();
+}
+
+}  // namespace
+
+PredictionFormatter::PredictionFormatter(const Labels& labels, PredictionFormat format, const Selection& selection)
+    : labels_(labels), format_(format), selection_(selection) {}
+
+std::string PredictionFormatter::header() const {
+  if (format_ != PredictionFormat::tsv) return {};
+  if (!selection_.all) return "text\tlabels\tscores\n";
+  std::string out = "text";
+  for (const std::string& name : labels_.names()) out += '\t' + escaped(name);
+  return out + '\n';
+}
+
+void PredictionFormatter::append(std::string& out, std::string_view text, const Scores& scores) const {
+  std::string clean(text);
+  repair_utf8(clean);
+  if (format_ == PredictionFormat::jsonl) {
+    append_json(out, clean, scores);
+  } else {
+    out += escaped(clean) + '\t';
+    format_ == PredictionFormat::text ? append_text(out, scores) : append_tsv(out, scores);
+  }
+  out += '\n';
+}
+
+// Ids of the labels to show, best first; of equal ones the lower id first.
+std::vector<std::size_t> PredictionFormatter::chosen(const Scores& scores) const {
+  const std::vector<float>& p = scores.probabilities;
+  std::vector<std::size_t> ids(p.size());
+  std::iota(ids.begin(), ids.end(), std::size_t{0});
+  std::stable_sort(ids.begin(), ids.end(), [&](std::size_t a, std::size_t b) { return p[a] > p[b]; });
+  if (selection_.all) return ids;
+  if (selection_.top) {
+    ids.resize(std::min(ids.size(), static_cast<std::size_t>(*selection_.top)));
+    return ids;
+  }
+  const auto threshold = static_cast<float>(selection_.threshold);
+  std::erase_if(ids, [&](std::size_t id) { return !(p[id] >= threshold); });
+  return ids;
+}
+
+void PredictionFormatter::append_text(std::string& out, const Scores& scores) const {
+  const std::vector<std::size_t> ids = chosen(scores);
+  if (ids.empty()) out += fmt::format("nothing above {}", selection_.threshold);
+  for (const std::size_t id : ids)
+    out += fmt::format("{}{} {:.2f}", id == ids.front() ? "" : ", ", escaped(labels_.names()[id]),
+                       scores.probabilities[id]);
+}
+
+void PredictionFormatter::append_json(std::string& out, std::string_view text, const Scores& scores) const {
+  std::vector<std::size_t> ids = chosen(scores);
+  if (selection_.all) std::sort(ids.begin(), ids.end());
+  out += fmt::format("{{\"text\":{},\"labels\":[", json_string(text));
+  for (const std::size_t id : ids)
+    out += fmt::format("{}{{\"label\":{},\"score\":{}}}", id == ids.front() ? "" : ",",
+                       json_string(labels_.names()[id]), scores.probabilities[id]);
+  out += ']';
+  if (selection_.all) out += fmt::format(",\"logits\":[{:.9g}]", fmt::join(scores.logits, ","));
+  out += '}';
+}
+
+void PredictionFormatter::append_tsv(std::string& out, const Scores& scores) const {
+  if (selection_.all) {
+    out += fmt::format("{:.6f}", fmt::join(scores.probabilities, "\t"));
+    return;
+  }
+  const std::vector<std::size_t> ids = chosen(scores);
+  for (const std::size_t id : ids) {
+    if (id != ids.front()) out += ',';
+    out += escaped(labels_.names()[id]);
+  }
+  out += '\t';
+  for (const std::size_t id : ids)
+    out += fmt::format("{}{:.6f}", id == ids.front() ? "" : ",", scores.probabilities[id]);
+}
+
+}  // namespace ember

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# From nothing to predictions: installs the packages, builds, gets the data and the pretrained model, fine-tunes on the
+# best device, evaluates on the test split and predicts three sentences.
+#   tools/quickstart.sh [--model DIR] [--data DIR] [--out DIR] [-- TRAIN-FLAG...]
+# --model   a Hugging Face directory of pretrained weights (default: TinyBERT, downloaded)
+# --data    a folder with train, dev and test (default: GoEmotions, downloaded)
+# --out     where the fine-tuned model goes (default: out/quickstart)
+# Without a network it does the same with the sample in data/sample and a small untrained model.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+die() { echo "quickstart: $*" >&2; exit 2; }
+
+model='' data='' out=out/quickstart flags=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --model | --data | --out)
+      [ $# -ge 2 ] || die "$1 needs a folder"
+      declare "${1#--}=$2"
+      shift 2
+      ;;
+    --help | -h) usage; exit 0 ;;
+    --) shift; flags=("$@"); break ;;
+    *) die "unknown argument '$1' (see --help)" ;;
+  esac
+done
+[ -z "$model" ] || [ -d "$model" ] || die "--model $model: no such folder"
+[ -z "$data" ] || [ -d "$data" ] || die "--data $data: no such folder"
+
+tools/install_packages.sh
+
+if { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } && ! command -v nvcc >/dev/null; then
+  echo "A GPU is here but the CUDA toolkit (nvcc) is not; going on with the CPU. To install it:" \
+    "apt-get install nvidia-cuda-toolkit, or https://developer.nvidia.com/cuda-downloads"
+fi
+
+echo "== build"
+mkdir -p build
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF >build/configure.log 2>&1 ||
+  { tail -n 20 build/configure.log >&2; die "the build could not be configured"; }
+cmake --build build -j "$(nproc)"
+
+# What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
+reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
+train_flags=()
+if [ -z "$data" ] || [ -z "$model" ]; then
+  goemotions_url=${EMBER_GOEMOTIONS_URL:-https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data}
+  if [ -e cache/tinybert-ember/model.safetensors ] || reachable "$goemotions_url/test.tsv"; then
+    [ -n "$data" ] || { tools/fetch_goemotions.sh cache/goemotions && data=cache/goemotions; }
+    if [ -z "$model" ]; then
+      [ -e cache/tinybert-ember/model.safetensors ] || {
+        tools/fetch_tinybert.sh cache/tinybert
+        build/tools/convert_hf cache/tinybert cache/tinybert-ember
+      }
+      model=cache/tinybert-ember
+    fi
+  else
+    echo "No network: going on with the bundled sample (data/sample) and a small untrained model."
+    model=data/sample/model data=data/sample out=${out/%quickstart/sample}
+    train_flags=(--from-scratch --epochs 30 --lr 1e-3)
+  fi
+fi
+
+echo "== train"
+build/train/train --model "$model" --data "$data" --out "$out" --overwrite "${train_flags[@]}" "${flags[@]}"
+
+echo "== evaluate on test"
+build/tools/evaluate --model "$out" --data "$data" --split test --sweep
+
+echo "== predict"
+build/tools/predict --model "$out" \
+  "I am so happy that I passed the exam with flying colors!" \
+  "Thank you so much, I really appreciate your help." \
+  "This is the most disgusting thing I have ever seen."
+echo "The fine-tuned model is in $out. Try: build/tools/predict --model $out 'your sentence'"

@@ -1,0 +1,230 @@
+#include "train/checkpoint.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "model/json_file.h"
+#include "model/safetensors.h"
+#include "runtime/file.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr int kFormat = 1;
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
+
+// ---- state.json -----------------------------------------------------------------------------------------------------
+
+Json to_json(const DevResult& result) {
+  return {{"step", result.step},         {"epoch", result.epoch},       {"loss", result.loss},
+          {"f1_micro", result.f1_micro}, {"f1_macro", result.f1_macro}, {"subset_accuracy", result.subset_accuracy}};
+}
+
+DevResult dev_result(const nlohmann::json& json) {
+  return {json.at("step"),     json.at("epoch"),    json.at("loss"),
+          json.at("f1_micro"), json.at("f1_macro"), json.at("subset_accuracy")};
+}
+
+std::string state_json(const TrainingState& state, const RunIdentity& identity) {
+  const Json json = {{"format", kFormat},           {"step", state.step},
+                     {"epoch", state.epoch},        {"position", state.position},
+                     {"best", to_json(state.best)}, {"evaluations_since_best", state.evaluations_since_best},
+                     {"loss_sum", state.loss_sum},  {"loss_steps", state.loss_steps},
+                     {"flags", identity.flags},     {"data", identity.data},
+                     {"model", identity.model},     {"threads", identity.threads}};
+  return json.dump(2) + "\n";
+}
+
+// Reads all but the tensors' data, which is enough to tell a whole checkpoint from a damaged one.
+Checkpoint open_checkpoint(const fs::path& path) {
+  const fs::path file = path / "state.json";
+  const nlohmann::json json = read_json_object(file);
+  try {
+    const int format = json.at("format");
+    check(format == kFormat, "{}: format {}, this program reads {}", file.string(), format, kFormat);
+    Checkpoint checkpoint{path, {}, {}, {}};
+    checkpoint.state = {json.at("step"),
+                        json.at("epoch"),
+                        json.at("position"),
+                        dev_result(json.at("best")),
+                        json.at("evaluations_since_best"),
+                        json.at("loss_sum"),
+                        json.at("loss_steps")};
+    checkpoint.identity = {json.at("flags"), json.at("data"), json.at("model"), json.at("threads")};
+    checkpoint.metrics = read_file(path / "metrics.jsonl");
+    const SafetensorsFile weights(path / "model.safetensors"), moments(path / "optimizer.safetensors");
+    return checkpoint;
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: {}", file.string(), json_complaint(error));
+  }
+}
+
+// ---- Tensors --------------------------------------------------------------------------------------------------------
+
+// Host copies of all of a set's tensors, listed for writing under `prefix`.
+void store(const BertWeights& set, std::string_view prefix, Kernels& kernels, Buffer& memory,
+           std::vector<TensorToStore>& list) {
+  std::size_t total = 0;
+  for (const Parameter& parameter : set.list) total += static_cast<std::size_t>(parameter.value.size());
+  memory = host_buffer(total * sizeof(float));
+  float* next = memory.f32();
+  for (const Parameter& parameter : set.list) {
+    const auto size = static_cast<std::size_t>(parameter.value.size());
+    kernels.download(next, parameter.value.data, size * sizeof(float));
+    list.push_back({std::string(prefix) + parameter.name, "F32", parameter.shape,
+                    std::as_bytes(std::span<const float>(next, size))});
+    next += size;
+  }
+}
+
+void write_moments(const fs::path& path, Optimizer& optimizer, Kernels& kernels) {
+  Buffer first, second;
+  std::vector<TensorToStore> list;
+  store(optimizer.first_moments(), kFirst, kernels, first, list);
+  store(optimizer.second_moments(), kSecond, kernels, second, list);
+  FileWriter file(path);
+  write_safetensors(file, list, {{"format", "pt"}});
+  file.finish();
+}
+
+void load(const SafetensorsFile& file, std::string_view prefix, BertWeights& set, Kernels& kernels) {
+  std::vector<float> values;
+  for (const Parameter& parameter : set.list) {
+    const std::string name = std::string(prefix) + parameter.name;
+    const StoredTensor* tensor = file.find(name);
+    check(tensor != nullptr, "{}: the tensor {} is missing", file.path().string(), name);
+    check(tensor->dtype == "F32" && tensor->shape == parameter.shape, "{}: {} is {}, expected F32 [{}]",
+          file.path().string(), name, tensor->description(), parameter.value.size());
+    values.resize(static_cast<std::size_t>(parameter.value.size()));
+    copy_to_f32(*tensor, values.data());
+    kernels.upload(parameter.value.data, values.data(), values.size() * sizeof(float));
+  }
+}
+
+// ---- Folders --------------------------------------------------------------------------------------------------------
+
+fs::path folder(const fs::path& out) {
+  return out / "checkpoints";
+}
+
+// Steps of all checkpoints, newest first.
+std::vector<std::int64_t> steps_in(const fs::path& out) {
+  std::vector<std::int64_t> steps;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder(out), error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    std::int64_t step = 0;
+    if (!name.starts_with(kPrefix)) continue;
+    const auto [last, problem] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
+    if (problem == std::errc{} && last == name.data() + name.size()) steps.push_back(step);
+  }
+  std::sort(steps.rbegin(), steps.rend());
+  return steps;
+}
+
+// Takes the folder's name away first, so that a kill in between leaves no half-removed checkpoint.
+void remove_checkpoint(const fs::path& path) {
+  std::error_code error;
+  const fs::path doomed =
+      path.parent_path() / fmt::format(".{}.{}.removed.partial", path.filename().string(), ::getpid());
+  fs::rename(path, doomed, error);
+  check(!error, "{}: cannot be removed: {}", path.string(), error.message());
+  fs::remove_all(doomed, error);
+  check(!error, "{}: cannot be removed: {}", doomed.string(), error.message());
+}
+
+void remove_leftovers_of(const fs::path& directory) {
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with('.') && name.ends_with(".partial")) leftovers.push_back(entry->path());
+  }
+  for (const fs::path& path : leftovers) {
+    fs::remove_all(path, error);
+    check(!error, "{}: cannot be removed: {}", path.string(), error.message());
+  }
+}
+
+}  // namespace
+
+fs::path checkpoint_path(const fs::path& out, std::int64_t step) {
+  return folder(out) / fmt::format("{}{}", kPrefix, step);
+}
+
+void save_checkpoint(const fs::path& out, const CheckpointContent& content, std::int64_t keep) {
+  std::error_code error;
+  fs::create_directory(folder(out), error);
+  check(!error, "{}: cannot be made: {}", folder(out).string(), error.message());
+  const fs::path path = checkpoint_path(out, content.state.step);
+  if (fs::exists(path)) remove_checkpoint(path);  // one that was found damaged
+  write_directory_atomically(path, [&](const fs::path& partial) {
+    save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
+    write_moments(partial / "optimizer.safetensors", content.optimizer, content.kernels);
+    write_file_atomically(partial / "metrics.jsonl", content.metrics);
+    write_file_atomically(partial / "state.json", state_json(content.state, content.identity));
+  });
+  const std::vector<std::int64_t> steps = steps_in(out);
+  for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i)
+    remove_checkpoint(checkpoint_path(out, steps[i]));
+}
+
+std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std::string>& notes) {
+  std::string problem;
+  for (const std::int64_t step : steps_in(out)) {
+    const fs::path path = checkpoint_path(out, step);
+    try {
+      Checkpoint checkpoint = open_checkpoint(path);
+      check(checkpoint.state.step == step, "{}: the state is of step {}", path.string(), checkpoint.state.step);
+      return checkpoint;
+    } catch (const Error& error) {
+      if (problem.empty()) problem = error.what();
+      notes.push_back(fmt::format("a damaged checkpoint is passed over: {}", error.what()));
+    }
+  }
+  check(problem.empty(), "no checkpoint can be resumed: {}", problem);
+  return std::nullopt;
+}
+
+void require_same_run(const Checkpoint& checkpoint, const RunIdentity& identity) {
+  const RunIdentity& then = checkpoint.identity;
+  const std::string path = checkpoint.path.string();
+  for (const auto& [flag, now] : identity.flags) {
+    const auto found = then.flags.find(flag);
+    const std::string before = found == then.flags.end() ? "unknown" : found->second;
+    check(before == now, "--resume: {} was made with {} {}, this run has {}", path, flag, printable(before), now);
+  }
+  check(then.data == identity.data, "--resume: {} was made with other data (texts, labels or vocabulary)", path);
+  check(then.model == identity.model, "--resume: {} was made from another model (--model, or its starting weights)",
+        path);
+}
+
+void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
+             Kernels& kernels) {
+  const BertConfig stored = read_config(checkpoint.path / "config.json");
+  check(stored == config, "{}: differs from the model's configuration", (checkpoint.path / "config.json").string());
+  load(SafetensorsFile(checkpoint.path / "model.safetensors"), "", weights, kernels);
+  const SafetensorsFile moments(checkpoint.path / "optimizer.safetensors");
+  load(moments, kFirst, optimizer.first_moments(), kernels);
+  load(moments, kSecond, optimizer.second_moments(), kernels);
+  optimizer.resume_after(checkpoint.state.step);
+}
+
+void remove_checkpoints_after(const fs::path& out, std::int64_t step) {
+  for (const std::int64_t newer : steps_in(out))
+    if (newer > step) remove_checkpoint(checkpoint_path(out, newer));
+}
+
+void remove_leftovers(const fs::path& out) {
+  remove_leftovers_of(out);
+  remove_leftovers_of(folder(out));
+}
+
+}  // namespace ember

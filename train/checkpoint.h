@@ -1,0 +1,89 @@
+// Checkpoints: OUT/checkpoints/step-N/, each a whole Hugging Face directory (so `predict` can use it) with
+//   optimizer.safetensors  first and second moments of every weight: exp_avg.NAME and exp_avg_sq.NAME
+//   state.json             where training stood, and what it must be resumed with
+//   metrics.jsonl          the events so far
+// Random numbers are functions of the seed and the step (runtime/philox.h), and the learning rate of the step, so both
+// numbers are all the state that the generator and the schedule have.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/hugging_face.h"
+#include "train/optimizer.h"
+
+namespace ember {
+
+// One evaluation on dev.
+struct DevResult {
+  std::int64_t step = 0;  // 0: there has been none
+  double epoch = 0;
+  double loss = 0, f1_micro = 0, f1_macro = 0, subset_accuracy = 0;
+  bool operator==(const DevResult&) const = default;
+};
+
+// Where training stands after a step.
+struct TrainingState {
+  std::int64_t step = 0;
+  std::int64_t epoch = 0;     // complete ones
+  std::int64_t position = 0;  // examples of the next epoch's order that have been used
+  DevResult best;
+  std::int64_t evaluations_since_best = 0;
+  double loss_sum = 0;  // over the steps since the last "train" event
+  std::int64_t loss_steps = 0;
+  bool operator==(const TrainingState&) const = default;
+};
+
+// What a run must have in common with the one that it resumes.
+struct RunIdentity {
+  std::map<std::string, std::string> flags;
+  std::string data, model;  // fingerprints
+  int threads = 0;          // 0: all; may differ
+};
+
+struct Checkpoint {
+  std::filesystem::path path;
+  TrainingState state;
+  RunIdentity identity;
+  std::string metrics;  // content of metrics.jsonl
+};
+
+struct CheckpointContent {
+  const TrainingState& state;
+  const RunIdentity& identity;
+  const std::string& metrics;
+  const BertConfig& config;
+  const BertWeights& weights;
+  Optimizer& optimizer;  // caught up
+  Kernels& kernels;
+  const SaveOptions& save;
+};
+
+// OUT/checkpoints/step-N.
+std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
+
+// Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes all but the newest `keep`.
+void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
+
+// The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
+// passed over; Error when there are only such.
+std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
+
+// Error naming the first difference but that of the threads.
+void require_same_run(const Checkpoint& checkpoint, const RunIdentity& identity);
+
+// Puts a checkpoint's weights and moments back. Error naming the file and the tensor that does not fit.
+void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
+             Kernels& kernels);
+
+// Removes the checkpoints of steps after `step`; -1: all.
+void remove_checkpoints_after(const std::filesystem::path& out, std::int64_t step);
+
+// Removes what killed runs left half written in `out` and its checkpoints.
+void remove_leftovers(const std::filesystem::path& out);
+
+}  // namespace ember

@@ -1,0 +1,36 @@
+// Short digests by which a resumed run recognises its data and its starting weights. They guard against mistakes, not
+// against malice.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "data/dataset.h"
+#include "data/examples.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace ember {
+
+// 64-bit FNV-1a (Fowler, Noll and Vo; RFC 9923).
+class Digest {
+ public:
+  void add(const void* data, std::size_t bytes);
+  template <typename T>
+  void add(std::span<const T> values) {
+    add(values.data(), values.size_bytes());
+  }
+  std::string hex() const;
+
+ private:
+  std::uint64_t hash_ = 0xCBF29CE484222325u;
+};
+
+// Of the tokenised texts, their labels and the labels' names.
+std::string data_fingerprint(const Labels& labels, const Dataset& train, const Dataset& dev);
+// Of the configuration and every weight.
+std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels);
+
+}  // namespace ember

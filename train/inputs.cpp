@@ -1,0 +1,60 @@
+#include "train/inputs.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <utility>
+
+#include "data/tokenizer.h"
+#include "runtime/error.h"
+
+namespace ember {
+namespace {
+
+Dataset load_split(const TrainOptions& options, const std::string& split, const Labels& labels,
+                   const Tokenizer& tokenizer, std::vector<std::string>& notes) {
+  const std::filesystem::path file = find_split(options.data, split);
+  ReadReport report;
+  const std::vector<Example> examples = read_examples(file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report);
+  if (report.skipped > 0)
+    notes.push_back(fmt::format("{}: {} malformed rows skipped, the first: {}", file.string(), report.skipped,
+                                report.first_skipped));
+  if (report.invalid_utf8 > 0)
+    notes.push_back(
+        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; the bytes are dropped",
+                    file.string(), report.invalid_utf8, report.first_invalid_utf8));
+  return tokenize(examples, tokenizer, options.recipe.max_length, options.threads);
+}
+
+void describe(const LoadReport& report, std::vector<std::string>& notes) {
+  if (!report.initialised.empty()) {
+    const std::size_t count = report.initialised.size();
+    notes.push_back(count <= 4 ? fmt::format("drawn afresh: {}", fmt::join(report.initialised, ", "))
+                               : fmt::format("drawn afresh: all {} weights", count));
+  }
+  if (!report.ignored.empty())
+    notes.push_back(fmt::format("{} tensors of the model file are of no use here, such as {}", report.ignored.size(),
+                                printable(report.ignored.front())));
+}
+
+}  // namespace
+
+TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
+  std::error_code ignored;
+  check(std::filesystem::is_directory(options.data, ignored), "{}: no such folder (--data)",
+        printable(options.data.string(), 4096));
+  Labels labels = Labels::read(options.data / "labels.txt");
+  LoadedModel model = load_hugging_face(
+      options.model, kernels, {.labels = labels, .seed = options.recipe.seed, .from_scratch = options.from_scratch});
+  check(options.recipe.max_length <= model.config.positions,
+        "--max-length {}: {} has {} positions (max_position_embeddings); use --max-length {} or less",
+        options.recipe.max_length, options.model.string(), model.config.positions, model.config.positions);
+  const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);
+  std::vector<std::string> notes;
+  describe(model.report, notes);
+  Dataset train = load_split(options, "train", labels, tokenizer, notes);
+  Dataset dev = load_split(options, "dev", labels, tokenizer, notes);
+  return {std::move(labels), std::move(model), std::move(train), std::move(dev), std::move(notes)};
+}
+
+}  // namespace ember

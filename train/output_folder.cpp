@@ -1,0 +1,72 @@
+#include "train/output_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "runtime/error.h"
+#include "runtime/file.h"
+
+namespace ember {
+
+namespace fs = std::filesystem;
+
+FolderLock::~FolderLock() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void FolderLock::take(const fs::path& folder) {
+  if (descriptor_ >= 0) return;
+  descriptor_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  check(descriptor_ >= 0, "{}: {} (--out)", folder.string(), errno_text(errno));
+  // A file system without locks is no reason not to train.
+  check(::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "{}: another train is writing there",
+        folder.string());
+}
+
+OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), overwrite_(options.overwrite) {
+  check(!path_.empty(), "--out: a folder is missing");
+  std::error_code error;
+  check(!fs::equivalent(path_, options.model, error), "--out {}: is the folder of --model; name another",
+        path_.string());
+  if (!fs::exists(path_, error)) return;
+  check(fs::is_directory(path_, error), "{}: is no folder (--out)", path_.string());
+  lock_.take(path_);
+  if (options.overwrite) return;
+  if (options.resume) {
+    checkpoint_ = newest_checkpoint(path_, notes_);
+    if (checkpoint_) return;
+    // A run writes metrics.jsonl first, so a model without it is not ours to replace.
+    check(!holds_model() || fs::exists(metrics(), error),
+          "{}: holds a model that is no run's to resume; name another --out", path_.string());
+    notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
+    return;
+  }
+  const bool occupied = holds_model() || fs::exists(path_ / "checkpoints", error);
+  check(!occupied,
+        "{}: holds a model or checkpoints; continue with --resume, discard them with --overwrite, or name "
+        "another --out",
+        path_.string());
+}
+
+bool OutputFolder::holds_model() const {
+  std::error_code error;
+  return fs::exists(path_ / "model.safetensors", error);
+}
+
+void OutputFolder::prepare() {
+  require_writable_directory(path_);
+  lock_.take(path_);
+  remove_leftovers(path_);
+  remove_checkpoints_after(path_, checkpoint_ ? checkpoint_->state.step : -1);
+  if (!overwrite_) return;
+  for (const char* name : {"model.safetensors", "metrics.jsonl"}) {
+    std::error_code error;
+    fs::remove(path_ / name, error);
+    check(!error, "{}: cannot be removed: {}", (path_ / name).string(), error.message());
+  }
+}
+
+}  // namespace ember

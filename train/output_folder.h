@@ -1,0 +1,54 @@
+// The folder that a run writes into: whether it may, and nobody else meanwhile.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/checkpoint.h"
+#include "train/options.h"
+
+namespace ember {
+
+// A lock on a folder, held until the object or the process ends, however that ends.
+class FolderLock {
+ public:
+  FolderLock() = default;
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock();
+  // Error naming the folder when another process holds it.
+  void take(const std::filesystem::path& folder);
+
+ private:
+  int descriptor_ = -1;
+};
+
+class OutputFolder {
+ public:
+  // Touches nothing. Error when the folder is --model, belongs to a running `train`, holds a run or a model that
+  // neither
+  // --resume nor --overwrite lets it go on with, or holds only damaged checkpoints.
+  explicit OutputFolder(const TrainOptions& options);
+
+  // Where to continue; nothing for a fresh start.
+  const std::optional<Checkpoint>& checkpoint() const { return checkpoint_; }
+  const std::vector<std::string>& notes() const { return notes_; }
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  bool holds_model() const;
+
+  // Makes the folder and clears it of all that does not belong to the run: what it held before (--overwrite), or what
+  // is newer than the checkpoint. Error naming the path when it cannot be written.
+  void prepare();
+
+ private:
+  std::filesystem::path path_;
+  bool overwrite_;
+  std::optional<Checkpoint> checkpoint_;
+  std::vector<std::string> notes_;
+  FolderLock lock_;
+};
+
+}  // namespace ember

@@ -1,0 +1,333 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "model/batch_view.h"
+#include "model/bert.h"
+#include "train/evaluation.h"
+#include "train/fingerprint.h"
+#include "train/inputs.h"
+#include "train/metrics.h"
+#include "train/metrics_log.h"
+#include "train/output_folder.h"
+
+namespace ember {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kLogEvery = 100;           // steps
+constexpr std::int64_t kEvaluationTokens = 2048;  // per batch
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// No batch of `batch_size` texts is larger; and no batch of the evaluation in tokens.
+BatchLimits limits_for(const Dataset& train, std::int64_t batch_size) {
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(train.size()));
+  for (std::int64_t i = 0; i < train.size(); ++i) lengths[static_cast<std::size_t>(i)] = train.length(i);
+  std::sort(lengths.rbegin(), lengths.rend());
+  const std::int64_t sequences = std::min(batch_size, train.size());
+  const std::int64_t tokens = std::accumulate(lengths.begin(), lengths.begin() + sequences, std::int64_t{0});
+  return {std::max(tokens, kEvaluationTokens), sequences};
+}
+
+bool better(const DevResult& now, const DevResult& best, Metric metric) {
+  if (best.step == 0) return true;
+  switch (metric) {
+    case Metric::f1_micro:
+      return now.f1_micro > best.f1_micro;
+    case Metric::f1_macro:
+      return now.f1_macro > best.f1_macro;
+    case Metric::loss:
+      return now.loss < best.loss;
+  }
+  throw std::logic_error("no such metric");
+}
+
+// Steps, texts and tokens against the clock; evaluations and checkpoints do not count.
+struct Speed {
+  std::int64_t steps = 0, examples = 0, tokens = 0;
+  double seconds = 0;
+  double per_second(std::int64_t count) const { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
+};
+
+class Run {
+ public:
+  Run(const TrainOptions& options, Kernels& kernels, TrainingInputs& inputs, OutputFolder& out,
+      const RunIdentity& identity, Progress& progress)
+      : options_(options),
+        recipe_(options.recipe),
+        kernels_(kernels),
+        inputs_(inputs),
+        out_(out),
+        identity_(identity),
+        progress_(progress),
+        steps_per_epoch_((inputs.train.size() + recipe_.batch_size - 1) / recipe_.batch_size),
+        total_steps_(count_steps()),
+        schedule_(recipe_.learning_rate, recipe_.warmup_ratio, total_steps_),
+        optimizer_(inputs.model.config, inputs.model.weights, kernels, {.weight_decay = recipe_.weight_decay},
+                   total_steps_),
+        state_(resume()),
+        model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training,
+               limits_for(inputs.train, recipe_.batch_size)),
+        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "") {}
+
+  TrainOutcome run(const std::function<int()>& stop_requested);
+
+ private:
+  std::int64_t count_steps() const;
+  TrainingState resume();
+  bool finished() const;
+  bool at_epoch_end() const { return state_.position == 0; }
+  bool due(Every every) const;
+  double epochs_done() const { return static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_); }
+
+  void step();
+  void next_batch();
+  void report();
+  void log_training();
+  void evaluate_on_dev();
+  void save_best() const;
+  void checkpoint();
+  void finish();
+  SaveOptions save_options() const { return {options_.model / "vocab.txt", inputs_.model.lower_case}; }
+
+  const TrainOptions& options_;
+  const Recipe& recipe_;
+  Kernels& kernels_;
+  TrainingInputs& inputs_;
+  OutputFolder& out_;
+  const RunIdentity& identity_;
+  Progress& progress_;
+  const std::int64_t steps_per_epoch_, total_steps_;
+  const Schedule schedule_;
+  Optimizer optimizer_;
+  TrainingState state_;
+  Bert model_;
+  MetricsLog log_;
+
+  std::vector<std::int64_t> order_;  // of the epoch at hand
+  std::int64_t order_epoch_ = -1;
+  PackedBatch packed_;
+  double learning_rate_ = 0;  // of the last step
+  float gradient_norm_ = 0;   // of the last step, before clipping
+  Speed since_log_, since_start_;
+  std::int64_t saved_step_ = -1;
+};
+
+std::int64_t Run::count_steps() const {
+  const std::int64_t all = recipe_.epochs * steps_per_epoch_;
+  check(all <= std::numeric_limits<std::int32_t>::max(), "--epochs {}: {} steps are more than 2^31", recipe_.epochs,
+        all);
+  return options_.max_steps > 0 ? std::min(all, options_.max_steps) : all;
+}
+
+TrainingState Run::resume() {
+  if (!out_.checkpoint()) return {};
+  restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
+  saved_step_ = out_.checkpoint()->state.step;
+  return out_.checkpoint()->state;
+}
+
+bool Run::finished() const {
+  const bool patience_spent = options_.early_stopping > 0 && state_.evaluations_since_best >= options_.early_stopping;
+  return state_.step >= total_steps_ || patience_spent;
+}
+
+bool Run::due(Every every) const {
+  if (finished()) return true;
+  return every.steps == 0 ? at_epoch_end() : state_.step % every.steps == 0;
+}
+
+// ---- The way of a step ----------------------------------------------------------------------------------------------
+
+TrainOutcome Run::run(const std::function<int()>& stop_requested) {
+  while (!finished()) {
+    step();
+    const bool evaluation_due = due(options_.evaluate);
+    if (state_.step % kLogEvery == 0 || evaluation_due) log_training();
+    if (evaluation_due) evaluate_on_dev();
+    if (due(options_.save)) checkpoint();
+    if (const int signal = stop_requested(); signal != 0 && !finished()) {
+      if (saved_step_ != state_.step) checkpoint();
+      progress_.clear();
+      return {state_, signal, checkpoint_path(options_.out, state_.step)};
+    }
+  }
+  finish();
+  return {state_, 0, checkpoint_path(options_.out, state_.step)};
+}
+
+void Run::step() {
+  const Clock::time_point start = Clock::now();
+  next_batch();
+  const Batch batch = view(packed_, inputs_.labels.size());
+  optimizer_.catch_up(batch);
+  model_.forward(batch, Randomness{recipe_.seed, static_cast<std::uint32_t>(state_.step)});
+  const Bert::Loss result = model_.loss(batch);
+  model_.backward(batch);
+  learning_rate_ = schedule_.at(state_.step);
+  gradient_norm_ = optimizer_.step(model_, batch, learning_rate_);
+  check(std::isfinite(gradient_norm_),
+        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
+        state_.step + 1, recipe_.learning_rate);
+  float loss = 0;
+  kernels_.download(&loss, result.loss.data, sizeof loss);
+
+  state_.loss_sum += static_cast<double>(loss);
+  ++state_.loss_steps;
+  ++state_.step;
+  state_.position += batch.sequences;
+  if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
+  const double seconds = seconds_since(start);
+  for (Speed* speed : {&since_log_, &since_start_}) {
+    ++speed->steps;
+    speed->examples += batch.sequences;
+    speed->tokens += batch.tokens;
+    speed->seconds += seconds;
+  }
+  report();
+}
+
+void Run::next_batch() {
+  if (order_epoch_ != state_.epoch) {
+    order_ = permutation(inputs_.train.size(), recipe_.seed, static_cast<std::uint32_t>(state_.epoch));
+    order_epoch_ = state_.epoch;
+  }
+  const std::int64_t count = std::min(recipe_.batch_size, inputs_.train.size() - state_.position);
+  pack(inputs_.train,
+       std::span(std::as_const(order_))
+           .subspan(static_cast<std::size_t>(state_.position), static_cast<std::size_t>(count)),
+       inputs_.labels.size(), inputs_.model.config.pad_token_id, packed_);
+}
+
+// ---- What is told and kept ------------------------------------------------------------------------------------------
+
+void Run::report() {
+  const double left =
+      static_cast<double>(total_steps_ - state_.step) * since_start_.seconds / static_cast<double>(since_start_.steps);
+  progress_.update({.epoch = (state_.step - 1) / steps_per_epoch_ + 1,
+                    .epochs = recipe_.epochs,
+                    .step = state_.step,
+                    .steps = total_steps_,
+                    .loss = state_.loss_sum / static_cast<double>(state_.loss_steps),
+                    .learning_rate = learning_rate_,
+                    .examples_per_second = since_log_.per_second(since_log_.examples),
+                    .seconds_left = left});
+}
+
+void Run::log_training() {
+  log_.append({{"event", "train"},
+               {"step", state_.step},
+               {"epoch", epochs_done()},
+               {"loss", state_.loss_sum / static_cast<double>(state_.loss_steps)},
+               {"lr", learning_rate_},
+               {"grad_norm", gradient_norm_},
+               {"loss_scale", 1},
+               {"examples_per_second", since_log_.per_second(since_log_.examples)},
+               {"tokens_per_second", since_log_.per_second(since_log_.tokens)}});
+  state_.loss_sum = 0;
+  state_.loss_steps = 0;
+  since_log_ = {};
+}
+
+void Run::evaluate_on_dev() {
+  optimizer_.catch_up();
+  const Evaluation scores = evaluate(model_, kernels_, inputs_.model.config, inputs_.dev, kEvaluationTokens);
+  const Metrics metrics = measure(scores.probabilities, scores.targets, inputs_.labels.size(), recipe_.threshold);
+  const DevResult result{state_.step,      epochs_done(),    scores.loss,
+                         metrics.micro.f1, metrics.macro.f1, metrics.subset_accuracy};
+  log_.append({{"event", "eval"},
+               {"split", "dev"},
+               {"step", result.step},
+               {"epoch", result.epoch},
+               {"loss", result.loss},
+               {"f1_micro", result.f1_micro},
+               {"f1_macro", result.f1_macro},
+               {"subset_accuracy", result.subset_accuracy},
+               {"threshold", recipe_.threshold}});
+  const bool is_best = better(result, state_.best, recipe_.metric);
+  state_.evaluations_since_best = is_best ? 0 : state_.evaluations_since_best + 1;
+  if (is_best) {
+    state_.best = result;
+    save_best();
+  }
+  progress_.note(
+      fmt::format("epoch {:.2f}  step {}  dev: loss {:.5f}  f1_micro {:.4f}  f1_macro {:.4f}  subset accuracy {:.4f}{}",
+                  result.epoch, result.step, result.loss, result.f1_micro, result.f1_macro, result.subset_accuracy,
+                  is_best ? "  (the best so far)" : ""));
+}
+
+void Run::save_best() const {
+  save_hugging_face(options_.out, inputs_.model.config, inputs_.model.weights, kernels_, save_options());
+}
+
+void Run::checkpoint() {
+  optimizer_.catch_up();
+  const MetricsEvent event = {{"event", "checkpoint"},
+                              {"step", state_.step},
+                              {"epoch", epochs_done()},
+                              {"path", fmt::format("checkpoints/step-{}", state_.step)}};
+  // The checkpoint's own copy tells of it already: whoever reads it knows that it was written.
+  const std::string metrics = log_.content() + MetricsLog::line(event);
+  save_checkpoint(
+      options_.out,
+      {state_, identity_, metrics, inputs_.model.config, inputs_.model.weights, optimizer_, kernels_, save_options()},
+      options_.keep);
+  log_.append(event);
+  saved_step_ = state_.step;
+}
+
+void Run::finish() {
+  log_.append({{"event", "end"},
+               {"step", state_.step},
+               {"epoch", epochs_done()},
+               {"stopped_early", state_.step < total_steps_},
+               {"best_step", state_.best.step},
+               {"best_epoch", state_.best.epoch},
+               {"best_" + to_string(recipe_.metric), recipe_.metric == Metric::f1_micro   ? state_.best.f1_micro
+                                                     : recipe_.metric == Metric::f1_macro ? state_.best.f1_macro
+                                                                                          : state_.best.loss}});
+  progress_.clear();
+}
+
+RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
+  return {identity(options), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
+          model_fingerprint(inputs.model.config, inputs.model.weights, kernels), options.threads};
+}
+
+void require_resumable(const OutputFolder& out, const RunIdentity& identity) {
+  if (!out.checkpoint()) return;
+  require_same_run(*out.checkpoint(), identity);
+  check(out.checkpoint()->state.best.step == 0 || out.holds_model(),
+        "--resume: {}/model.safetensors, the best model so far (step {}), is gone; --overwrite starts afresh",
+        out.path().string(), out.checkpoint()->state.best.step);
+}
+
+}  // namespace
+
+TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested) {
+  validate(options);
+  const std::unique_ptr<Kernels> kernels = make_kernels(options);
+  OutputFolder out(options);
+  TrainingInputs inputs = load_inputs(options, *kernels);
+  const RunIdentity identity = identify(options, inputs, *kernels);
+  require_resumable(out, identity);
+  out.prepare();
+
+  Progress progress(style);
+  for (const std::string& note : inputs.notes) progress.note(note);
+  for (const std::string& note : out.notes()) progress.note(note);
+  if (out.checkpoint()) progress.note(fmt::format("resuming from {}", out.checkpoint()->path.string()));
+  Run run(options, *kernels, inputs, out, identity, progress);
+  return run.run(stop_requested);
+}
+
+}  // namespace ember

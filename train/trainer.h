@@ -1,0 +1,24 @@
+// A whole run: read everything, train, evaluate, keep the best model, save checkpoints.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "train/checkpoint.h"
+#include "train/options.h"
+#include "train/progress.h"
+
+namespace ember {
+
+struct TrainOutcome {
+  TrainingState state;
+  int interrupted = 0;               // what the request to stop said; 0 when the run is complete
+  std::filesystem::path checkpoint;  // the newest
+};
+
+// Runs as `options` say, which must be valid. `stop_requested` is asked after every step: anything but 0 makes a
+// checkpoint and ends the run. Progress and notes go to standard error. Error when an input is bad (then nothing has
+// been written), when training diverges, or when a file cannot be written (then the last checkpoint is whole).
+TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested);
+
+}  // namespace ember
