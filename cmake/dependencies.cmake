@@ -15,3 +15,12 @@ if(NOT TARGET utf8proc::utf8proc)
   set_target_properties(utf8proc::utf8proc PROPERTIES
     IMPORTED_LOCATION "${EMBER_UTF8PROC_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${EMBER_UTF8PROC_INCLUDE}")
 endif()
+
+# libzip's CMake configuration on Ubuntu 22.04 names programs that its development package does not bring.
+if(NOT TARGET libzip::zip)
+  find_path(EMBER_LIBZIP_INCLUDE zip.h REQUIRED)
+  find_library(EMBER_LIBZIP_LIBRARY zip REQUIRED)
+  add_library(libzip::zip UNKNOWN IMPORTED)
+  set_target_properties(libzip::zip PROPERTIES
+    IMPORTED_LOCATION "${EMBER_LIBZIP_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${EMBER_LIBZIP_INCLUDE}")
+endif()

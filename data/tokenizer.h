@@ -17,7 +17,8 @@ namespace ember {
 class Tokenizer {
  public:
   // From vocab.txt: the id is the line's number from 0, trailing white space is trimmed, of equal lines the last
-  // counts. Error naming the file when it is unreadable, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP].
+  // counts. Error naming the file when it is unreadable, not UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP]; where [MASK]
+  // is missing it is ordinary text. Without lower_case accents stay as well, as cased models want it.
   explicit Tokenizer(const std::filesystem::path& vocabulary, bool lower_case = true);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

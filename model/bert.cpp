@@ -178,9 +178,9 @@ void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
 }
 
 Bert::Loss Bert::loss(const Batch& batch, float scale) {
-  kernels_.sigmoid_bce(batch.targets.empty() ? Tensor{} : now_.loss,
-                       purpose_ == Purpose::training ? now_.dlogits : Tensor{}, now_.probabilities, now_.logits,
-                       batch.targets, scale);
+  const bool scored = !batch.targets.empty();
+  kernels_.sigmoid_bce(scored ? now_.loss : Tensor{}, scored && purpose_ == Purpose::training ? now_.dlogits : Tensor{},
+                       now_.probabilities, now_.logits, batch.targets, scale);
   return {now_.loss, now_.probabilities};
 }
 

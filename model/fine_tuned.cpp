@@ -22,7 +22,8 @@ LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& ker
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {
   if (!asked) return std::min(kDefaultLength, config.positions);
   check(*asked >= 2 && *asked <= config.positions,
-        "a maximum length of {} tokens: 2 to {}, the model's positions, were expected", *asked, config.positions);
+        "--max-length {}: must be from 2 to {}, the positions of the model (max_position_embeddings)", *asked,
+        config.positions);
   return *asked;
 }
 

@@ -23,6 +23,8 @@ constexpr const char* kVocabulary = "vocab.txt";
 constexpr const char* kTokenizer = "tokenizer_config.json";
 constexpr const char* kSpecialTokens = "special_tokens_map.json";
 
+constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
+
 constexpr std::string_view kPooler = "bert.pooler.dense";
 constexpr std::string_view kClassifier = "classifier";
 
@@ -41,11 +43,11 @@ std::string model_name(std::string name) {
   return name;
 }
 
-Index index_of(const SafetensorsFile& file) {
+Index index_of(std::span<const StoredTensor> tensors, const fs::path& file) {
   Index index;
-  for (const StoredTensor& tensor : file.tensors()) {
+  for (const StoredTensor& tensor : tensors) {
     const auto [place, fresh] = index.emplace(model_name(tensor.name), &tensor);
-    check(fresh, "{}: tensors {} and {} are both {}", file.path().string(), printable(place->second->name),
+    check(fresh, "{}: tensors {} and {} are both {}", file.string(), printable(place->second->name),
           printable(tensor.name), printable(place->first));
   }
   return index;
@@ -66,16 +68,6 @@ std::int64_t classifier_rows(const Index& index) {
     if (const StoredTensor* tensor = find(index, kClassifier, member))
       if (!tensor->shape.empty()) return tensor->shape[0];
   return 0;
-}
-
-fs::path weights_path(const fs::path& directory) {
-  const fs::path path = directory / kWeights;
-  if (fs::exists(path)) return path;
-  check(!fs::exists(directory / "pytorch_model.bin"),
-        "{}: has pytorch_model.bin but no {}: tools/convert_hf converts it", directory.string(), kWeights);
-  check(!fs::exists(directory / "model.safetensors.index.json"),
-        "{}: the weights are split over several files, one {} was expected", directory.string(), kWeights);
-  fail("{}: no such file", path.string());
 }
 
 std::int64_t count_lines(std::string_view text) {
@@ -108,15 +100,17 @@ bool read_lower_case(const fs::path& path) {
 }
 
 // The labels in effect. A classifier into others leaves `index`, so that a new one is drawn.
-std::vector<std::string> choose_labels(const fs::path& directory, const BertConfig& config, const LoadOptions& options,
+std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& config, const LoadOptions& options,
                                        Index& index, LoadReport& report) {
   const std::int64_t rows = classifier_rows(index);
   if (!options.labels) {
-    check(has(index, kClassifier), "{}: tensor classifier.weight is missing: the model is not fine-tuned",
-          (directory / kWeights).string());
+    const bool present = has(index, kClassifier);
+    check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
+          file.string());
     if (!config.labels.empty()) return config.labels;
-    check(rows > 0 && rows <= kMaxLabels, "{}: the classifier has {} labels, expected 1 to {}",
-          (directory / kWeights).string(), rows, kMaxLabels);
+    if (!present) return anonymous_labels(kDefaultLabels);
+    check(rows > 0 && rows <= kMaxLabels, "{}: the classifier has {} labels, expected 1 to {}", file.string(), rows,
+          kMaxLabels);
     return anonymous_labels(rows);
   }
   const std::vector<std::string>& names = options.labels->names();
@@ -205,26 +199,46 @@ void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& so
   kernels.upload(weights.memory.data(), image.data(), weights.memory.size());
 }
 
-LoadedModel from_scratch(const fs::path& directory, BertConfig config, Kernels& kernels, const LoadOptions& options) {
+// What stands beside the weights.
+struct Surroundings {
+  BertConfig config;
+  bool lower_case = true;
+};
+
+Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
+  BertConfig config = read_config(files.config);
+  const fs::path folder = files.vocabulary.parent_path();
+  check(fs::exists(files.vocabulary) || !fs::exists(folder / "tokenizer.json"),
+        "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabulary);
+  check_vocabulary(files.vocabulary, read_file(files.vocabulary), config.vocabulary);
+  const bool lower_case = read_lower_case(files.tokenizer);
+  check(!options.labels || options.labels->size() > 0, "no label to classify into was given");
+  return {std::move(config), lower_case};
+}
+
+LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& around, Kernels& kernels,
+                         const LoadOptions& options) {
+  BertConfig config = around.config;
   if (options.labels) config.labels = options.labels->names();
-  check(!config.labels.empty(), "{}: id2label is missing, and no labels were given", (directory / kConfig).string());
+  check(!config.labels.empty(), "{}: id2label is missing, and no labels were given", files.config.string());
   LoadReport report;
   BertWeights weights(config, kernels);
   for (const Parameter& parameter : weights.list) report.initialised.push_back(parameter.name);
   fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options.seed, kernels);
-  return {std::move(config), std::move(weights), true, std::move(report)};
+  return {std::move(config), std::move(weights), around.lower_case, std::move(report)};
 }
 
-LoadedModel from_file(const fs::path& directory, BertConfig config, Kernels& kernels, const LoadOptions& options) {
-  const SafetensorsFile file(weights_path(directory));
-  Index index = index_of(file);
+LoadedModel from_tensors(const CheckpointFiles& files, const Surroundings& around, Kernels& kernels,
+                         const LoadOptions& options) {
+  BertConfig config = around.config;
+  Index index = index_of(files.tensors, files.weights);
   LoadReport report;
-  config.labels = choose_labels(directory, config, options, index, report);
-  const auto sources = match(expected_parameters(config), file.path(), index, report);
-  report_ignored(index, file.path(), config.layers, report);
+  config.labels = choose_labels(files.weights, config, options, index, report);
+  const auto sources = match(expected_parameters(config), files.weights, index, report);
+  report_ignored(index, files.weights, config.layers, report);
   BertWeights weights(config, kernels);
   fill(weights, sources, config, options.seed, kernels);
-  return {std::move(config), std::move(weights), true, std::move(report)};
+  return {std::move(config), std::move(weights), around.lower_case, std::move(report)};
 }
 
 ordered_json special_tokens() {
@@ -258,16 +272,29 @@ void write_weights(const fs::path& path, const BertWeights& weights, Kernels& ke
 
 }  // namespace
 
+fs::path weights_path(const fs::path& directory) {
+  const fs::path path = directory / kWeights;
+  if (fs::exists(path)) return path;
+  check(!fs::exists(directory / "pytorch_model.bin"),
+        "{}: has pytorch_model.bin but no {}: tools/convert_hf converts it", directory.string(), kWeights);
+  check(!fs::exists(directory / "model.safetensors.index.json"),
+        "{}: the weights are split over several files, one {} was expected", directory.string(), kWeights);
+  fail("{}: no such file", path.string());
+}
+
+LoadedModel load_checkpoint(const CheckpointFiles& files, Kernels& kernels, const LoadOptions& options) {
+  const Surroundings around = read_surroundings(files, options);
+  return from_tensors(files, around, kernels, options);
+}
+
 LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const LoadOptions& options) {
-  BertConfig config = read_config(directory / kConfig);
-  const fs::path vocabulary = directory / kVocabulary;
-  check_vocabulary(vocabulary, read_file(vocabulary), config.vocabulary);
-  const bool lower_case = read_lower_case(directory / kTokenizer);
-  check(!options.labels || options.labels->size() > 0, "no label to classify into was given");
-  LoadedModel model = options.from_scratch ? from_scratch(directory, std::move(config), kernels, options)
-                                           : from_file(directory, std::move(config), kernels, options);
-  model.lower_case = lower_case;
-  return model;
+  CheckpointFiles files{directory / kConfig, directory / kVocabulary, directory / kTokenizer, {}, {}};
+  const Surroundings around = read_surroundings(files, options);
+  if (options.from_scratch) return from_scratch(files, around, kernels, options);
+  const SafetensorsFile file(weights_path(directory));
+  files.weights = file.path();
+  files.tensors = file.tensors();
+  return from_tensors(files, around, kernels, options);
 }
 
 void save_hugging_face(const fs::path& directory, const BertConfig& config, const BertWeights& weights,

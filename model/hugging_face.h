@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "data/examples.h"
 #include "model/config.h"
+#include "model/safetensors.h"
 #include "model/weights.h"
 
 namespace ember {
@@ -19,6 +21,8 @@ struct LoadOptions {
   std::optional<Labels> labels;
   std::uint64_t seed = 42;    // for what is drawn
   bool from_scratch = false;  // draw every weight; model.safetensors is not read
+  // Without labels: a classifier that is missing is drawn too, into config.json's labels or else into two.
+  bool draw_classifier = false;
 };
 
 struct LoadReport {
@@ -36,11 +40,25 @@ struct LoadedModel {
 
 // Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias, position_ids, cls.* and
 // fit_dense* are ignored; a missing pooler or classifier is drawn; any other missing or mis-shaped tensor is an Error
-// that names it, the file, what was expected and what is there. The vocabulary must have config.vocabulary lines at most.
-LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels, const LoadOptions& options = {});
+// that names it, the file, what was expected and what is there. The vocabulary must have config.vocabulary lines at
+// most.
+LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
+                              const LoadOptions& options = {});
 
-// What one writes beside model.safetensors so that AutoModelForSequenceClassification and AutoTokenizer load the folder.
-// `vocabulary` is the vocab.txt to copy.
+// The same for a checkpoint in parts: weights from any kind of file, the rest from wherever it is.
+struct CheckpointFiles {
+  std::filesystem::path config, vocabulary;
+  std::filesystem::path tokenizer;  // tokenizer_config.json; may be absent
+  std::filesystem::path weights;    // for messages
+  std::span<const StoredTensor> tensors;
+};
+LoadedModel load_checkpoint(const CheckpointFiles& files, Kernels& kernels, const LoadOptions& options = {});
+
+// The weight file of a directory: model.safetensors, or an Error that says what there is instead.
+std::filesystem::path weights_path(const std::filesystem::path& directory);
+
+// What one writes beside model.safetensors so that AutoModelForSequenceClassification and AutoTokenizer load the
+// folder. `vocabulary` is the vocab.txt to copy.
 struct SaveOptions {
   std::filesystem::path vocabulary;
   bool lower_case = true;

@@ -26,8 +26,8 @@ struct StoredTensor {
   std::string description() const;
 };
 
-// A mapped file with its header checked: every rule of the format holds, or the constructor throws Error naming the file,
-// the tensor and the rule. Views stay valid as long as the object lives.
+// A mapped file with its header checked: every rule of the format holds, or the constructor throws Error naming the
+// file, the tensor and the rule. Views stay valid as long as the object lives.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);

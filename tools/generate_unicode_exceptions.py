@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes data/unicode_exceptions.h: where Unicode as the reference tokenizer knows it differs from utf8proc's data.
 
-The reference is the PyPI package `tokenizers`, whose Unicode tables are of several old and new versions at once. They are
-read by probing its normalizers with every code point. A code point gets an absolute entry where the reference differs
-from the installed utf8proc or from any of the Unicode versions given here, so that Ember's answers are the same on
-whatever version of utf8proc it is built.
+The reference is the PyPI package `tokenizers`, whose Unicode tables are of several old and new versions at once. They
+are read by probing its normalizers with every code point. A code point gets an absolute entry where the reference
+differs from the installed utf8proc or from any of the Unicode versions given here, so that Ember's answers are the same
+on whatever version of utf8proc it is built.
 
     pip install tokenizers==0.23.3
     for v in 16.0.0 17.0.0 18.0.0; do pip install --target ucd/$v unicodedata2==$v; done
@@ -233,7 +233,8 @@ def main():
     print("// Where the reference tokenizer's Unicode data differ from any of those below, the reference's value.")
     print(f"// Reference: {ref.name}.")
     print(f"// Compared with: Unicode {names}; {versions[-1].name}.")
-    print('#pragma once\n\n#include "data/unicode.h"\n\n// clang-format off\nnamespace ember::unicode {\n\nusing enum CharacterClass;')
+    print('#pragma once\n\n#include "data/unicode.h"\n\n// clang-format off')
+    print("namespace ember::unicode {\n\nusing enum CharacterClass;")
     print_table("First, last, class.", "ClassException", "kClassExceptions",
                 [f"{{0x{a:X}, 0x{b:X}, {v}}}" for a, b, v in ranges(classes)])
     print_table("First, last, canonical combining class.", "CombiningException", "kCombiningExceptions",

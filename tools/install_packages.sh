@@ -4,9 +4,9 @@
 #   tools/install_packages.sh [--tests]     --tests: what the tests need as well
 set -euo pipefail
 
-packages=(g++ cmake ninja-build libdnnl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev
+packages=(g++ cmake ninja-build libdnnl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev libzip-dev
           ca-certificates curl)
-[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev python3 clang-format git)
+[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev python3 clang-format git)
 
 missing=()
 for package in "${packages[@]}"; do

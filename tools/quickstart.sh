@@ -37,7 +37,7 @@ fi
 
 echo "== build"
 mkdir -p build
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF >build/configure.log 2>&1 ||
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF -DEMBER_BENCH=OFF >build/configure.log 2>&1 ||
   { tail -n 20 build/configure.log >&2; die "the build could not be configured"; }
 cmake --build build -j "$(nproc)"
 
@@ -55,10 +55,12 @@ if [ -z "$data" ] || [ -z "$model" ]; then
       }
       model=cache/tinybert-ember
     fi
+  elif [ -n "$data$model" ]; then
+    die "there is no network to get the ${data:+model}${model:+data} from; give both --model and --data"
   else
     echo "No network: going on with the bundled sample (data/sample) and a small untrained model."
     model=data/sample/model data=data/sample out=${out/%quickstart/sample}
-    train_flags=(--from-scratch --epochs 30 --lr 1e-3)
+    train_flags=(--from-scratch --epochs 20 --lr 2e-3)
   fi
 fi
 

@@ -20,11 +20,12 @@ build_and_test() { # NAME FOLDER CMAKE-OPTION...
   cmake --build "$folder" -j "$jobs"
   echo "== test: $name"
   ctest --test-dir "$folder" --output-on-failure -j "$jobs"
+  awk '/: Skipped$/ { getline; why = $0 }
+       /^\[  SKIPPED \] .* ms\)$/ { print "SKIPPED " $4 ": " why }' "$folder/Testing/Temporary/LastTest.log"
 }
 
 build_and_test release build -DCMAKE_BUILD_TYPE=Release
 if [ "${1:-}" != "--no-sanitizers" ]; then
-  # Leaks are looked for too, except in the OpenMP run-time, whose pool of threads lives until the process ends.
   export UBSAN_OPTIONS=print_stacktrace=1
   build_and_test "address and undefined-behaviour sanitizers" build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo \
     -DEMBER_SANITIZE=address,undefined

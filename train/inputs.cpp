@@ -6,13 +6,14 @@
 #include <utility>
 
 #include "data/tokenizer.h"
+#include "model/fine_tuned.h"
 #include "runtime/error.h"
 
 namespace ember {
 namespace {
 
 Dataset load_split(const TrainOptions& options, const std::string& split, const Labels& labels,
-                   const Tokenizer& tokenizer, std::vector<std::string>& notes) {
+                   const Tokenizer& tokenizer, std::int64_t max_length, std::vector<std::string>& notes) {
   const std::filesystem::path file = find_split(options.data, split);
   ReadReport report;
   const std::vector<Example> examples = read_examples(file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report);
@@ -23,7 +24,7 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
     notes.push_back(
         fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; the bytes are dropped",
                     file.string(), report.invalid_utf8, report.first_invalid_utf8));
-  return tokenize(examples, tokenizer, options.recipe.max_length, options.threads);
+  return tokenize(examples, tokenizer, max_length, options.threads);
 }
 
 void describe(const LoadReport& report, std::vector<std::string>& notes) {
@@ -46,14 +47,12 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
   Labels labels = Labels::read(options.data / "labels.txt");
   LoadedModel model = load_hugging_face(
       options.model, kernels, {.labels = labels, .seed = options.recipe.seed, .from_scratch = options.from_scratch});
-  check(options.recipe.max_length <= model.config.positions,
-        "--max-length {}: {} has {} positions (max_position_embeddings); use --max-length {} or less",
-        options.recipe.max_length, options.model.string(), model.config.positions, model.config.positions);
+  const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
   const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);
   std::vector<std::string> notes;
   describe(model.report, notes);
-  Dataset train = load_split(options, "train", labels, tokenizer, notes);
-  Dataset dev = load_split(options, "dev", labels, tokenizer, notes);
+  Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);
+  Dataset dev = load_split(options, "dev", labels, tokenizer, max_length, notes);
   return {std::move(labels), std::move(model), std::move(train), std::move(dev), std::move(notes)};
 }
 

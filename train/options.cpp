@@ -64,8 +64,8 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
   app.add_option("--weight-decay", recipe.weight_decay, "Decoupled weight decay")->capture_default_str();
   app.add_option("--warmup-ratio", recipe.warmup_ratio, "Share of the steps over which the learning rate rises")
       ->capture_default_str();
-  app.add_option("--max-length", recipe.max_length, "Tokens of a text that count, [CLS] and [SEP] included")
-      ->capture_default_str();
+  app.add_option("--max-length", recipe.max_length,
+                 "Tokens of a text that count, [CLS] and [SEP] included (128, or the model's positions if fewer)");
   app.add_option("--threshold", recipe.threshold, "Probability from which a label counts as predicted on dev")
       ->capture_default_str();
   app.add_option_function<std::string>(
@@ -144,7 +144,7 @@ void validate(const TrainOptions& options) {
   check(std::isfinite(recipe.weight_decay) && recipe.weight_decay >= 0, "--weight-decay {}: must be a number from 0 on",
         recipe.weight_decay);
   between("--warmup-ratio", recipe.warmup_ratio, 0, 1);
-  whole("--max-length", recipe.max_length, 2);
+  if (recipe.max_length) whole("--max-length", *recipe.max_length, 2);
   between("--threshold", recipe.threshold, 0, 1);
   whole("--early-stopping", options.early_stopping, 0);
   whole("--max-steps", options.max_steps, 0);
@@ -172,7 +172,7 @@ std::map<std::string, std::string> identity(const TrainOptions& options) {
       {"--lr", fmt::format("{}", recipe.learning_rate)},
       {"--weight-decay", fmt::format("{}", recipe.weight_decay)},
       {"--warmup-ratio", fmt::format("{}", recipe.warmup_ratio)},
-      {"--max-length", std::to_string(recipe.max_length)},
+      {"--max-length", recipe.max_length ? std::to_string(*recipe.max_length) : "default"},
       {"--threshold", fmt::format("{}", recipe.threshold)},
       {"--seed", std::to_string(recipe.seed)},
       {"--metric", to_string(recipe.metric)},

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "kernels/kernels.h"
@@ -31,8 +32,8 @@ struct Recipe {
   std::int64_t batch_size = 16;
   double learning_rate = 2e-5;
   double weight_decay = 0.01;
-  double warmup_ratio = 0;  // of all steps
-  std::int64_t max_length = 128;
+  double warmup_ratio = 0;                 // of all steps
+  std::optional<std::int64_t> max_length;  // without: 128, or the model's positions where those are fewer
   double threshold = 0.5;
   std::uint64_t seed = 42;
   Metric metric = Metric::f1_micro;

@@ -11,8 +11,8 @@
 namespace ember {
 namespace {
 
-using Text = fmt::memory_buffer;  // on the stack, so that a step allocates nothing
-constexpr std::size_t kBarWidth = 20;
+using Text = fmt::memory_buffer;                                       // on the stack, so that a step allocates nothing
+constexpr std::size_t kLeastBar = 4, kLargestBar = 24, kBarFrame = 3;  // the frame: brackets and a blank
 
 std::size_t terminal_width(std::FILE* out) {
   winsize size{};
@@ -29,16 +29,18 @@ void append_duration(Text& text, double seconds) {
     fmt::format_to(std::back_inserter(text), "{}:{:02}", s / 60, s % 60);
 }
 
-void append_report(Text& text, const ProgressReport& report, bool with_bar) {
-  fmt::format_to(std::back_inserter(text), "epoch {}/{}  step {}/{}", report.epoch, report.epochs, report.step,
-                 report.steps);
-  if (with_bar) {
-    const auto done = static_cast<std::size_t>(static_cast<double>(kBarWidth) * static_cast<double>(report.step) /
-                                               static_cast<double>(std::max<std::int64_t>(1, report.steps)));
-    fmt::format_to(std::back_inserter(text), "  [{:=<{}}{:<{}}]", "", done, "", kBarWidth - std::min(done, kBarWidth));
-  }
-  fmt::format_to(std::back_inserter(text), "  loss {:.4f}  lr {:.3g}  {:.0f} examples/s  left ", report.loss,
-                 report.learning_rate, report.examples_per_second);
+void append_bar(Text& text, const ProgressReport& report, std::size_t width) {
+  const auto done = static_cast<std::size_t>(static_cast<double>(width) * static_cast<double>(report.step) /
+                                             static_cast<double>(std::max<std::int64_t>(1, report.steps)));
+  fmt::format_to(std::back_inserter(text), "[{:=<{}}{:<{}}] ", "", done, "", width - std::min(done, width));
+}
+
+// `compact` leaves room for a bar on 80 columns.
+void append_report(Text& text, const ProgressReport& report, bool compact) {
+  const char* gap = compact ? " " : "  ";
+  fmt::format_to(std::back_inserter(text), "epoch {}/{}{}step {}/{}{}loss {:.4f}{}lr {:.3g}{}{:.0f} {}{}left ",
+                 report.epoch, report.epochs, gap, report.step, report.steps, gap, report.loss, gap,
+                 report.learning_rate, gap, report.examples_per_second, compact ? "ex/s" : "examples/s", gap);
   append_duration(text, report.seconds_left);
 }
 
@@ -60,8 +62,12 @@ void Progress::update(const ProgressReport& report) {
     if (now < next_drawing_ && !last) return;
     next_drawing_ = now + std::chrono::milliseconds(100);
     append_report(text, report, true);
-    const std::size_t shown = std::min(text.size(), terminal_width(out_) - 1);
-    std::fprintf(out_, "\r%.*s\x1b[K", static_cast<int>(shown), text.data());
+    const std::size_t room = terminal_width(out_) - 1, shown = std::min(text.size(), room);
+    Text bar;  // gets what the figures leave of the line, if that is worth it
+    const std::size_t rest = room - shown;
+    if (rest >= kLeastBar + kBarFrame) append_bar(bar, report, std::min(rest - kBarFrame, kLargestBar));
+    std::fprintf(out_, "\r%.*s%.*s\x1b[K", static_cast<int>(bar.size()), bar.data(), static_cast<int>(shown),
+                 text.data());
     std::fflush(out_);
     drawn_ = true;
   }

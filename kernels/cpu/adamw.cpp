@@ -36,10 +36,15 @@ float gradient_scale(const Tensor& norm, float max_norm) {
   return scale >= 1 ? 1.0f : scale;
 }
 
+// Without an epsilon, an element that never had a gradient would be 0 / 0.
+void require_epsilon(const AdamWUpdate& update) {
+  require(update.epsilon > 0, "adamw: epsilon must be positive");
+}
+
 void require_state(const AdamWTensors& tensors) {
   const Tensor &w = tensors.weights, &working = tensors.working;
   for (const Tensor& state : {w, tensors.first_moment, tensors.second_moment})
-    require(state.rows == w.rows && state.cols == w.cols && state.contiguous(), "adamw: shapes of the state differ");
+    require(has_shape(state, w.rows, w.cols) && state.contiguous(), "adamw: shapes of the state differ");
   if (working.empty()) return;
   require(working.dtype == DType::bf16, "adamw: the working copy must be bf16");
   require(working.rows == w.rows && working.cols == w.cols && working.contiguous(), "adamw: shape of the working copy");
@@ -116,12 +121,13 @@ void replay_row(const Span& row, std::int64_t cols, std::span<const AdamWUpdate>
 void CpuKernels::adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
                        float max_norm) {
   require_state(tensors);
+  require_epsilon(update);
   const std::int64_t size = tensors.weights.size();
   require(gradient.size() == size && gradient.contiguous(), "adamw: shape of the gradient");
   if (size == 0) return;
   const float scale = gradient_scale(norm, max_norm);
   const float* g = gradient.f32();
-#pragma omp parallel for num_threads(threads_) schedule(static)
+#pragma omp parallel for num_threads(threads_) schedule(static) if (size > kChunk)  // not for a bias
   for (std::int64_t begin = 0; begin < size; begin += kChunk)
     Span(tensors, begin).update(g + begin, std::min(kChunk, size - begin), scale, update);
 }
@@ -130,6 +136,7 @@ void CpuKernels::adamw_rows(const AdamWTensors& table, const std::int32_t* ids, 
                             std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
                             float max_norm) {
   require_state(table);
+  require_epsilon(update);
   const std::int64_t rows = gradient.rows, cols = table.weights.cols;
   require(rows == 0 || gradient.cols == cols, "adamw_rows: shape of the gradient");
   for (std::int64_t u = 0; u < rows; ++u) {
@@ -156,7 +163,7 @@ void CpuKernels::adamw_replay(const AdamWTensors& table, const std::int32_t* ids
     require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the history");
   }
   // How many updates a row has missed varies from none to all.
-#pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask)
+#pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask) if (rows > kRowsPerTask)
   for (std::int64_t u = 0; u < rows; ++u) {
     const std::int64_t id = ids == nullptr ? u : ids[u];
     if (row_updates[id] == target) continue;

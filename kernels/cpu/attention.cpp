@@ -34,7 +34,7 @@ void CpuKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor 
                                    std::int64_t heads, std::int64_t positions, Queries queries,
                                    const Dropout& dropout) {
   const AttentionCall call(query, key, value, batch, heads, positions, queries, dropout);
-  require(out.rows == query.rows && out.cols == query.cols, "attention_forward: shape of the output");
+  require(has_shape(out, query.rows, query.cols), "attention_forward: shape of the output");
   Arena measure;
   AttentionScratch(measure, call, false);
   const std::size_t bytes = measure.used();

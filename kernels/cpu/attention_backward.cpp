@@ -26,7 +26,7 @@ void probabilities_backward(const AttentionScratch& scratch, std::int64_t length
   for (std::int64_t r = 0; r < rows; ++r) {
     float sums[kPanel] = {};
     for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
-      const float *p = scratch.scores + begin, *multipliers = scratch.multipliers + begin;
+      const float *p = scratch.scores + begin, *multipliers = kDropout ? scratch.multipliers + begin : nullptr;
       float* dp = scratch.dscores + begin;
 #pragma omp simd
       for (std::int64_t j = 0; j < kPanel; ++j) {
@@ -39,7 +39,7 @@ void probabilities_backward(const AttentionScratch& scratch, std::int64_t length
   for (std::int64_t r = 0; r < rows; ++r) {
     const float rowsum = rowsums[r];
     for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
-      const float* multipliers = scratch.multipliers + begin;
+      const float* multipliers = kDropout ? scratch.multipliers + begin : nullptr;
       float *p = scratch.scores + begin, *dp = scratch.dscores + begin;
 #pragma omp simd
       for (std::int64_t j = 0; j < kPanel; ++j) {
@@ -85,9 +85,9 @@ void CpuKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, T
                                     Queries queries, const Dropout& dropout) {
   const AttentionCall call(query, key, value, batch, heads, positions, queries, dropout);
   for (const Tensor& tensor : {dquery, dout})
-    require(tensor.rows == query.rows && tensor.cols == query.cols, "attention_backward: shape of dquery or dout");
+    require(has_shape(tensor, query.rows, query.cols), "attention_backward: shape of dquery or dout");
   for (const Tensor& tensor : {dkey, dvalue})
-    require(tensor.rows == key.rows && tensor.cols == key.cols, "attention_backward: shape of dkey or dvalue");
+    require(has_shape(tensor, key.rows, key.cols), "attention_backward: shape of dkey or dvalue");
   const Gradients gradients{dquery, dkey, dvalue, dout};
   Arena measure;
   AttentionScratch(measure, call, true);

@@ -68,22 +68,21 @@ void softmax(float* scores, std::int64_t stride, std::int64_t rows, std::int64_t
   }
 }
 
-void fill_multipliers(float* out, std::int64_t stride, const AttentionCall& call, const AttentionHead& head,
-                      std::int64_t begin, std::int64_t rows) {
-  const std::int64_t first = ((head.first_token + begin) * call.heads + head.head) * call.row_elements;
-  dropout_multiplier_rows(out, stride, rows, first, call.heads * call.row_elements, head.length, call.dropout);
-}
-
 }  // namespace
 
 AttentionCall::AttentionCall(Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                              std::int64_t positions, Queries queries, const Dropout& dropout)
     : query(query), key(key), value(value), batch(batch), heads(heads), queries(queries), dropout(dropout) {
   require(heads > 0 && query.cols % heads == 0, "attention: the heads do not divide the columns");
-  require(query.rows == (queries == Queries::all ? batch.tokens : batch.sequences), "attention: rows of the query");
+  const std::int64_t rows = queries == Queries::all ? batch.tokens : batch.sequences;
+  require(has_shape(query, rows, query.cols), "attention: shape of the query");
   for (const Tensor& tensor : {key, value})
-    require(tensor.rows == batch.tokens && tensor.cols == query.cols, "attention: shape of the key or value");
+    require(has_shape(tensor, batch.tokens, query.cols), "attention: shape of the key or value");
   require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
+  for (std::int64_t b = 0; b < batch.sequences; ++b) {
+    const std::int64_t length = batch.cu_seqlens[b + 1] - batch.cu_seqlens[b];
+    require(length > 0 && length <= batch.max_length, "attention: length of a sequence");
+  }
   dim = query.cols / heads;
   row_elements = (positions + 3) / 4 * 4;
   scale = 1 / std::sqrt(static_cast<float>(dim));
@@ -113,6 +112,7 @@ AttentionScratch::AttentionScratch(Arena& arena, const AttentionCall& call, bool
   scores = take(true, kQueryRows, length);
   dscores = take(backward, kQueryRows, length);
   multipliers = take(call.dropout.active(), kQueryRows, length);
+  // Their rows' padding is never written, but multiplied by zeros: it must not hold the bits of a NaN.
   if (multipliers != nullptr) std::fill_n(multipliers, kQueryRows * length, 0.0f);
 }
 
@@ -146,7 +146,10 @@ void attention_probabilities(const AttentionScratch& scratch, const AttentionCal
   small_product(scratch.scores, stride, {query, call.query.stride, 1}, {scratch.keys_transposed, stride}, rows,
                 call.dim, columns);
   softmax(scratch.scores, stride, rows, head.length);
-  if (call.dropout.active()) fill_multipliers(scratch.multipliers, stride, call, head, begin, rows);
+  if (!call.dropout.active()) return;
+  const std::int64_t first = ((head.first_token + begin) * call.heads + head.head) * call.row_elements;
+  dropout_multiplier_rows(scratch.multipliers, stride, rows, first, call.heads * call.row_elements, head.length,
+                          call.dropout);
 }
 
 }  // namespace ember

@@ -31,7 +31,7 @@ double sum_of_squares(const float* values, std::int64_t count) {
 }  // namespace
 
 void CpuKernels::gradient_norm(Tensor norm, std::span<const Tensor> gradients) {
-  require(norm.size() == 1, "gradient_norm: the norm is one number");
+  require(has_shape(norm, 1, 1), "gradient_norm: the norm is one number");
   std::int64_t total = 0;
   for (const Tensor& gradient : gradients) {
     require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");

@@ -149,7 +149,7 @@ TEST_F(Examples, JsonlReadsNamesAndIds) {
            "\xEF\xBB\xBF{\"text\": \"one\", \"labels\": [\"fear\", 0, 0]}\r\n"
            " \t\n"
            "{\"id\": {\"a\": 1, \"b\": [{\"a\": 2}]}, \"labels\": [], \"text\": \"caf\\u00e9 \\u0000 \\n\"}\n"
-           "{\"text\": \"a\", \"labels\": [\"2024\"], \"n\": {\"text\": 1}}");
+           "{\"n\": {\"text\": 1}, \"text\": \"a\", \"labels\": [\"2024\"]}");
   ASSERT_EQ(rows.size(), 3u);
   expect_row(rows[0], "one", {0, 2});
   expect_row(rows[1], "caf\xC3\xA9 \0 \n"s, {});

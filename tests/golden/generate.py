@@ -48,16 +48,18 @@ class Case:
     weight_decay: float = 0.01
     max_norm: float = 1.0
     classifier_scale: float = 0.3
-    padding_inside: bool = False   # the padding id also occurs as a real, unmasked token
+    seed: int = 1
+    padding_inside: bool = False  # the padding id also occurs as a real, unmasked token
 
 
 CASES = [
-    Case("heads2_dim26_layers3", hidden=52, heads=2, ffn=61, layers=3, labels=28, classifier_scale=0.6),
+    Case("heads2_dim26_layers3", hidden=52, heads=2, ffn=61, layers=3, labels=28, classifier_scale=0.6, seed=6),
     Case("heads2_dim32_layers1", hidden=64, heads=2, ffn=48, layers=1, labels=5, max_norm=8.0,
          padding_inside=True),
-    Case("heads1_dim64_layers1", hidden=64, heads=1, ffn=72, layers=1, labels=28, positions=40, classifier_scale=0.2),
+    Case("heads1_dim64_layers1", hidden=64, heads=1, ffn=72, layers=1, labels=28, positions=40, classifier_scale=0.2,
+         seed=7),
     Case("heads3_dim26_layers1", hidden=78, heads=3, ffn=30, layers=1, labels=5, vocabulary=31, positions=17, types=1,
-         eps=1e-3, learning_rate=5e-3, weight_decay=0.1, classifier_scale=0.6),
+         eps=1e-3, learning_rate=5e-3, weight_decay=0.1, classifier_scale=0.6, seed=10),
 ]
 
 
@@ -139,12 +141,32 @@ def train(model, case, batches):
     return torch.stack(losses), torch.stack(norms)
 
 
+def worst_change_by_rounding(model, case, batches, tensors, generator):
+    """How far gradients that err like a float32 computation's, by 5e-7 of their root mean square, move a trained tensor
+    away, relative in L2; the worst of a few runs."""
+    def disturb(gradient):
+        noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype)
+        return gradient + 5e-7 * gradient.square().mean().sqrt() * noise * (gradient != 0)
+
+    for parameter in model.parameters():
+        parameter.register_hook(disturb)
+    worst = 0.0
+    for _ in range(4):
+        model.load_state_dict({n: tensors[f"weights.{n}"] for n, _ in model.named_parameters()})
+        train(model, case, batches)
+        for name, parameter in model.named_parameters():
+            expected = tensors[f"trained.{name}"].double()
+            if not name.endswith(".key.bias"):  # its true gradient is zero: Adam amplifies any noise
+                worst = max(worst, ((parameter.detach() - expected).norm() / expected.norm()).item())
+    return worst
+
+
 def snapshot(prefix, named, dtype=torch.float32):
     return {f"{prefix}.{name}": value.detach().to(dtype).contiguous().clone() for name, value in named}
 
 
-def generate(case, seed, out):
-    generator = torch.Generator().manual_seed(seed)
+def generate(case, out):
+    generator = torch.Generator().manual_seed(case.seed)
     config = config_of(case)
     model = BertForSequenceClassification(BertConfig(**config, attn_implementation="eager")).double().eval()
     draw_weights(model, case, generator)
@@ -167,11 +189,14 @@ def generate(case, seed, out):
                 "sequences": torch.tensor([len(tokens) for tokens, _ in batches], dtype=torch.int32),
                 "targets": torch.cat([targets for _, targets in batches]).to(torch.uint8)}
     (out / f"{case.name}.json").write_text(json.dumps(config, indent=1) + "\n")
+    # Where a gradient happens to fall within rounding of zero, Adam amplifies noise too: such a seed is a bad fixture.
+    worst = worst_change_by_rounding(model, case, batches, tensors, generator)
+    assert worst < 2e-6, f"{case.name}: rounding moves a trained tensor by {worst:.1e}; take another seed"
     path = out / f"{case.name}.safetensors"
     save_file(tensors, path)
     path.chmod(0o644)
     print(f"{case.name}: {sum(p.numel() for p in model.parameters())} parameters, loss {losses[0]:.4f} -> "
-          f"{losses[-1]:.4f}, gradient norms {norms.min():.3f} to {norms.max():.3f}")
+          f"{losses[-1]:.4f}, gradient norms {norms.min():.3f} to {norms.max():.3f}, rounding {worst:.1e}")
     return norms > case.max_norm
 
 
@@ -179,7 +204,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    clipped = torch.stack([generate(case, 1000 + i, out) for i, case in enumerate(CASES)]).double().mean(dim=1)
+    clipped = torch.stack([generate(case, out) for case in CASES]).double().mean(dim=1)
     assert clipped.max() == 1 and clipped.min() == 0 and ((clipped > 0) & (clipped < 1)).any(), \
         "clipping must act at every step of one case, at some of another and at none of a third"
 

@@ -85,13 +85,14 @@ def make_pools():
         categories.setdefault(unicodedata.category(chr(c)), []).append(chr(c))
     marks = [chr(c) for c in CODE_POINTS if unicodedata.combining(chr(c))]
     kept_marks = [c for c in marks if unicodedata.category(c) != "Mn"]
-    exceptional = {chr(int(h, 16)) for pair in re.findall(r"\{0x(\w+), 0x(\w+)", EXCEPTIONS.read_text()) for h in pair}
+    ranges = re.findall(r"\{0x(\w+), 0x(\w+)", EXCEPTIONS.read_text())
+    exceptional = {chr(int(end, 16)) for ends in ranges for end in ends}
     decomposing = [chr(c) for c in CODE_POINTS if unicodedata.normalize("NFD", chr(c)) != chr(c)]
     changing_case = [chr(c) for c in CODE_POINTS if chr(c).lower() != chr(c)]
     edges = [0x33FF, 0x3400, 0x4DBF, 0x4DC0, 0x4DFF, 0x4E00, 0x9FFF, 0xA000, 0xF8FF, 0xF900, 0xFAFF, 0xFB00, 0x1FFFF,
-             0x20000, 0x2A6DF, 0x2A6E0, 0x2A700, 0x2B73F, 0x2B740, 0x2B81F, 0x2B820, 0x2B91F, 0x2B920, 0x2CEAF, 0x2CEB0,
-             0x2F7FF, 0x2F800, 0x2FA1F, 0x2FA20]
-    words = "the fox jumps over lazy dogs unbelievable running hello worlds isn't U.S.A. naïve Café 12,345 qq zz".split()
+             0x20000, 0x2A6DF, 0x2A6E0, 0x2A700, 0x2B73F, 0x2B740, 0x2B81F, 0x2B820, 0x2B91F, 0x2B920, 0x2CEAF,
+             0x2CEB0, 0x2F7FF, 0x2F800, 0x2FA1F, 0x2FA20]
+    words = "the fox jumps over lazy dogs unbelievable running hello worlds isn't U.S.A. naïve Café 12,345 qq zz"
     pools = {f"category {name}": spread(items, 40) for name, items in sorted(categories.items())}
     pools["exceptional"] = sorted(exceptional)
     pools["marks"] = spread(marks, 120)
@@ -103,7 +104,7 @@ def make_pools():
     pools["spaces"] = list(" \t\n\r\v\f\x85\xa0\u1680\u2007\u200b\u2028\u202f\u205f\u3000\ufeff")
     pools["special"] = SPECIALS + ["[mask]", "[ SEP]", "[[SEP]]", "[CLS", "SEP]", "[NAME]", "[MA\u200bSK]", "##a", "##"]
     for i in range(6):  # so that strings look a little like text
-        pools[f"words {i}"] = words
+        pools[f"words {i}"] = words.split()
         pools[f"ascii {i}"] = [" "] * 40 + [chr(c) for c in range(128)]
     return [{"name": name, "elements": elements} for name, elements in pools.items()]
 
@@ -122,7 +123,8 @@ def make_strings(pools):
 
 
 def normalizer(lowercase):
-    return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase)
+    rules = dict(clean_text=True, handle_chinese_chars=True, strip_accents=None)
+    return normalizers.BertNormalizer(lowercase=lowercase, **rules)
 
 
 def words_of(text, lowercase, split=pre_tokenizers.BertPreTokenizer()):
@@ -139,11 +141,12 @@ def words_of(text, lowercase, split=pre_tokenizers.BertPreTokenizer()):
 def make_vocabulary(pools):
     """Lines of a small vocabulary with what makes reading one awkward."""
     letters = "abcdefghijklmnoprstuvwxyz0123456789"  # no q, so that some words do not match
-    lines = ["[UNK]", "[PAD]", "[unused1]", "[SEP]", "the", "[CLS]", "[MASK]", "", "##", "###", "fox \t", "jump\u3000", "dog\r"]
+    lines = ["[UNK]", "[PAD]", "[unused1]", "[SEP]", "the", "[CLS]", "[MASK]", "", "##", "###"]
+    lines += ["fox \t", "jump\u3000", "dog\r"]
     lines += [chr(c) for c in [*range(33, 48), *range(58, 65), *range(91, 97), *range(123, 127)]]
     lines += list(letters) + ["##" + c for c in letters]
-    lines += ["cafe", "naive", "un", "##able", "##believ", "##believable", "##s", "jumps", "run", "##ning", "hell", "hello",
-              "##llo", "world", "οδοσ", "ß", "Café", "Cafe", "The", "각", "각"]
+    lines += ["cafe", "naive", "un", "##able", "##believ", "##believable", "##s", "jumps", "run", "##ning", "hell",
+              "hello", "##llo", "world", "οδοσ", "ß", "Café", "Cafe", "The", "각", "각"]
     for pool in pools:
         for element in pool["elements"][::3]:
             for piece in (*words_of(element, True), *words_of(element, False)):
@@ -190,15 +193,14 @@ def string_digests(strings, small, cased, real):
     return out
 
 
-def code_point_digests(small, real):
+def code_point_digests(real):
     texts = [f"a{chr(c)}b" for c in CODE_POINTS]
     out = {"block": CODE_POINT_BLOCK}
     for name, lowercase in (("words", True), ("words_cased", False)):
         fold, split = normalizer(lowercase), pre_tokenizers.BertPreTokenizer()
         words = ([w for w, _ in split.pre_tokenize_str(fold.normalize_str(text))] for text in texts)
         out[name] = digests([words_bytes(w) for w in words], CODE_POINT_BLOCK)
-    for name, tokenizer in (("ids", real), ("small_ids", small)):
-        out[name] = digests([ids_bytes(ids) for ids in encode(tokenizer, texts, 512)], CODE_POINT_BLOCK)
+    out["ids"] = digests([ids_bytes(ids) for ids in encode(real, texts, 512)], CODE_POINT_BLOCK)
     return out
 
 
@@ -233,7 +235,7 @@ def main():
                      f"Unicode {unicodedata.unidata_version} for the pools",
         "pools": pools,
         "strings": string_digests(strings, small, cased, real),
-        "code_points": code_point_digests(small, real),
+        "code_points": code_point_digests(real),
         "goemotions": data_set_digests(real, goemotions),
     }
     lines = [f'  "{key}": {json.dumps(value)}' for key, value in out.items()]

@@ -229,7 +229,8 @@ TEST_P(LazyAdamW, HasTheBitsOfDense) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Columns, LazyAdamW,
-                         ::testing::Combine(::testing::Values(1, 26, 312), ::testing::Bool(), ::testing::Values(1, 2)));
+                         ::testing::Values(std::tuple(1, false, 1), std::tuple(26, false, 2), std::tuple(26, true, 1),
+                                           std::tuple(312, false, 1), std::tuple(312, true, 1)));
 
 TEST(LazyAdamWEdge, WrongCallsAreRefused) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);

@@ -5,14 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <memory>
-#include <numeric>
 
-#include "tests/kernels/strided.h"
-#include "tests/support.h"
+#include "tests/kernels/packed_sequences.h"
+#include "tests/kernels/reproducible.h"
 
 namespace ember {
 namespace {
 
+using testing::all_close;
 using testing::draw;
 using testing::StridedMatrix;
 
@@ -45,7 +45,9 @@ struct Operands {
   Operands(const Case& shape, Queries queries, float probability, float query_scale = 1)
       : heads(shape.heads),
         cols(shape.heads * shape.dim),
-        tokens(std::accumulate(shape.lengths.begin(), shape.lengths.end(), std::int64_t{0})),
+        packed(shape.lengths, 100, 1),
+        batch(packed.batch),
+        tokens(batch.tokens),
         rows(queries == Queries::all ? tokens : static_cast<std::int64_t>(shape.lengths.size())),
         queries(queries),
         dropout{probability, 0x123456789abcdef0u, 0x201, 77},
@@ -60,13 +62,6 @@ struct Operands {
         first_dquery(rows, cols, 3),
         out(rows, cols, 7),
         dout_view(rows, cols, 2, dout) {
-    for (const std::int64_t length : shape.lengths) {
-      offsets.push_back(offsets.back() + static_cast<std::int32_t>(length));
-      batch.max_length = std::max(batch.max_length, length);
-    }
-    batch.sequences = static_cast<std::int64_t>(shape.lengths.size());
-    batch.tokens = tokens;
-    batch.cu_seqlens = offsets.data();
     fill(query_view(), query);
     fill(key_view(), key);
     fill(value_view(), value);
@@ -102,18 +97,19 @@ struct Operands {
     return {read(dquery_view()), read(dkey), read(dvalue)};
   }
 
-  std::int64_t heads, cols, tokens, rows;
+  std::int64_t heads, cols;
+  testing::PackedSequences packed;
+  const Batch& batch;
+  std::int64_t tokens, rows;
   Queries queries;
   Dropout dropout;
   reference::Attention<double> oracle;
   std::vector<double> query, key, value, dout;
   StridedMatrix qkv, dqkv, first_query, first_dquery, out, dout_view;
-  std::vector<std::int32_t> offsets{0};
-  Batch batch;
 };
 
-// In units of the last place of fp32 relative to the whole tensor's norm; what was seen is a quarter of it or less.
-constexpr double kForwardBound = 2e-6, kBackwardBound = 4e-6;
+// On the relative L2 error: four times the largest that was seen, 5e-7, which is some eight roundings to fp32.
+constexpr double kBound = 2e-6;
 
 class Attention : public ::testing::TestWithParam<std::tuple<int, Queries, float>> {
  protected:
@@ -126,21 +122,21 @@ TEST_P(Attention, AgreesWithTheOracle) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   const auto expected = on.oracle.forward(on.query, on.key, on.value);
   const auto out = on.forward(*kernels);
-  EXPECT_LT((testing::relative_l2<float, double>(out, expected)), kForwardBound);
-  EXPECT_TRUE((testing::all_close<float, double>(out, expected, 4e-6, 4e-6)));
+  EXPECT_LT((testing::relative_l2<float, double>(out, expected)), kBound);
+  EXPECT_TRUE(all_close(out, expected, 4e-6, 4e-6));
 
   const auto gradients = on.oracle.backward(on.dout, on.query, on.key, on.value);
   const auto [dquery, dkey, dvalue] = on.backward(*kernels);
   // A single key has probability 1 whatever the score, so these two gradients are zero and only noise can differ.
   const double noise = 1e-5;
-  EXPECT_TRUE((testing::all_close<float, double>(dquery, gradients.query, noise, 1e-5)));
-  EXPECT_TRUE((testing::all_close<float, double>(dkey, gradients.key, noise, 1e-5)));
-  EXPECT_TRUE((testing::all_close<float, double>(dvalue, gradients.value, noise, 1e-5)));
+  EXPECT_TRUE(all_close(dquery, gradients.query, noise, 1e-5));
+  EXPECT_TRUE(all_close(dkey, gradients.key, noise, 1e-5));
+  EXPECT_TRUE(all_close(dvalue, gradients.value, noise, 1e-5));
   if (on.batch.max_length > 1) {
-    EXPECT_LT((testing::relative_l2<float, double>(dquery, gradients.query)), kBackwardBound);
-    EXPECT_LT((testing::relative_l2<float, double>(dkey, gradients.key)), kBackwardBound);
+    EXPECT_LT((testing::relative_l2<float, double>(dquery, gradients.query)), kBound);
+    EXPECT_LT((testing::relative_l2<float, double>(dkey, gradients.key)), kBound);
   }
-  EXPECT_LT((testing::relative_l2<float, double>(dvalue, gradients.value)), kBackwardBound);
+  EXPECT_LT((testing::relative_l2<float, double>(dvalue, gradients.value)), kBound);
 }
 
 TEST_P(Attention, GivesTheSameBitsAgainAndOnOtherThreads) {
@@ -206,6 +202,22 @@ TEST(AttentionEdge, AnEmptyBatchIsLeftAlone) {
   const Tensor none = matrix(nullptr, 0, 52);
   kernels->attention_forward(none, none, none, none, batch, 2, 4, Queries::all, {});
   kernels->attention_backward(none, none, none, none, none, none, none, batch, 2, 4, Queries::all, {});
+}
+
+TEST(AttentionEdge, WrongLengthsAreRefused) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const Operands on({{5, 3}, 2, 26}, Queries::all, 0);
+  const auto forward = [&](const Batch& batch) {
+    kernels->attention_forward(on.out.view, on.query_view(), on.key_view(), on.value_view(), batch, 2, 5, Queries::all,
+                               {});
+  };
+  Batch short_maximum = on.batch, empty_sequence = on.batch;
+  short_maximum.max_length = 4;
+  EXPECT_THROW(forward(short_maximum), std::logic_error);
+  const std::int32_t offsets[] = {0, 5, 5, 8};
+  empty_sequence.cu_seqlens = offsets;
+  empty_sequence.sequences = 3;
+  EXPECT_THROW(forward(empty_sequence), std::logic_error);
 }
 
 TEST(AttentionEdge, WrongShapesAreRefused) {

@@ -45,6 +45,22 @@ TEST(DropoutMultiplierRows, AreThoseOfTheOracle) {
       }
 }
 
+// An element whose word is exactly the threshold survives. Words of 24 bits are the probabilities that floats can hold.
+TEST(DropoutMultipliers, TheThresholdItselfSurvives) {
+  int found = 0;
+  for (std::uint64_t block = 0; block < 1024; ++block) {
+    const std::uint32_t word = random_block(1, 2, 3, block)[1];
+    if (word % 256 != 0) continue;
+    const Dropout dropout{std::ldexp(static_cast<float>(word / 256), -24), 1, 2, 3};
+    ASSERT_EQ(dropout.threshold(), word);
+    float out = 0;
+    dropout_multipliers(&out, static_cast<std::int64_t>(4 * block + 1), 1, dropout);
+    EXPECT_EQ(out, dropout.scale());
+    ++found;
+  }
+  EXPECT_GT(found, 0);
+}
+
 // The share of dropped elements stays within 5 standard deviations of the probability, and the mean at 1.
 TEST(DropoutMultipliers, HaveTheRightFrequency) {
   const std::int64_t count = 1 << 20;

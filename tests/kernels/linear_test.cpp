@@ -63,6 +63,11 @@ double tolerance(std::int64_t n) {
   return 4 * std::sqrt(static_cast<double>(n)) * 6e-8 * std::sqrt(static_cast<double>(n)) + 1e-6;
 }
 
+::testing::AssertionResult close(const std::vector<float>& actual, const std::vector<double>& expected, double atol,
+                                 double rtol) {
+  return testing::all_close<float, double>(actual, expected, atol, rtol);
+}
+
 class Linear : public ::testing::TestWithParam<std::tuple<Shape, int>> {};
 
 TEST_P(Linear, AgreesWithTheOracle) {
@@ -78,7 +83,7 @@ TEST_P(Linear, AgreesWithTheOracle) {
     const Strided out(m, o, gap), again(m, o, gap);
     for (const Strided* to : {&out, &again})
       kernels->linear_forward(to->view, in_.view, weight_.view, with_bias ? bias_.view : Tensor{});
-    EXPECT_TRUE(testing::all_close<float, double>(out.values(), expected, tolerance(i), 0));
+    EXPECT_TRUE(close(out.values(), expected, tolerance(i), 0));
     EXPECT_TRUE(out.intact());
     EXPECT_EQ(out.values(), again.values());
   }
@@ -86,14 +91,14 @@ TEST_P(Linear, AgreesWithTheOracle) {
   const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
   const Strided din(m, i, gap), dweight(o, i, 0), dbias(1, o, 0);
   kernels->linear_backward_input(din.view, dout_.view, weight_.view, false);
-  EXPECT_TRUE(testing::all_close<float, double>(din.values(), gradients.in, tolerance(o), 0));
+  EXPECT_TRUE(close(din.values(), gradients.in, tolerance(o), 0));
   kernels->linear_backward_input(din.view, dout_.view, weight_.view, true);
   auto twice = gradients.in;
   for (double& value : twice) value *= 2;
-  EXPECT_TRUE(testing::all_close<float, double>(din.values(), twice, 2 * tolerance(o), 0));
+  EXPECT_TRUE(close(din.values(), twice, 2 * tolerance(o), 0));
   kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
-  EXPECT_TRUE(testing::all_close<float, double>(dweight.values(), gradients.weight, tolerance(m), 0));
-  EXPECT_TRUE(testing::all_close<float, double>(dbias.values(), gradients.bias, tolerance(m), 0));
+  EXPECT_TRUE(close(dweight.values(), gradients.weight, tolerance(m), 0));
+  EXPECT_TRUE(close(dbias.values(), gradients.bias, tolerance(m), 0));
   EXPECT_TRUE(din.intact() && dweight.intact() && dbias.intact());
 }
 
@@ -113,6 +118,10 @@ TEST(LinearEdge, WrongShapesAreRefused) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const Strided a(2, 3, 0), b(4, 5, 0), c(2, 4, 0);
   EXPECT_THROW(kernels->linear_forward(c.view, a.view, b.view, {}), std::logic_error);
+}
+
+double distance(const std::vector<float>& actual, const std::vector<double>& expected) {
+  return testing::relative_l2<float, double>(actual, expected);
 }
 
 // bf16 products lose 8 of 24 bits: each factor is off by 2^-9 at most, a sum of n unit products by about 2^-8 sqrt(n).
@@ -137,10 +146,9 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
   kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
   const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
   const double bound = 0.01;
-  EXPECT_LT((testing::relative_l2<float, double>(out.values(), reference::linear_forward(in, weight, bias, m, o, i))),
-            bound);
-  EXPECT_LT((testing::relative_l2<float, double>(din.values(), gradients.in)), bound);
-  EXPECT_LT((testing::relative_l2<float, double>(dweight.values(), gradients.weight)), bound);
+  EXPECT_LT(distance(out.values(), reference::linear_forward(in, weight, bias, m, o, i)), bound);
+  EXPECT_LT(distance(din.values(), gradients.in), bound);
+  EXPECT_LT(distance(dweight.values(), gradients.weight), bound);
 }
 
 }  // namespace

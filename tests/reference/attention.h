@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "tests/reference/dropout.h"
 
 namespace ember::reference {
 
@@ -104,12 +105,8 @@ class Attention {
   }
 
   T multiplier(const Row& row, std::int64_t j) const {
-    if (!dropout_.active()) return 1;
     const std::int64_t row_elements = 4 * ((positions_ + 3) / 4);
-    const auto element = static_cast<std::uint64_t>((row.token * heads_ + row.head) * row_elements + j);
-    const PhiloxBlock words = random_block(dropout_.seed, dropout_.site, dropout_.step, element / 4);
-    if (words[element % 4] < dropout_.threshold()) return 0;
-    return 1 / (1 - static_cast<T>(dropout_.probability));
+    return dropout_multiplier<T>(dropout_, (row.token * heads_ + row.head) * row_elements + j);
   }
 
   std::vector<std::int64_t> lengths_;

@@ -1,8 +1,10 @@
 // The attention oracle's backward against central differences of its forward, in double.
+#include "tests/reference/attention.h"
+
 #include <gtest/gtest.h>
 
 #include "tests/kernels/strided.h"
-#include "tests/reference/attention.h"
+#include "tests/reference/central_differences.h"
 
 namespace ember::reference {
 namespace {
@@ -15,27 +17,11 @@ void expect_central_differences(Queries queries, float probability) {
   std::vector<double> query = testing::draw(rows * cols, 1), key = testing::draw(tokens * cols, 2),
                       value = testing::draw(tokens * cols, 3);
   const std::vector<double> dout = testing::draw(rows * cols, 4);
-  const auto loss = [&] {
-    const std::vector<double> out = attention.forward(query, key, value);
-    double sum = 0;
-    for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
-    return sum;
-  };
+  const auto loss = [&] { return weighted_sum(attention.forward(query, key, value), dout); };
   const auto gradients = attention.backward(dout, query, key, value);
-  const auto hold = [&](std::vector<double>& values, const std::vector<double>& gradient) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const double kept = values[i], step = 1e-5;
-      values[i] = kept + step;
-      const double above = loss();
-      values[i] = kept - step;
-      const double below = loss();
-      values[i] = kept;
-      EXPECT_NEAR(gradient[i], (above - below) / (2 * step), 1e-8);
-    }
-  };
-  hold(query, gradients.query);
-  hold(key, gradients.key);
-  hold(value, gradients.value);
+  expect_gradient(query, gradients.query, loss);
+  expect_gradient(key, gradients.key, loss);
+  expect_gradient(value, gradients.value, loss);
 }
 
 TEST(AttentionOracle, BackwardAgreesWithCentralDifferences) {

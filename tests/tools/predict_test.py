@@ -222,7 +222,7 @@ class Errors(unittest.TestCase):
             (["--threshold", "nan"], "nan"), (["--threshold", "-0.1"], "-0.1"), (["--threshold", "1.01"], "1.01"),
             (["--threshold", "inf"], "inf"), (["--threshold", "high"], "--threshold"), (["--top", "0"], "--top 0"),
             (["--top", "-1"], "--top -1"), (["--top", "x"], "--top"), (["--format", "xml"], "--format"),
-            (["--max-length", "1"], "length of 1"), (["--max-length", "33"], "32"), (["--threads", "-1"], "--threads"),
+            (["--max-length", "1"], "--max-length 1"), (["--max-length", "33"], "32"), (["--threads", "-1"], "--threads"),
             (["--precision", "fp8"], "--precision"), (["--all", "--top", "2"], "--all"),
             (["--treshold", "0.3"], "--treshold"), (["-x"], "-x"),
         ]:

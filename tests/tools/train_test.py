@@ -115,7 +115,7 @@ class Killed(unittest.TestCase):
                                            stderr=subprocess.PIPE)
                 # Early enough that a run takes several kills, seldom so early that it never moves.
                 if kills < KILLS:
-                    time.sleep(generator.uniform(0.01, 0.5 * duration))
+                    time.sleep(generator.uniform(0.01, 0.4 * duration))
                     process.kill()
                 error = process.communicate(timeout=TIMEOUT)[1].decode()
                 finished = process.returncode == 0
@@ -138,7 +138,7 @@ class Killed(unittest.TestCase):
 
 class Interrupted(unittest.TestCase):
     def interrupt(self, number):
-        out = out_folder("signal%d" % number)
+        out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
         process = subprocess.Popen(command(out, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while not os.path.exists(os.path.join(out, "metrics.jsonl")):
             self.assertIsNone(process.poll())
@@ -160,7 +160,8 @@ class Interrupted(unittest.TestCase):
     def test_a_checkpoint_is_a_model(self):
         out, _, _ = self.interrupt(signal.SIGTERM)
         newest = os.path.join(out, "checkpoints", checkpoints(out)[0])
-        done = subprocess.run([PREDICT, "--model", newest, "--all", "word1 word2"], capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run([PREDICT, "--model", newest, "--all", "word1 word2"], capture_output=True,
+                              timeout=TIMEOUT)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(b"joy", done.stdout)
 

@@ -1,0 +1,359 @@
+"""Runs the built convert_hf: python3 convert_hf_test.py CONVERT_HF [unittest's arguments].
+
+The checkpoints are written with the standard library alone, opcode by opcode, as torch.save would write them.
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+
+from tiny_model import HIDDEN, LABELS, write_model
+
+CONVERT_HF = None
+TIMEOUT = 120
+FILES = ["config.json", "model.safetensors", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt"]
+
+
+def text(s):
+    return b"X" + struct.pack("<I", len(s.encode())) + s.encode()
+
+
+def integer(n):
+    return b"\x8a\x08" + struct.pack("<q", n)
+
+
+def tuple_of(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+def tensor(key, shape, elements, legacy):
+    storage = [text("storage"), b"ctorch\nFloatStorage\n", text(key), text("cpu"), integer(elements)]
+    storage = tuple_of(*storage, *([b"N"] if legacy else [])) + b"Q"
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.insert(0, strides[0] * size)
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n" +
+            tuple_of(storage, integer(0), tuple_of(*map(integer, shape)), tuple_of(*map(integer, strides)), b"\x89",
+                     b"ccollections\nOrderedDict\n)R") + b"R")
+
+
+def state_dict(tensors, legacy):
+    entries = b"".join(text(name) + tensor(str(i), shape, len(values), legacy)
+                       for i, (name, (shape, values)) in enumerate(tensors.items()))
+    return b"ccollections\nOrderedDict\n)R(" + entries + b"u"
+
+
+def data(tensors):
+    return [struct.pack("<%df" % len(values), *values) for _, values in tensors.values()]
+
+
+def zip_records(tensors, root=None):
+    records = {"archive/data.pkl": b"\x80\x02" + (root or state_dict(tensors, False)) + b"."}
+    for i, packed in enumerate(data(tensors)):
+        records["archive/data/%d" % i] = packed
+    records["archive/version"] = b"3\n"
+    return records
+
+
+def write_zip(path, records):
+    """`records` is a dict, or pairs where names may repeat."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name, content in records.items() if isinstance(records, dict) else records:
+            file.writestr(name, content)
+
+
+def write_legacy(path, tensors):
+    magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+    system = b"\x80\x02}(" + text("protocol_version") + integer(1001) + text("little_endian") + b"\x88u."
+    keys = b"\x80\x02](" + b"".join(text(str(i)) for i in range(len(tensors))) + b"e."
+    with open(path, "wb") as file:
+        file.write(magic + b"\x80\x02M\xe9\x03." + system + b"\x80\x02" + state_dict(tensors, True) + b"." + keys)
+        for packed in data(tensors):
+            file.write(struct.pack("<q", len(packed) // 4) + packed)
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        blob = file.read()
+    assert header.pop("__metadata__") == {"format": "pt"}
+    return {name: (entry["dtype"], entry["shape"], blob[slice(*entry["data_offsets"])])
+            for name, entry in header.items()}
+
+
+def encoder_only(tensors):
+    """As the published TinyBERT has it: no classifier, old LayerNorm names, tensors of its training."""
+    for name in list(tensors):
+        if name.startswith("classifier."):
+            del tensors[name]
+        elif "LayerNorm." in name:
+            tensors[name.replace(".weight", ".gamma").replace(".bias", ".beta")] = tensors.pop(name)
+    tensors["cls.predictions.bias"] = ([3], [1.0, 2.0, 3.0])
+    tensors["fit_denses.0.weight"] = ([2, 2], [1.0, 2.0, 3.0, 4.0])
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.scratch = tempfile.mkdtemp(prefix="ember convert ")
+        self.addCleanup(shutil.rmtree, self.scratch)
+        self.source, self.out = self.at("source"), self.at("out")
+        self.tensors = {}
+        write_model(self.source, change=self.tensors.update)
+
+    def at(self, *names):
+        return os.path.join(self.scratch, *names)
+
+    def to_torch(self, form, change=None, config=None):
+        """Replaces the source's model.safetensors by pytorch_model.bin."""
+        (change or (lambda tensors: None))(self.tensors)
+        path = self.at("source", "pytorch_model.bin")
+        if form == "zip":
+            write_zip(path, zip_records(self.tensors))
+        else:
+            write_legacy(path, self.tensors)
+        os.remove(self.at("source", "model.safetensors"))
+        if config:
+            with open(self.at("source", "config.json")) as file:
+                content = json.load(file)
+            config(content)
+            with open(self.at("source", "config.json"), "w") as file:
+                json.dump(content, file)
+        return path
+
+    def run_it(self, *arguments):
+        return subprocess.run([CONVERT_HF, *arguments], capture_output=True, timeout=TIMEOUT, text=True)
+
+    def convert(self, *arguments):
+        done = self.run_it(*arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def config(self):
+        with open(self.at("out", "config.json")) as file:
+            return json.load(file)
+
+    def refused(self, *arguments, contains):
+        before = sorted(os.walk(self.scratch))
+        done = self.run_it(*arguments)
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn(contains, done.stderr)
+        self.assertEqual(sorted(os.walk(self.scratch)), before, "something was written")
+
+    def assert_converted(self, tensors):
+        self.assertEqual(sorted(os.listdir(self.out)), FILES)
+        written = read_safetensors(self.at("out", "model.safetensors"))
+        self.assertEqual(set(written), set(tensors))
+        for (name, (shape, _)), packed in zip(tensors.items(), data(tensors)):
+            self.assertEqual(written[name], ("F32", shape, packed), name)
+
+
+class Converts(Case):
+    def test_a_fine_tuned_model_in_every_form(self):
+        whole = dict(self.tensors)
+        out = self.convert(self.source, self.out)
+        self.assertIn("%d imported, 0 of them renamed, 0 initialised, 0 ignored; 5 labels\n" % len(whole), out)
+        self.assert_converted(whole)
+        self.assertEqual(self.config()["id2label"], {str(i): name for i, name in enumerate(LABELS)})
+        for form in "zip", "legacy":
+            with self.subTest(form):
+                shutil.rmtree(self.out)
+                shutil.rmtree(self.source)
+                write_model(self.source)
+                self.to_torch(form)
+                self.convert(self.source, self.out)
+                self.assert_converted(whole)
+
+    def test_an_encoder_as_tinybert_is_published(self):
+        whole = {name: value for name, value in self.tensors.items() if not name.startswith("classifier.")}
+
+        def junk(config):
+            del config["id2label"], config["label2id"]
+            config.update(cell={}, structure=[], pre_trained="", emb_size=312)
+
+        self.to_torch("zip", encoder_only, junk)
+        out = self.convert(self.source, self.out)
+        written = read_safetensors(self.at("out", "model.safetensors"))
+        for (name, (shape, _)), packed in zip(whole.items(), data(whole)):
+            self.assertEqual(written[name], ("F32", shape, packed), name)
+        self.assertEqual(written["classifier.weight"][1], [2, HIDDEN])
+        self.assertNotEqual(written["classifier.weight"][2].strip(b"\0"), b"")
+        self.assertEqual(self.config()["id2label"], {"0": "LABEL_0", "1": "LABEL_1"})
+        lines = out.splitlines()
+        self.assertIn("renamed      bert.embeddings.LayerNorm.gamma -> bert.embeddings.LayerNorm.weight", lines)
+        self.assertIn("initialised  classifier.bias", lines)
+        self.assertIn("ignored      cls.predictions.bias", lines)
+        self.assertIn("ignored      fit_denses.0.weight", lines)
+        self.assertEqual(lines[-1], "%d imported, 10 of them renamed, 2 initialised, 2 ignored; 2 labels" % len(whole))
+
+    def test_labels(self):
+        self.to_torch("legacy", encoder_only)
+        labels = self.at("labels.txt")
+        with open(labels, "w") as file:
+            file.write("good\nbad\nboth\n")
+        self.convert(self.source, self.out, "--labels", labels)
+        self.assertEqual(self.config()["id2label"], {"0": "good", "1": "bad", "2": "both"})
+        self.convert(self.source, self.out, "--force")
+        self.assertEqual(list(self.config()["label2id"]), LABELS)
+
+    def test_one_weight_file(self):
+        path = self.to_torch("zip")
+        self.convert(path, self.out, "--config", self.at("source", "config.json"), "--vocab",
+                     self.at("source", "vocab.txt"))
+        self.assert_converted(self.tensors)
+        self.refused(path, self.at("other"), contains="--config and --vocab must name")
+        self.refused(self.source, self.at("other"), "--config", "x", contains="go with a weight file")
+
+    def test_list(self):
+        self.to_torch("zip")
+        lines = self.convert(self.source, "--list").splitlines()
+        self.assertEqual(len(lines), len(self.tensors))
+        self.assertEqual(lines[1].split("\t"), ["bert.embeddings.position_embeddings.weight", "F32", "[32, 8]", "1024",
+                                                "pytorch_model.bin"])
+        self.assertEqual(os.listdir(self.scratch), ["source"])
+
+    def test_other_entries_are_named(self):
+        root = b"}(" + text("model") + state_dict(self.tensors, False) + text("epoch") + integer(3) + b"u"
+        path = self.to_torch("zip")
+        write_zip(path, zip_records(self.tensors, root))
+        self.assertIn("ignored      epoch (no tensor)\n", self.convert(self.source, self.out))
+        self.assert_converted(self.tensors)
+
+
+class Out(Case):
+    def test_is_not_replaced_without_force(self):
+        self.convert(self.source, self.out)
+        self.refused(self.source, self.out, contains="is there already")
+        before = os.stat(self.at("out", "config.json")).st_ino
+        self.convert(self.source, self.out + "/", "--force")
+        self.assertNotEqual(os.stat(self.at("out", "config.json")).st_ino, before)
+        self.assertEqual(sorted(os.listdir(self.scratch)), ["out", "source"])
+
+    def test_is_not_the_input(self):
+        for out in self.source, self.source + "/", self.at("source", "..", "source"):
+            self.refused(self.source, out, "--force", contains="is where the input is")
+        path = self.to_torch("zip")
+        self.refused(path, self.source, "--force", contains="is where the input is")
+        self.refused(path, path, "--force", contains="is where the input is")
+
+    def test_force_removes_nothing_but_a_model(self):
+        self.convert(self.source, self.out)
+        with open(self.at("out", "thesis.tex"), "w"):
+            pass
+        self.refused(self.source, self.out, "--force", contains="holds thesis.tex")
+        self.refused(self.source, self.scratch, "--force", contains="--force does not replace it")
+        os.symlink(self.out, self.at("link"))
+        self.refused(self.source, self.at("link"), "--force", contains="is no directory")
+        self.refused(self.source, self.at("none", "out"), contains="No such file or directory")
+        self.refused(self.source, contains="OUT")
+
+    def test_stays_whole_when_the_input_is_bad(self):
+        self.convert(self.source, self.out)
+        self.to_torch("zip", lambda tensors: tensors.pop("bert.embeddings.LayerNorm.bias"))
+        self.refused(self.source, self.out, "--force", contains="bert.embeddings.LayerNorm.bias is missing")
+        self.assertEqual(sorted(os.listdir(self.out)), FILES)
+
+
+class Refuses(Case):
+    def bad(self, contains, change=lambda records: records, prepare=None):
+        path = self.at("bad.bin")
+        write_zip(path, change(zip_records(self.tensors)))
+        if prepare:
+            with open(path, "rb") as file:
+                content = bytearray(file.read())
+            prepare(content)
+            with open(path, "wb") as file:
+                file.write(content)
+        self.refused(path, self.out, "--config", self.at("source", "config.json"), "--vocab",
+                     self.at("source", "vocab.txt"), contains=contains)
+
+    def test_containers(self):
+        self.bad("two data.pkl", lambda records: {**records, "b/data.pkl": b"\x80\x02}."})
+        self.bad("without a data.pkl", lambda records: {"archive/version": b"3\n"})
+        self.bad("zip entry archive/data/0 is missing",
+                 lambda records: {k: v for k, v in records.items() if k != "archive/data/0"})
+        self.bad("but zip entry archive/data/0 has", lambda records: {**records, "archive/data/0": b"1234"})
+        self.bad("expected little", lambda records: {**records, "archive/byteorder": b"big"})
+
+    def test_repeated_names(self):
+        for name in "archive/data/0", "archive/data.pkl":
+            with self.assertWarns(UserWarning):
+                self.bad("stands there twice", lambda records: [*records.items(), (name, records[name])])
+
+    def test_compressed_entries(self):
+        path = self.at("bomb.bin")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("archive/data.pkl", b"\0" * (1 << 24))
+        self.refused(path, "--list", contains="archive/data.pkl: is compressed")
+
+    def test_damaged_entries(self):
+        packed = data(self.tensors)[0]
+
+        def wrong_byte(content):
+            content[content.index(packed)] ^= 1
+
+        def local(content, offset, value):  # in every local header
+            at = content.find(b"PK\3\4")
+            while at >= 0:
+                content[at + offset:at + offset + len(value)] = value
+                at = content.find(b"PK\3\4", at + 4)
+
+        def central(content, offset, value):
+            at = content.index(b"PK\1\2")
+            content[at + offset:at + offset + len(value)] = value
+
+        def encrypted(content):
+            local(content, 6, b"\1")
+            at = content.find(b"PK\1\2")
+            while at >= 0:
+                content[at + 8] |= 1
+                at = content.find(b"PK\1\2", at + 4)
+
+        self.bad("CRC", prepare=wrong_byte)
+        self.bad("is encrypted", prepare=encrypted)
+        self.bad("not a sound zip file", prepare=lambda content: local(content, 18, b"\1\0\0\0\1\0\0\0"))
+        self.bad("bad.bin: ", prepare=lambda content: central(content, 20, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"))
+        self.bad("bad.bin: ", prepare=lambda content: central(content, 42, b"\xff\xff\xff\x7f"))
+
+    def test_pickles_that_run_code(self):
+        marker = self.at("ran")
+        command = "touch '%s'" % marker
+        for pickle, contains in [
+                (b"cos\nsystem\n" + tuple_of(text(command)) + b"R", "os.system"),
+                (b"cbuiltins\neval\n" + tuple_of(text("1")) + b"R", "builtins.eval"),
+                (text("os") + text("system") + b"\x93" + tuple_of(text(command)) + b"R", "STACK_GLOBAL"),
+                (b"(X\x01\0\0\0aios\nsystem\n", "INST"), (b"(ccollections\nOrderedDict\no", "OBJ"),
+                (state_dict(self.tensors, False) + b"0", "POP")]:
+            records = {"archive/data.pkl": b"\x80\x02" + pickle + b"."}
+            self.bad(contains, lambda _: records)
+        self.assertFalse(os.path.exists(marker))
+
+    def test_contradictions(self):
+        name = "bert.embeddings.LayerNorm."
+        self.tensors[name + "gamma"] = self.tensors[name + "weight"]
+        self.bad("are both bert.embeddings.LayerNorm.weight")
+        del self.tensors[name + "gamma"]
+        self.tensors["pooler.dense.bias"] = self.tensors["bert.pooler.dense.bias"]
+        self.bad("are both bert.pooler.dense.bias")
+        del self.tensors["pooler.dense.bias"]
+        self.tensors[name + "weight"] = ([4], [1.0] * 4)
+        self.bad("tensor bert.embeddings.LayerNorm.weight is F32 [4], expected [8]")
+
+    def test_missing_and_split_files(self):
+        self.refused(self.at("none"), self.out, contains="no such file")
+        os.remove(self.at("source", "model.safetensors"))
+        self.refused(self.source, self.out, contains="model.safetensors: no such file")
+        with open(self.at("source", "pytorch_model.bin.index.json"), "w"):
+            pass
+        self.refused(self.source, self.out, contains="split over several files")
+
+
+if __name__ == "__main__":
+    CONVERT_HF = sys.argv.pop(1)
+    unittest.main()
