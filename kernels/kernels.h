@@ -87,6 +87,10 @@ class Kernels {
   // ---- Linear -----------------------------------------------------------------------------------------------------
   // out = in weightᵀ + bias.  out: (M, O), in: (M, I), weight: (O, I) in product_type(), bias: (O) or empty.
   virtual void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) = 0;
+  // Promises that the values of `weight` stay as they are until thaw: linear_forward may then read a copy of it in an
+  // order of its own. For inference. Freezing again replaces the copy.
+  virtual void freeze(Tensor weight) = 0;
+  virtual void thaw(Tensor weight) = 0;
   // din = dout weight, or din += dout weight when `accumulate`.
   virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.

@@ -26,15 +26,37 @@ Bert::Bert(const BertConfig& config, const BertWeights& weights, Kernels& kernel
     working_memory_ = kernels_.allocate(measure.used());
     Arena arena(working_memory_.data(), working_memory_.size());
     working_ = lay_out(config_, arena, 0, kernels_.product_type());
-    refresh_working_copy();
   }
+  weights_changed();
   reserve(limits);
 }
 
-void Bert::refresh_working_copy() {
-  if (!has_working_copy()) return;
-  const std::vector<Parameter> to = parameters(config_, working_);
-  for (std::size_t i = 1; i < to.size(); ++i) kernels_.round_weights(to[i].value, weights_.list[i].value);
+Bert::~Bert() {
+  if (purpose_ != Purpose::inference) return;
+  for (const Tensor& weight : product_weights()) kernels_.thaw(weight);
+}
+
+void Bert::weights_changed() {
+  if (has_working_copy()) {
+    const std::vector<Parameter> to = parameters(config_, working_);
+    for (std::size_t i = 1; i < to.size(); ++i) kernels_.round_weights(to[i].value, weights_.list[i].value);
+  }
+  if (purpose_ != Purpose::inference) return;
+  for (const Tensor& weight : product_weights()) kernels_.freeze(weight);
+}
+
+std::vector<Tensor> Bert::product_weights() const {
+  const std::int64_t c = config_.hidden;
+  std::vector<Tensor> list{working_.pooler_weight, working_.classifier_weight};
+  for (std::int64_t l = 0; l < config_.layers; ++l) {
+    const LayerWeights& w = working_.layers[static_cast<std::size_t>(l)];
+    if (is_last(l))
+      list.insert(list.end(), {w.qkv_weight.row_block(0, c), w.qkv_weight.row_block(c, 2 * c)});
+    else
+      list.push_back(w.qkv_weight);
+    list.insert(list.end(), {w.attention_weight, w.ffn_in_weight, w.ffn_out_weight});
+  }
+  return list;
 }
 
 // ---- Memory ---------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ class Bert {
  public:
   // `weights` are read at every call and must outlive the object. A larger batch than `limits` says grows the memory.
   Bert(const BertConfig& config, const BertWeights& weights, Kernels& kernels, Purpose purpose, BatchLimits limits);
+  Bert(const Bert&) = delete;
+  Bert& operator=(const Bert&) = delete;
+  ~Bert();
 
   // Logits (B, K); they and all that backward needs stay valid until the next forward.
   Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
@@ -44,8 +47,9 @@ class Bert {
   void backward(const Batch& batch);
 
   const BertTensors& gradients() const { return gradients_; }
-  // The weights that products read: refreshed from `weights` when they change outside the optimizer.
-  void refresh_working_copy();
+  // Must be called when `weights` change outside the optimizer; for inference, whenever they change.
+  void weights_changed();
+  // The weights that products read.
   const BertTensors& working() const { return working_; }
   bool has_working_copy() const { return working_memory_.size() > 0; }
 
@@ -74,6 +78,8 @@ class Bert {
     Tensor dcls, dcls_next;                // (B, C) twice
   };
 
+  // Every weight of a product, in the blocks that forward reads.
+  std::vector<Tensor> product_weights() const;
   void plan(Activations& activations, Arena& arena) const;
   void reserve(BatchLimits limits);
   void fit(const Batch& batch);

@@ -78,7 +78,7 @@ std::int64_t count_lines(std::string_view text) {
 void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
   const std::int64_t lines = count_lines(content);
   check(lines > 0, "{}: is empty, a token a line was expected", path.string());
-  check(lines <= vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfig, vocabulary);
+  check(lines == vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfig, vocabulary);
 }
 
 // Reads do_lower_case, and refuses what the tokenizer does not do.

@@ -43,29 +43,36 @@ cmake --build build -j "$(nproc)"
 
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
 reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
+goemotions_url=${EMBER_GOEMOTIONS_URL:-https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data}
+cached_data=cache/goemotions cached_model=cache/tinybert-ember
+need_network=no
+[ -n "$data" ] || [ -e $cached_data/labels.txt ] || need_network=yes
+[ -n "$model" ] || [ -e $cached_model/model.safetensors ] || need_network=yes
 train_flags=()
-if [ -z "$data" ] || [ -z "$model" ]; then
-  goemotions_url=${EMBER_GOEMOTIONS_URL:-https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data}
-  if [ -e cache/tinybert-ember/model.safetensors ] || reachable "$goemotions_url/test.tsv"; then
-    [ -n "$data" ] || { tools/fetch_goemotions.sh cache/goemotions && data=cache/goemotions; }
-    if [ -z "$model" ]; then
-      [ -e cache/tinybert-ember/model.safetensors ] || {
-        tools/fetch_tinybert.sh cache/tinybert
-        build/tools/convert_hf cache/tinybert cache/tinybert-ember
-      }
-      model=cache/tinybert-ember
-    fi
-  elif [ -n "$data$model" ]; then
-    die "there is no network to get the ${data:+model}${model:+data} from; give both --model and --data"
-  else
-    echo "No network: going on with the bundled sample (data/sample) and a small untrained model."
-    model=data/sample/model data=data/sample out=${out/%quickstart/sample}
-    train_flags=(--from-scratch --epochs 20 --lr 2e-3)
+if [ $need_network = no ] || reachable "$goemotions_url/test.tsv"; then
+  if [ -z "$data" ]; then
+    tools/fetch_goemotions.sh $cached_data
+    data=$cached_data
   fi
+  if [ -z "$model" ]; then
+    if [ ! -e $cached_model/model.safetensors ]; then
+      tools/fetch_tinybert.sh cache/tinybert
+      build/tools/convert_hf cache/tinybert $cached_model
+    fi
+    model=$cached_model
+  fi
+elif [ -n "$data$model" ]; then
+  die "there is no network to get the rest from; give both --model and --data"
+else
+  echo "No network: going on with the bundled sample (data/sample) and a small untrained model."
+  model=data/sample/model data=data/sample
+  # TRAIN-FLAGs take the place of this recipe, which is made for the sample alone.
+  train_flags=(--from-scratch)
+  [ "${#flags[@]}" -gt 0 ] || train_flags+=(--epochs 20 --lr 2e-3)
 fi
 
 echo "== train"
-build/train/train --model "$model" --data "$data" --out "$out" --overwrite "${train_flags[@]}" "${flags[@]}"
+build/train/train --model "$model" --data "$data" --out "$out" --overwrite ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
 
 echo "== evaluate on test"
 build/tools/evaluate --model "$out" --data "$data" --split test --sweep

@@ -22,7 +22,7 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
                                 report.first_skipped));
   if (report.invalid_utf8 > 0)
     notes.push_back(
-        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; the bytes are dropped",
+        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD",
                     file.string(), report.invalid_utf8, report.first_invalid_utf8));
   return tokenize(examples, tokenizer, max_length, options.threads);
 }

@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ember {
@@ -32,7 +33,7 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
       padding_id_(kernels.allocate(sizeof(std::int32_t))),
       norm_(kernels.allocate(sizeof(float))) {
   kernels_.upload(padding_id_.data(), &config.pad_token_id, sizeof(std::int32_t));
-  history_.reserve(static_cast<std::size_t>(expected_steps));
+  history_.reserve(static_cast<std::size_t>(std::min<std::int64_t>(expected_steps, 1 << 20)));
 }
 
 void Optimizer::catch_up(const Batch& batch) {

@@ -14,7 +14,7 @@ namespace ember {
 
 class Optimizer {
  public:
-  // `weights` and `kernels` must outlive the object. After `expected_steps` steps a step may allocate.
+  // `weights` and `kernels` must outlive the object. After `expected_steps` steps, or 2^20, a step may allocate.
   Optimizer(const BertConfig& config, BertWeights& weights, Kernels& kernels, const AdamWOptions& options,
             std::int64_t expected_steps);
 

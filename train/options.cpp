@@ -139,10 +139,10 @@ void validate(const TrainOptions& options) {
   };
   whole("--epochs", recipe.epochs, 1);
   whole("--batch-size", recipe.batch_size, 1);
-  check(std::isfinite(recipe.learning_rate) && recipe.learning_rate > 0, "--lr {}: must be a number above 0",
-        recipe.learning_rate);
-  check(std::isfinite(recipe.weight_decay) && recipe.weight_decay >= 0, "--weight-decay {}: must be a number from 0 on",
-        recipe.weight_decay);
+  check(std::isfinite(static_cast<float>(recipe.learning_rate)) && recipe.learning_rate > 0,
+        "--lr {}: must be a number above 0", recipe.learning_rate);
+  check(std::isfinite(static_cast<float>(recipe.weight_decay)) && recipe.weight_decay >= 0,
+        "--weight-decay {}: must be a number from 0 on", recipe.weight_decay);
   between("--warmup-ratio", recipe.warmup_ratio, 0, 1);
   if (recipe.max_length) whole("--max-length", *recipe.max_length, 2);
   between("--threshold", recipe.threshold, 0, 1);

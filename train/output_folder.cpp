@@ -44,7 +44,8 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
     notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
     return;
   }
-  const bool occupied = holds_model() || fs::exists(path_ / "checkpoints", error);
+  const bool occupied =
+      holds_model() || fs::exists(path_ / "config.json", error) || fs::exists(path_ / "checkpoints", error);
   check(!occupied,
         "{}: holds a model or checkpoints; continue with --resume, discard them with --overwrite, or name "
         "another --out",

@@ -2,6 +2,8 @@
 // the file of its operation. The reference that the CUDA kernels are held against, and the default without a GPU.
 #pragma once
 
+#include <unordered_map>
+
 #include "kernels/kernels.h"
 
 namespace ember {
@@ -24,6 +26,8 @@ class CpuKernels final : public Kernels {
                            Tensor sum, Moments moments, const Batch& batch, const LayerNormTensors& norm,
                            const Dropout& dropout) override;
   void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
+  void freeze(Tensor weight) override;
+  void thaw(Tensor weight) override;
   void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
   void round_weights(Tensor working, Tensor weight) override;
@@ -57,9 +61,17 @@ class CpuKernels final : public Kernels {
   // Scratch memory that grows to what was asked for at most and is then reused, so that a step allocates nothing.
   void* scratch(std::size_t bytes);
 
+  const float* frozen(Tensor weight) const;
+
+  struct Frozen {
+    Tensor weight;
+    Buffer packed;
+  };
+
   Precision precision_;
   int threads_;
   Buffer scratch_;
+  std::unordered_map<const void*, Frozen> frozen_;  // by the weight's data
 };
 
 }  // namespace ember

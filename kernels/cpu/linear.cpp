@@ -1,11 +1,13 @@
 // Linear layers: out = in weightᵀ + bias and its two backward products, by oneDNN. In fp32 its sgemm, which packs both
-// operands as it goes; with bf16 weights a bf16 x bf16 -> fp32 matmul, the other operand rounded on the way in.
+// operands as it goes, or for few rows and a frozen weight the product of packed_product.h; with bf16 weights a bf16 x
+// bf16 -> fp32 matmul, the other operand rounded on the way in.
 #include <algorithm>
 #include <array>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/packed_product.h"
 #include "kernels/cpu/require.h"
 #include "kernels/cpu/row_pass.h"
 
@@ -71,6 +73,8 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
   require(in.cols == weight.cols && out.cols == weight.rows && out.rows == in.rows, "linear_forward: shapes");
   require(bias.empty() || bias.size() == out.cols, "linear_forward: bias");
   if (out.empty()) return;
+  if (const float* packed = frozen(weight); packed != nullptr && out.rows <= kMostPackedRows)
+    return packed_product(out, in, packed, bias, threads_);
   if (!bias.empty())
     parallel_for(out.rows, useful_threads(threads_, out.rows, out.size()),
                  [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
@@ -78,6 +82,25 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
     bf16_matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads_), weight, !bias.empty());
   else
     sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f);
+}
+
+void CpuKernels::freeze(Tensor weight) {
+  if (weight.dtype != DType::f32 || weight.empty()) return;
+  Frozen entry{weight, host_buffer(packed_bytes(weight))};
+  pack_weight(entry.packed.f32(), weight);
+  frozen_[weight.data] = std::move(entry);
+}
+
+void CpuKernels::thaw(Tensor weight) {
+  frozen_.erase(weight.data);
+}
+
+// The packed copy of just this weight, or null: a block of rows of it starts at the same address.
+const float* CpuKernels::frozen(Tensor weight) const {
+  const auto found = frozen_.find(weight.data);
+  if (found == frozen_.end()) return nullptr;
+  const Tensor& whole = found->second.weight;
+  return whole.rows == weight.rows && whole.cols == weight.cols ? found->second.packed.f32() : nullptr;
 }
 
 void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {

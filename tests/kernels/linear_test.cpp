@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -103,6 +104,35 @@ TEST_P(Linear, AgreesWithTheOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::Combine(::testing::ValuesIn(kShapes), ::testing::Values(0, 13)));
+
+// A frozen weight has a product of its own for few rows; more rows, another block at the same address and a thawed
+// weight go the usual way.
+TEST(LinearFrozen, AgreesWithTheOracle) {
+  for (const std::int64_t m : {1, 2, 5, 6, 7, 12, 13, 20, 47, 48, 49}) {
+    for (const auto& [o, i] : {std::pair<std::int64_t, std::int64_t>{28, 312}, {312, 1200}, {33, 7}, {1, 1}}) {
+      const auto in = draw(static_cast<std::size_t>(m * i), 1), weight = draw(static_cast<std::size_t>(o * i), 2),
+                 bias = draw(static_cast<std::size_t>(o), 3);
+      const Strided in_(m, i, 5, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias);
+      const Strided one(m, o, 3), two(m, o, 3), plain(m, o, 3), block(m, 1, 3);
+      const auto kernels = make_cpu_kernels(Precision::fp32, 2), alone = make_cpu_kernels(Precision::fp32, 1);
+      for (Kernels* k : {kernels.get(), alone.get()}) k->freeze(weight_.view);
+      kernels->linear_forward(one.view, in_.view, weight_.view, bias_.view);
+      alone->linear_forward(two.view, in_.view, weight_.view, bias_.view);
+      const auto expected = reference::linear_forward(in, weight, bias, m, o, i);
+      EXPECT_TRUE(close(one.values(), expected, tolerance(i), 0)) << m << " x " << o << " x " << i;
+      EXPECT_TRUE(one.intact());
+      EXPECT_TRUE(m > 48 || one.values() == two.values()) << "the order of a sum depends on the threads";
+      kernels->linear_forward(block.view, in_.view, weight_.view.row_block(0, 1), {});
+      EXPECT_TRUE(close(block.values(),
+                        reference::linear_forward(in, {weight.begin(), weight.begin() + i}, {}, m, 1, i), tolerance(i),
+                        0));
+      kernels->thaw(weight_.view);
+      *weight_.view.f32() += 100;
+      kernels->linear_forward(plain.view, in_.view, weight_.view, {});
+      EXPECT_NEAR(plain.view.f32()[0], expected[0] - bias[0] + 100 * in[0], 100 * tolerance(i));
+    }
+  }
+}
 
 TEST(LinearEdge, NoRowsGiveZeroGradients) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);

@@ -177,6 +177,8 @@ TEST(LoadHuggingFace, ConvertsOtherFloatsAndRefusesIntegers) {
 
 TEST(LoadHuggingFace, NamesBothSidesWhenVocabulariesDisagree) {
   const ModelDirectory directory;
+  put(directory.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nthe\nend\n");
+  EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 9");
   directory.configure("vocab_size", 8);
   EXPECT_EQ(complaint(directory),
             "model.safetensors: tensor bert.embeddings.word_embeddings.weight has 9 rows, but "

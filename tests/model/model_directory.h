@@ -52,7 +52,7 @@ class ModelDirectory {
  public:
   ModelDirectory() {
     put(path() / "config.json", config_json(small()));
-    put(path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nthe\nend\n");
+    put(path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nthe\nend\nmore\n");
     put(path() / "tokenizer_config.json", R"({"do_lower_case": false})");
     Arena measure;
     std::uint32_t index = 0;

@@ -1,0 +1,92 @@
+#include "kernels/cpu/packed_product.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "kernels/cpu/row_pass.h"
+
+namespace ember {
+namespace {
+
+// A tile of the output lives in registers: kRows broadcasts of the input against two vectors of the weight. Of the 16
+// (AVX2) or 32 (AVX-512) registers 2 kRows are sums, two hold the weight, one the broadcast.
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kRows = 12;
+#else
+constexpr int kLanes = 8, kRows = 6;
+#endif
+constexpr int kColumns = 2 * kLanes;
+using Vector [[gnu::vector_size(kLanes * sizeof(float)), gnu::aligned(4), gnu::may_alias]] = float;
+
+std::int64_t panels(std::int64_t columns) {
+  return (columns + kColumns - 1) / kColumns;
+}
+
+// `Rows` rows and kColumns columns of a product with one panel of the weight, which is (I, kColumns).
+template <int Rows>
+void tile(float* out, std::int64_t out_stride, const float* in, std::int64_t in_stride, const float* panel,
+          std::int64_t inner) {
+  Vector sum[Rows][2] = {};
+  for (std::int64_t k = 0; k < inner; ++k) {
+    const Vector left = *reinterpret_cast<const Vector*>(panel + k * kColumns);
+    const Vector right = *reinterpret_cast<const Vector*>(panel + k * kColumns + kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const float value = in[r * in_stride + k];
+      sum[r][0] += value * left;
+      sum[r][1] += value * right;
+    }
+  }
+  for (int r = 0; r < Rows; ++r) std::memcpy(out + r * out_stride, sum[r], sizeof sum[r]);
+}
+
+using Tile = void (*)(float*, std::int64_t, const float*, std::int64_t, const float*, std::int64_t);
+
+template <std::size_t... I>
+constexpr std::array<Tile, sizeof...(I)> tiles_up_to(std::index_sequence<I...>) {
+  return {tile<static_cast<int>(I) + 1>...};
+}
+constexpr auto kTiles = tiles_up_to(std::make_index_sequence<kRows>());
+
+// All rows of one panel's columns, in tiles of equal height: a low last one would leave the multipliers idle.
+void multiply_panel(Tensor out, Tensor in, const float* panel, Tensor bias, std::int64_t column) {
+  const std::int64_t width = std::min<std::int64_t>(kColumns, out.cols - column);
+  const std::int64_t tiles = (out.rows + kRows - 1) / kRows;
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    const std::int64_t begin = t * out.rows / tiles, rows = (t + 1) * out.rows / tiles - begin;
+    float block[kRows][kColumns];
+    kTiles[static_cast<std::size_t>(rows - 1)](block[0], kColumns, in.row(begin), in.stride, panel, in.cols);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      float* to = out.row(begin + r) + column;
+      if (bias.empty())
+        std::copy_n(block[r], width, to);
+      else
+        for (std::int64_t c = 0; c < width; ++c) to[c] = block[r][c] + bias.f32()[column + c];
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t packed_bytes(Tensor weight) {
+  return static_cast<std::size_t>(panels(weight.rows) * kColumns * weight.cols) * sizeof(float);
+}
+
+void pack_weight(float* packed, Tensor weight) {
+  std::fill_n(packed, packed_bytes(weight) / sizeof(float), 0.0f);
+  for (std::int64_t o = 0; o < weight.rows; ++o) {
+    float* to = packed + o / kColumns * kColumns * weight.cols + o % kColumns;
+    const float* from = weight.row(o);
+    for (std::int64_t i = 0; i < weight.cols; ++i) to[i * kColumns] = from[i];
+  }
+}
+
+void packed_product(Tensor out, Tensor in, const float* packed, Tensor bias, int threads) {
+  const std::int64_t count = panels(out.cols);
+  parallel_for(count, useful_threads(threads, count, out.rows * out.cols * 8),
+               [&](std::int64_t p) { multiply_panel(out, in, packed + p * kColumns * in.cols, bias, p * kColumns); });
+}
+
+}  // namespace ember

@@ -1,0 +1,24 @@
+// out = in weightᵀ + bias for few rows and a weight that is packed once. A library's product packs its operands at
+// every call, which for a sentence of twenty tokens costs as much as the product itself. After Goto and van de Geijn,
+// "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008), without the blocking that such small operands do
+// not need.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/tensor.h"
+
+namespace ember {
+
+// Up to this many rows a packed product is faster than oneDNN's (docs/performance.md).
+constexpr std::int64_t kMostPackedRows = 48;
+
+// Bytes of the packed form of a weight (O, I).
+std::size_t packed_bytes(Tensor weight);
+// `packed` must be aligned to 64 bytes.
+void pack_weight(float* packed, Tensor weight);
+// out (M, O), in (M, I), bias (O) or empty. Every element is summed in the order of I, whatever `threads` is.
+void packed_product(Tensor out, Tensor in, const float* packed, Tensor bias, int threads);
+
+}  // namespace ember
