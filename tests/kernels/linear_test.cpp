@@ -4,15 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "tests/kernels/strided.h"
 #include "tests/support.h"
 
 namespace ember {
 namespace {
+
+using testing::draw;
+using Strided = testing::StridedMatrix;
 
 struct Shape {
   std::int64_t rows, outputs, inputs;
@@ -20,43 +23,6 @@ struct Shape {
 
 const Shape kShapes[] = {{1, 1, 1},      {1, 28, 312},     {2, 3, 5},       {16, 312, 312}, {31, 33, 26},
                          {33, 936, 312}, {308, 1200, 312}, {65, 312, 1200}, {7, 64, 129}};
-
-std::vector<double> draw(std::size_t size, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  std::vector<double> values(size);
-  for (double& value : values) value = normal(generator);  // floats exactly, so that both sides see the same numbers
-  return values;
-}
-
-// A matrix in memory whose rows lie `gap` floats apart, with a sentinel in every gap.
-class Strided {
- public:
-  static constexpr float kSentinel = -12345.5f;
-  Strided(std::int64_t rows, std::int64_t cols, std::int64_t gap, const std::vector<double>& values = {})
-      : cols_(cols), memory_(static_cast<std::size_t>(rows * (cols + gap) + 1), kSentinel) {
-    view = {memory_.data(), rows, cols, cols + gap, DType::f32};
-    for (std::size_t i = 0; i < values.size(); ++i)
-      view.row(static_cast<std::int64_t>(i) / cols)[static_cast<std::int64_t>(i) % cols] =
-          static_cast<float>(values[i]);
-  }
-  std::vector<float> values() const {
-    std::vector<float> out;
-    for (std::int64_t r = 0; r < view.rows; ++r) out.insert(out.end(), view.row(r), view.row(r) + cols_);
-    return out;
-  }
-  bool intact() const {
-    for (std::int64_t r = 0; r < view.rows; ++r)
-      for (std::int64_t c = cols_; c < view.stride; ++c)
-        if (view.row(r)[c] != kSentinel) return false;
-    return memory_.back() == kSentinel;
-  }
-  Tensor view;
-
- private:
-  std::int64_t cols_;
-  std::vector<float> memory_;
-};
 
 // A sum of n products of unit normals in fp32, in any order: n rounding errors of at most 2^-24 each, relative to the
 // sum of the magnitudes, about n; in practice far less. 4 sqrt(n) 2^-24 times the largest partial sum covers it.
