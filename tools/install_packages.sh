@@ -4,8 +4,9 @@
 #   tools/install_packages.sh [--tests]     --tests: what the tests need as well
 set -euo pipefail
 
-packages=(g++ cmake ninja-build libdnnl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev zlib1g-dev libzip-dev
-          ca-certificates curl)
+# oneDNN's CMake configuration looks for OpenCL, which its package only recommends.
+packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+          zlib1g-dev libzip-dev ca-certificates curl)
 [ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev python3 clang-format git)
 
 missing=()
