@@ -108,10 +108,10 @@ class Kernels {
   // out = in weightᵀ + bias.  out: (M, O), in: (M, I), weight: (O, I) in product_type(), bias: (O) of out's type, or
   // empty. out is f32 or of activation_type().
   virtual void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) = 0;
-  // Promises that the values of `weight` stay as they are until thaw: linear_forward may then read a copy of it in an
-  // order of its own. For inference. Freezing again replaces the copy.
-  virtual void freeze(Tensor weight) = 0;
-  virtual void thaw(Tensor weight) = 0;
+  // Promises that the values of `weights` stay as they are until thaw: linear_forward may then read copies of them in
+  // an order of its own. For inference. Freezing again replaces the copy.
+  virtual void freeze(std::span<const Tensor> weights) = 0;
+  virtual void thaw(std::span<const Tensor> weights) = 0;
   // din = dout weight, or din += dout weight when `accumulate`.
   virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.

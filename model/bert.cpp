@@ -38,7 +38,7 @@ Bert::Bert(const BertConfig& config, const BertWeights& weights, Kernels& kernel
 
 Bert::~Bert() {
   if (purpose_ != Purpose::inference) return;
-  for (const Tensor& weight : product_weights()) kernels_.thaw(weight);
+  kernels_.thaw(product_weights());
 }
 
 void Bert::weights_changed() {
@@ -47,7 +47,7 @@ void Bert::weights_changed() {
     for (std::size_t i = 1; i < to.size(); ++i) kernels_.round_weights(to[i].value, weights_.list[i].value);
   }
   if (purpose_ != Purpose::inference) return;
-  for (const Tensor& weight : product_weights()) kernels_.freeze(weight);
+  kernels_.freeze(product_weights());
 }
 
 std::vector<Tensor> Bert::product_weights() const {

@@ -1,5 +1,7 @@
 #include "runtime/arena.h"
 
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -7,17 +9,23 @@
 namespace ember {
 namespace {
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
+constexpr std::size_t kHugePage = 2 << 20;  // of x86-64 and of arm64 with pages of 4 KB
+
+std::size_t aligned(std::size_t bytes, std::size_t alignment = Arena::kAlignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
 }
 
 }  // namespace
 
 Buffer host_buffer(std::size_t bytes) {
   if (bytes == 0) return {};
-  const bool countable = bytes <= SIZE_MAX - Arena::kAlignment;  // else rounding up would wrap to nothing
-  void* data = countable ? std::aligned_alloc(Arena::kAlignment, aligned(bytes)) : nullptr;
+  // A large block is walked from end to end at every step: with huge pages it takes a few translations, not thousands.
+  const bool large = bytes >= 2 * kHugePage;
+  const std::size_t alignment = large ? kHugePage : Arena::kAlignment;
+  const bool countable = bytes <= SIZE_MAX - alignment;  // else rounding up would wrap to nothing
+  void* data = countable ? std::aligned_alloc(alignment, aligned(bytes, alignment)) : nullptr;
   check(data != nullptr, "out of memory: {} bytes were asked for", bytes);
+  if (large) madvise(data, aligned(bytes, alignment), MADV_HUGEPAGE);  // a wish: without it pages are small
   std::memset(data, 0, aligned(bytes));
   return Buffer(data, bytes, [](void* pointer) { std::free(pointer); });
 }

@@ -1,9 +1,12 @@
 #include "runtime/program.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -37,6 +40,12 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     print_line(program, fmt::format("internal error: {}", error.what()));
     return 1;
   }
+}
+
+void spin_briefly(char** argv) {
+  constexpr const char* kSpins = "1000";  // tens of microseconds
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0) execv("/proc/self/exe", argv);
 }
 
 }  // namespace ember

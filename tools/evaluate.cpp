@@ -112,6 +112,7 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ember::spin_briefly(argv);
   CLI::App app("Measures a fine-tuned model on labelled texts: loss, precision, recall and F1.");
   Options options;
   add_options(app, options);

@@ -44,6 +44,7 @@ int run(const ember::TrainOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ember::spin_briefly(argv);
   CLI::App app("Fine-tunes a BERT encoder into a multi-label classifier of texts.");
   ember::TrainOptions options;
   ember::add_options(app, options);

@@ -26,8 +26,8 @@ class CpuKernels final : public Kernels {
                            Tensor sum, Moments moments, const Batch& batch, const LayerNormTensors& norm,
                            const Dropout& dropout) override;
   void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
-  void freeze(Tensor weight) override;
-  void thaw(Tensor weight) override;
+  void freeze(std::span<const Tensor> weights) override;
+  void thaw(std::span<const Tensor> weights) override;
   void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
   void round_weights(Tensor working, Tensor weight) override;
@@ -66,7 +66,8 @@ class CpuKernels final : public Kernels {
 
   struct Frozen {
     Tensor weight;
-    Buffer packed;
+    float* packed;
+    std::shared_ptr<Buffer> memory;  // of all that were frozen together: one block, so that its pages can be huge
   };
 
   Precision precision_;

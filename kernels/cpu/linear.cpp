@@ -84,15 +84,23 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
     sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f);
 }
 
-void CpuKernels::freeze(Tensor weight) {
-  if (weight.dtype != DType::f32 || weight.empty()) return;
-  Frozen entry{weight, host_buffer(packed_bytes(weight))};
-  pack_weight(entry.packed.f32(), weight);
-  frozen_[weight.data] = std::move(entry);
+void CpuKernels::freeze(std::span<const Tensor> weights) {
+  std::size_t total = 0;
+  const auto packs = [](const Tensor& weight) { return weight.dtype == DType::f32 && !weight.empty(); };
+  for (const Tensor& weight : weights)
+    if (packs(weight)) total += packed_bytes(weight);
+  const auto memory = std::make_shared<Buffer>(host_buffer(total));
+  float* packed = memory->f32();
+  for (const Tensor& weight : weights) {
+    if (!packs(weight)) continue;
+    pack_weight(packed, weight);
+    frozen_[weight.data] = {weight, packed, memory};
+    packed += packed_bytes(weight) / sizeof(float);
+  }
 }
 
-void CpuKernels::thaw(Tensor weight) {
-  frozen_.erase(weight.data);
+void CpuKernels::thaw(std::span<const Tensor> weights) {
+  for (const Tensor& weight : weights) frozen_.erase(weight.data);
 }
 
 // The packed copy of just this weight, or null: a block of rows of it starts at the same address.
@@ -100,7 +108,7 @@ const float* CpuKernels::frozen(Tensor weight) const {
   const auto found = frozen_.find(weight.data);
   if (found == frozen_.end()) return nullptr;
   const Tensor& whole = found->second.weight;
-  return whole.rows == weight.rows && whole.cols == weight.cols ? found->second.packed.f32() : nullptr;
+  return whole.rows == weight.rows && whole.cols == weight.cols ? found->second.packed : nullptr;
 }
 
 void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {

@@ -18,6 +18,9 @@ constexpr int kLanes = 16, kRows = 12;
 constexpr int kLanes = 8, kRows = 6;
 #endif
 constexpr int kColumns = 2 * kLanes;
+// How far ahead of the product the weight is asked for: a panel is read once, in order, from memory that is slower than
+// the multipliers. 64 rows are 8 KB (docs/performance.md).
+constexpr std::int64_t kAhead = 64;
 using Vector [[gnu::vector_size(kLanes * sizeof(float)), gnu::aligned(4), gnu::may_alias]] = float;
 
 std::int64_t panels(std::int64_t columns) {
@@ -30,6 +33,7 @@ void tile(float* out, std::int64_t out_stride, const float* in, std::int64_t in_
           std::int64_t inner) {
   Vector sum[Rows][2] = {};
   for (std::int64_t k = 0; k < inner; ++k) {
+    for (int c = 0; c < kColumns; c += 16) __builtin_prefetch(panel + (k + kAhead) * kColumns + c);
     const Vector left = *reinterpret_cast<const Vector*>(panel + k * kColumns);
     const Vector right = *reinterpret_cast<const Vector*>(panel + k * kColumns + kLanes);
 #pragma GCC unroll 16

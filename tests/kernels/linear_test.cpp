@@ -81,7 +81,7 @@ TEST(LinearFrozen, AgreesWithTheOracle) {
       const Strided in_(m, i, 5, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias);
       const Strided one(m, o, 3), two(m, o, 3), plain(m, o, 3), block(m, 1, 3);
       const auto kernels = make_cpu_kernels(Precision::fp32, 2), alone = make_cpu_kernels(Precision::fp32, 1);
-      for (Kernels* k : {kernels.get(), alone.get()}) k->freeze(weight_.view);
+      for (Kernels* k : {kernels.get(), alone.get()}) k->freeze({&weight_.view, 1});
       kernels->linear_forward(one.view, in_.view, weight_.view, bias_.view);
       alone->linear_forward(two.view, in_.view, weight_.view, bias_.view);
       const auto expected = reference::linear_forward(in, weight, bias, m, o, i);
@@ -92,7 +92,7 @@ TEST(LinearFrozen, AgreesWithTheOracle) {
       EXPECT_TRUE(close(block.values(),
                         reference::linear_forward(in, {weight.begin(), weight.begin() + i}, {}, m, 1, i), tolerance(i),
                         0));
-      kernels->thaw(weight_.view);
+      kernels->thaw({&weight_.view, 1});
       *weight_.view.f32() += 100;
       kernels->linear_forward(plain.view, in_.view, weight_.view, {});
       EXPECT_NEAR(plain.view.f32()[0], expected[0] - bias[0] + 100 * in[0], 100 * tolerance(i));
