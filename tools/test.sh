@@ -27,6 +27,6 @@ build_and_test() { # NAME FOLDER CMAKE-OPTION...
 build_and_test release build -DCMAKE_BUILD_TYPE=Release
 if [ "${1:-}" != "--no-sanitizers" ]; then
   export UBSAN_OPTIONS=print_stacktrace=1
-  build_and_test "address and undefined-behaviour sanitizers" build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-    -DEMBER_SANITIZE=address,undefined
+  build_and_test "address and undefined-behaviour sanitizers" build-asan -DCMAKE_BUILD_TYPE=Debug \
+    -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_SANITIZE=address,undefined
 fi
