@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "kernels/batch.h"
 #include "runtime/arena.h"
@@ -89,8 +90,14 @@ class Kernels {
   virtual DType activation_type() const = 0;
   virtual DType product_type() const = 0;          // of the weights that linear_* read
   virtual Buffer allocate(std::size_t bytes) = 0;  // zero-filled, on the device
+  // Both return when the host's memory may be used again; download waits for all work before it.
   virtual void upload(void* to_device, const void* from_host, std::size_t bytes) = 0;
   virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
+  virtual bool on_host() const { return false; }  // whether the device's memory is the host's
+  // What was chosen by measurement and may change last bits, as text for a checkpoint: a run that goes on with the same
+  // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend.
+  virtual std::string choices() const { return {}; }
+  virtual void use_choices(std::string_view text) { check(text.empty(), "{}: no such choices here", text); }
 
   // ---- Embeddings -------------------------------------------------------------------------------------------------
   // sum[n] = word[token n] + position[place of n in its sequence] + type[0];  out = dropout(LayerNorm(sum)).
@@ -197,5 +204,10 @@ class Kernels {
 
 // threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
+
+// The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only
+// where Ember is built with CUDA (kernels/cuda). Error in one line where the device cannot be used.
+std::unique_ptr<Kernels> make_cuda_kernels(std::string_view device);
+bool cuda_device_present();
 
 }  // namespace ember

@@ -48,7 +48,8 @@ StepState step_state(const nlohmann::json& json) {
   return state;
 }
 
-std::string state_json(const TrainingState& state, const StepState& step_state, const RunIdentity& identity) {
+std::string state_json(const TrainingState& state, const StepState& step_state, const std::string& choices,
+                       const RunIdentity& identity) {
   const Json json = {{"format", kFormat},
                      {"step", state.step},
                      {"epoch", state.epoch},
@@ -58,6 +59,7 @@ std::string state_json(const TrainingState& state, const StepState& step_state, 
                      {"loss_sum", state.loss_sum},
                      {"loss_steps", state.loss_steps},
                      {"step_state", to_json(step_state)},
+                     {"choices", choices},
                      {"flags", identity.flags},
                      {"data", identity.data},
                      {"model", identity.model},
@@ -75,6 +77,7 @@ Checkpoint open_checkpoint(const fs::path& path) {
     Checkpoint checkpoint;
     checkpoint.path = path;
     checkpoint.step_state = step_state(json.at("step_state"));
+    checkpoint.choices = json.at("choices");
     checkpoint.state = {json.at("step"),
                         json.at("epoch"),
                         json.at("position"),
@@ -194,8 +197,8 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
     write_moments(partial / "optimizer.safetensors", content.optimizer, content.kernels);
     write_file_atomically(partial / "metrics.jsonl", content.metrics);
-    write_file_atomically(partial / "state.json",
-                          state_json(content.state, content.optimizer.read_state(), content.identity));
+    write_file_atomically(partial / "state.json", state_json(content.state, content.optimizer.read_state(),
+                                                             content.kernels.choices(), content.identity));
   });
   const std::vector<std::int64_t> steps = steps_in(out);
   for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i)
@@ -241,6 +244,7 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   load(moments, kFirst, optimizer.first_moments(), kernels);
   load(moments, kSecond, optimizer.second_moments(), kernels);
   optimizer.resume(checkpoint.step_state);
+  kernels.use_choices(checkpoint.choices);
 }
 
 void remove_checkpoints_after(const fs::path& out, std::int64_t step) {

@@ -49,6 +49,7 @@ struct Checkpoint {
   std::filesystem::path path;
   TrainingState state;
   StepState step_state;
+  std::string choices;  // Kernels::choices
   RunIdentity identity;
   std::string metrics;  // content of metrics.jsonl
 };

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "model/batch_view.h"
+#include "model/device_batch.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -28,6 +28,7 @@ Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, con
   evaluation.targets.reserve(evaluation.probabilities.size());
 
   PackedBatch packed;
+  DeviceBatch device_batch(kernels);
   std::vector<std::int64_t> indices;
   double weighted_loss = 0;
   for (std::int64_t begin = 0; begin < dataset.size();) {
@@ -35,7 +36,7 @@ Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, con
     indices.resize(static_cast<std::size_t>(end - begin));
     std::iota(indices.begin(), indices.end(), begin);
     pack(dataset, indices, config.label_count(), config.pad_token_id, packed);
-    const Batch batch = view(packed, config.label_count());
+    const Batch batch = device_batch.load(packed, config.label_count());
     model.forward(batch);
     const Bert::Loss result = model.loss(batch);
 

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <utility>
 
-#include "model/batch_view.h"
 #include "model/bert.h"
+#include "model/device_batch.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
 #include "train/inputs.h"
@@ -82,7 +82,8 @@ class Run {
         state_(resume()),
         model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training,
                limits_for(inputs.train, recipe_.batch_size)),
-        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "") {}
+        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : ""),
+        device_batch_(kernels) {}
 
   TrainOutcome run(const std::function<int()>& stop_requested);
 
@@ -122,6 +123,7 @@ class Run {
   std::vector<std::int64_t> order_;  // of the epoch at hand
   std::int64_t order_epoch_ = -1;
   PackedBatch packed_;
+  DeviceBatch device_batch_;
   StepState step_state_;  // after the last step
   Speed since_log_, since_start_;
   std::int64_t saved_step_ = -1;
@@ -173,7 +175,7 @@ TrainOutcome Run::run(const std::function<int()>& stop_requested) {
 void Run::step() {
   const Clock::time_point start = Clock::now();
   next_batch();
-  const Batch batch = view(packed_, inputs_.labels.size());
+  const Batch batch = device_batch_.load(packed_, inputs_.labels.size());
   optimizer_.catch_up(batch);
   model_.forward(batch, Randomness{recipe_.seed, static_cast<std::uint32_t>(state_.step)});
   const Bert::Loss result = model_.loss(batch, optimizer_.step_state());

@@ -19,6 +19,7 @@ class CpuKernels final : public Kernels {
   Buffer allocate(std::size_t bytes) override;
   void upload(void* to_device, const void* from_host, std::size_t bytes) override;
   void download(void* to_host, const void* from_device, std::size_t bytes) override;
+  bool on_host() const override { return true; }
 
   void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
                           const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
