@@ -29,6 +29,9 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// A hint that these bytes of a mapped file are about to be read: all their pages are mapped at once, not one fault each.
+void expect_reading(std::span<const std::byte> bytes);
+
 // Writes one file through a plain descriptor; every failure, a full disk included, is an Error naming the path.
 class FileWriter {
  public:
@@ -44,6 +47,7 @@ class FileWriter {
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;
+  std::size_t pending_ = 0;  // bytes since the device was last set to work
 };
 
 // Replaces `path` by what `fill` writes: beside it under a temporary name, fsync, rename, fsync of the folder. On an

@@ -18,7 +18,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   file.hold(head + std::string(stream));
   fuzz::takes(file.path().string(), [&] {
     const TorchFile torch(file.path());
-    for (const StoredTensor& tensor : torch.tensors()) fuzz::touch(tensor.bytes);
+    torch.check_data();
+    for (const StoredTensor& tensor : torch.tensors()) {
+      std::vector<std::byte> scratch;
+      const auto elements = stored_elements(tensor, 0, tensor.elements(), scratch);
+      fuzz::require(elements.size() == tensor.size(), "a tensor of another size than its shape's");
+      fuzz::touch(elements);
+    }
   });
   return 0;
 }

@@ -2,7 +2,7 @@
 # Builds the fuzz targets with clang and runs each for SECONDS from its seeds, tests/fuzz/corpus/TARGET.
 #   tests/fuzz/run.sh SECONDS [TARGET...]
 # What is found is kept in build-fuzz/findings; with EMBER_FUZZ_KEEP=1 the grown corpora too, in build-fuzz/corpus.
-# A single allocation of more than 72 MB, 10 s for one input, and 1 GB in all (AddressSanitizer's own included) count as
+# A single allocation of more than 72 MB, 60 s for one input, and 1 GB in all (AddressSanitizer's own included) count as
 # findings: inputs are a few kB, and a reader may take their size and 64 MB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -28,7 +28,7 @@ for target in "${targets[@]}"; do
   [ "${EMBER_FUZZ_KEEP:-}" != 1 ] || grown=$folder/corpus/$target
   mkdir -p "$grown"
   echo "== fuzz: $target, $seconds s"
-  "$folder/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=72 \
+  "$folder/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=72 \
     -max_len=16384 -print_final_stats=1 -artifact_prefix="$folder/findings/$target-" "$grown" "tests/fuzz/corpus/$target" \
     >"$scratch/log" 2>&1 || { tail -n 60 "$scratch/log" >&2; exit 1; }
   grep -E 'number_of_executed_units|DONE' "$scratch/log"
