@@ -1,6 +1,6 @@
 // Keys that stand twice in an object of JSON text. nlohmann-json keeps the last of them and says nothing. Its parser
-// with a callback could tell, but searches the whole of an array at the end of every object in it, so that 2 MiB of
-// empty objects take it hours; this handler is linear. Internal to data/ and model/.
+// with a callback could tell, but searches the whole of an array at the end of every object in it, so that 1 MiB of
+// empty objects takes it hours; this handler is linear. Internal to data/ and model/.
 #pragma once
 
 #include <cstddef>

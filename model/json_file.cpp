@@ -11,8 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-// The parsed form of hostile text takes some thirty times its size.
-constexpr std::size_t kMaxBytes = std::size_t{2} << 20;
+// The parsed form of hostile text takes forty times its size.
+constexpr std::size_t kMaxBytes = std::size_t{3} << 19;
 constexpr std::size_t kMaxDepth = 64;
 
 }  // namespace

@@ -11,8 +11,14 @@ WeightFiles::WeightFiles(const std::filesystem::path& path) : path_(path) {
     safetensors_.emplace_back(path);
   else
     torch_.emplace(path);
+  if (safetensors_.size() < 2) return;
   for (const SafetensorsFile& file : safetensors_)
     tensors_.insert(tensors_.end(), file.tensors().begin(), file.tensors().end());
+}
+
+std::span<const StoredTensor> WeightFiles::tensors() const {
+  if (torch_) return torch_->tensors();
+  return safetensors_.size() == 1 ? safetensors_[0].tensors() : tensors_;
 }
 
 std::vector<std::string> WeightFiles::other_entries() const {

@@ -19,7 +19,7 @@ class WeightFiles {
   explicit WeightFiles(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
-  std::span<const StoredTensor> tensors() const { return torch_ ? torch_->tensors() : tensors_; }
+  std::span<const StoredTensor> tensors() const;
   // What else a file of torch.save has: names.
   std::vector<std::string> other_entries() const;
   // The file that the tensor is in.
@@ -31,7 +31,7 @@ class WeightFiles {
   std::filesystem::path path_;
   std::optional<TorchFile> torch_;
   std::vector<SafetensorsFile> safetensors_;
-  std::vector<StoredTensor> tensors_;  // of all in safetensors_
+  std::vector<StoredTensor> tensors_;  // of all in safetensors_ where they are several
 };
 
 }  // namespace ember

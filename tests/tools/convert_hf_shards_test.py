@@ -117,7 +117,7 @@ class Sharded(Case):
                 ('{"weight_map": {}}', "weight_map must be"), ('{"weight_map": ["x"]}', "weight_map must be"),
                 ('{"weight_map": {"a": 1}}', "tensor a: the name of a file was expected, not number"),
                 ('{"weight_map": {"a": "x", "a": "x"}}', 'key "a" stands there twice'),
-                ("[" * 100000, "nested deeper"), (" " * (3 << 20), "more than the 2097152 allowed")]:
+                ("[" * 100000, "nested deeper"), (" " * (3 << 20), "more than the 1572864 allowed")]:
             self.write(text)
             self.bad(contains)
 
@@ -231,7 +231,7 @@ class Around(Case):
 
     def test_json_that_is_slow_to_parse(self):
         with open(self.at("source", "config.json"), "w") as file:
-            file.write('{"a":[' + "{}," * 690000 + "{}]}")
+            file.write('{"a":[' + "{}," * 500000 + "{}]}")
         self.refused(self.source, self.out, contains="vocab_size is missing")
 
     def test_what_is_no_file(self):
