@@ -48,9 +48,10 @@ void write_weights(FileWriter& file, const CheckpointMatch& match, const Convers
 
 void write_converted(const std::filesystem::path& directory, const CheckpointMatch& match,
                      const ConversionOptions& options) {
-  save_surroundings(directory, match.config, {options.vocabulary, match.lower_case}, options.dtype);
-  write_file_atomically(directory / "model.safetensors",
-                        [&](FileWriter& file) { write_weights(file, match, options); });
+  save_surroundings(directory, match.config, {options.vocabulary, match.lower_case}, options.dtype, write_file);
+  FileWriter file(directory / "model.safetensors");
+  write_weights(file, match, options);
+  file.finish();
 }
 
 }  // namespace ember

@@ -14,9 +14,9 @@ struct ConversionOptions {
   std::uint64_t seed = 42;           // for what is drawn
 };
 
-// Writes the directory that save_hugging_face writes, tensor by tensor from where they are: beside the mapped files it
-// takes the memory of the largest drawn tensor and a few blocks. Error naming the tensor for a number that f16 cannot
-// hold.
+// Writes what save_hugging_face writes into a new folder, which is to take its place as a whole
+// (write_directory_atomically), tensor by tensor from where they are: beside the mapped files it takes the memory of
+// the largest drawn tensor and a few blocks. Error naming the tensor for a number that f16 cannot hold.
 void write_converted(const std::filesystem::path& directory, const CheckpointMatch& match,
                      const ConversionOptions& options);
 

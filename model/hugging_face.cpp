@@ -105,20 +105,23 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   return {std::move(match.config), std::move(weights), match.lower_case, std::move(match.report)};
 }
 
-void save_surroundings(const fs::path& directory, const BertConfig& config, const SaveOptions& options, DType weights) {
+void save_surroundings(const fs::path& directory, const BertConfig& config, const SaveOptions& options, DType weights,
+                       const WriteFile& write) {
   const std::string vocabulary = read_file(options.vocabulary);
   check_vocabulary(options.vocabulary, vocabulary, config.vocabulary);
-  const std::string config_text = config_json(config, weights);
-  require_writable_directory(directory);
-  write_file_atomically(directory / kConfigFile, config_text);
-  write_file_atomically(directory / kVocabularyFile, vocabulary);
-  write_file_atomically(directory / kTokenizerFile, tokenizer_config(config, options.lower_case).dump(2) + "\n");
-  write_file_atomically(directory / kSpecialTokens, special_tokens().dump(2) + "\n");
+  write(directory / kConfigFile, config_json(config, weights));
+  write(directory / kVocabularyFile, vocabulary);
+  write(directory / kTokenizerFile, tokenizer_config(config, options.lower_case).dump(2) + "\n");
+  write(directory / kSpecialTokens, special_tokens().dump(2) + "\n");
 }
 
 void save_hugging_face(const fs::path& directory, const BertConfig& config, const BertWeights& weights,
                        Kernels& kernels, const SaveOptions& options) {
-  save_surroundings(directory, config, options, DType::f32);
+  bool ready = false;  // once all that can be wrong has been found, and before the first file
+  save_surroundings(directory, config, options, DType::f32, [&](const fs::path& path, std::string_view content) {
+    if (!std::exchange(ready, true)) require_writable_directory(directory);
+    write_file_atomically(path, content);
+  });
   write_weights(directory / kWeights, weights, kernels);
 }
 

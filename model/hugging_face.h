@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/examples.h"
@@ -55,9 +57,10 @@ struct SaveOptions {
   bool lower_case = true;
 };
 
-// Writes all but the weights, whose type is `weights`, f32 or f16. The folder may exist.
+// Writes all but the weights into a folder, each file by `write`. The type of the weights is `weights`, f32 or f16.
+using WriteFile = std::function<void(const std::filesystem::path&, std::string_view content)>;
 void save_surroundings(const std::filesystem::path& directory, const BertConfig& config, const SaveOptions& options,
-                       DType weights);
+                       DType weights, const WriteFile& write);
 
 // Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist.
 void save_hugging_face(const std::filesystem::path& directory, const BertConfig& config, const BertWeights& weights,

@@ -140,6 +140,12 @@ void FileWriter::finish() {
   require(::close(descriptor) == 0, path_, kNotWritten);
 }
 
+void write_file(const fs::path& path, std::string_view content) {
+  FileWriter file(path);
+  file.write(content);
+  file.finish();
+}
+
 void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& fill) {
   const fs::path partial = temporary_name(path);
   try {

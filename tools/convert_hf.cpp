@@ -34,11 +34,9 @@ struct Options {
 void add_options(CLI::App& app, Options& options) {
   app.footer(
       "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
-      "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it "
-      "is read as data and never executed. A classifier that is\n"
-      "missing is drawn, into the labels of --labels, of config.json, or else LABEL_0 and LABEL_1; train draws a new "
-      "one\n"
-      "where its data have other labels.");
+      "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
+      "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
+      "config.json, or else LABEL_0 and LABEL_1; train draws a new one where its data have other labels.");
   app.add_option("INPUT", options.input, "what to convert")->required();
   app.add_option("OUT", options.out, "the directory to write; must not exist");
   app.add_option("--labels", options.labels, "labels.txt: the labels to classify into, one a line")->type_name("FILE");
