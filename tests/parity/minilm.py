@@ -17,7 +17,7 @@ import numpy
 import torch
 from transformers import BertModel, BertTokenizerFast
 
-from parity import packaged_minilm, texts_of
+from parity import packaged_model, texts_of
 
 LIMIT = 1e-4
 
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("goemotions", type=Path)
     parser.add_argument("--texts", type=int, default=200)
     args = parser.parse_args()
-    source = packaged_minilm()
+    source = packaged_model()
     texts = texts_of(args.goemotions / "dev.tsv")[:args.texts]
     tokenizer = BertTokenizerFast(str(source / "vocab.txt"), do_lower_case=True)
     reference = BertModel.from_pretrained(source, attn_implementation="eager", dtype=torch.float32).eval()

