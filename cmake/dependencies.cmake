@@ -1,11 +1,13 @@
 # The libraries Ember stands on; shared by the build and by the installed package's configuration.
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(ZLIB REQUIRED)
-find_package(dnnl REQUIRED)
+if(NOT EMBER_FUZZ)  # which computes nothing and has no program
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  find_package(dnnl REQUIRED)
+  find_package(CLI11 REQUIRED)
+endif()
 
 # utf8proc ships no CMake configuration on Ubuntu 22.04.
 if(NOT TARGET utf8proc::utf8proc)

@@ -1,8 +1,8 @@
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "data/line_reader.h"
 #include "data/row_reader.h"
+#include "data/unique_keys.h"
 #include "data/utf8.h"
 #include "runtime/error.h"
 
@@ -11,28 +11,16 @@ namespace {
 
 using nlohmann::json;
 
-// nlohmann-json keeps the last of two equal keys and says nothing; here they are an error.
-class DuplicateKeys {
- public:
-  bool operator()(int /*depth*/, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::object_start) {
-      open_.emplace_back();
-    } else if (event == json::parse_event_t::object_end) {
-      open_.pop_back();
-    } else if (event == json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!open_.back().insert(key).second) throw BadRow(fmt::format("the key \"{}\" stands twice", printable(key)));
-    }
-    return true;
-  }
-
- private:
-  std::vector<std::set<std::string>> open_;  // the keys so far of every object around the cursor
-};
+constexpr std::size_t kMaxDepth = 1000;
 
 json parse_row(const std::string& line) {
+  UniqueKeys keys(
+      kMaxDepth,
+      [](const std::string& key) { throw BadRow(fmt::format("the key \"{}\" stands twice", printable(key))); },
+      [] { throw BadRow(fmt::format("is nested deeper than {} levels", kMaxDepth)); });
+  json::sax_parse(line, &keys);
   try {
-    return json::parse(line, DuplicateKeys());
+    return json::parse(line);
   } catch (const json::exception& error) {
     std::string_view what = error.what();
     if (const std::size_t end = what.find("] "); what.starts_with('[') && end != std::string_view::npos)

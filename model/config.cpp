@@ -164,7 +164,7 @@ BertConfig read_config(const std::filesystem::path& path) {
   return config;
 }
 
-std::string config_json(const BertConfig& config) {
+std::string config_json(const BertConfig& config, DType weights) {
   ordered_json out;
   out["architectures"] = {"BertForSequenceClassification"};
   out["model_type"] = "bert";
@@ -183,7 +183,7 @@ std::string config_json(const BertConfig& config) {
   out["initializer_range"] = decimal(config.initializer_range);
   out["layer_norm_eps"] = decimal(config.layer_norm_eps);
   out["pad_token_id"] = config.pad_token_id;
-  out["torch_dtype"] = "float32";
+  out["torch_dtype"] = weights == DType::f16 ? "float16" : "float32";
   if (!config.labels.empty()) {
     out["problem_type"] = "multi_label_classification";
     ordered_json names = ordered_json::object(), ids = ordered_json::object();

@@ -1,16 +1,17 @@
-// A Hugging Face directory: config.json, model.safetensors, vocab.txt, tokenizer_config.json, special_tokens_map.json.
+// A Hugging Face directory: config.json, model.safetensors (or its shards), vocab.txt, tokenizer_config.json,
+// special_tokens_map.json.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/examples.h"
 #include "model/config.h"
-#include "model/safetensors.h"
 #include "model/weights.h"
 
 namespace ember {
@@ -45,16 +46,8 @@ struct LoadedModel {
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 
-// The same for a checkpoint in parts: weights from any kind of file, the rest from wherever it is.
-struct CheckpointFiles {
-  std::filesystem::path config, vocabulary;
-  std::filesystem::path tokenizer;  // tokenizer_config.json; may be absent
-  std::filesystem::path weights;    // for messages
-  std::span<const StoredTensor> tensors;
-};
-LoadedModel load_checkpoint(const CheckpointFiles& files, Kernels& kernels, const LoadOptions& options = {});
-
-// The weight file of a directory: model.safetensors, or an Error that says what there is instead.
+// The weights of a directory: model.safetensors, or model.safetensors.index.json where they are split over several
+// files; an Error that says what there is instead.
 std::filesystem::path weights_path(const std::filesystem::path& directory);
 
 // What one writes beside model.safetensors so that AutoModelForSequenceClassification and AutoTokenizer load the
@@ -63,6 +56,11 @@ struct SaveOptions {
   std::filesystem::path vocabulary;
   bool lower_case = true;
 };
+
+// Writes all but the weights into a folder, each file by `write`. The type of the weights is `weights`, f32 or f16.
+using WriteFile = std::function<void(const std::filesystem::path&, std::string_view content)>;
+void save_surroundings(const std::filesystem::path& directory, const BertConfig& config, const SaveOptions& options,
+                       DType weights, const WriteFile& write);
 
 // Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist.
 void save_hugging_face(const std::filesystem::path& directory, const BertConfig& config, const BertWeights& weights,

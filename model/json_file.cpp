@@ -1,9 +1,8 @@
 #include "model/json_file.h"
 
-#include <set>
 #include <string>
-#include <vector>
 
+#include "data/unique_keys.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 
@@ -12,28 +11,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
-constexpr int kMaxDepth = 64;
-
-// nlohmann-json keeps the last of equal keys; a file with both is ambiguous, so it is refused while it is parsed.
-class KeyGuard {
- public:
-  explicit KeyGuard(const std::filesystem::path& path) : path_(path) {}
-  void operator()(int depth, json::parse_event_t event, const json& parsed) {
-    using Event = json::parse_event_t;
-    check(depth < kMaxDepth, "{}: nested deeper than {} levels", path_.string(), kMaxDepth);
-    if (event == Event::object_start) seen_.emplace_back();
-    if (event == Event::object_end) seen_.pop_back();
-    if (event == Event::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      check(seen_.back().insert(key).second, "{}: key \"{}\" stands there twice", path_.string(), printable(key));
-    }
-  }
-
- private:
-  const std::filesystem::path& path_;
-  std::vector<std::set<std::string>> seen_;  // the keys of each open object
-};
+// The parsed form of hostile text takes forty times its size.
+constexpr std::size_t kMaxBytes = std::size_t{3} << 19;
+constexpr std::size_t kMaxDepth = 64;
 
 }  // namespace
 
@@ -50,15 +30,16 @@ json read_json_object(const std::filesystem::path& path) {
   const std::string text = read_file(path);
   // The library would take a NUL for the end of the text.
   check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
+  const std::string name = path.string();
+  UniqueKeys keys(
+      kMaxDepth, [&](const std::string& key) { fail("{}: key \"{}\" stands there twice", name, printable(key)); },
+      [&] { fail("{}: nested deeper than {} levels", name, kMaxDepth); });
+  json::sax_parse(text, &keys);
   json object;
   try {
-    KeyGuard guard(path);
-    object = json::parse(text, [&](int depth, json::parse_event_t event, json& parsed) {
-      guard(depth, event, parsed);
-      return true;
-    });
+    object = json::parse(text);
   } catch (const json::exception& error) {
-    fail("{}: not JSON: {}", path.string(), json_complaint(error));
+    fail("{}: not JSON: {}", name, json_complaint(error));
   }
   check(object.is_object(), "{}: a JSON object was expected, not {}", path.string(), object.type_name());
   return object;

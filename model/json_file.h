@@ -6,7 +6,7 @@
 
 namespace ember {
 
-// The object that the file holds. Error naming the file when it is unreadable, larger than 16 MiB, malformed, nested
+// The object that the file holds. Error naming the file when it is unreadable, larger than 1.5 MiB, malformed, nested
 // deeper than 64 levels, repeats a key in any of its objects, or is no object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
 

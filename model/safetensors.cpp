@@ -1,9 +1,9 @@
 #include "model/safetensors.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
+#include <deque>
 #include <optional>
 #include <set>
 #include <stdexcept>
@@ -21,33 +21,10 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 
 constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr std::size_t kLengthBytes = 8;
-constexpr std::size_t kMaxRank = 64;  // so that a header cannot ask for much more memory than it is long
-
-constexpr std::array<std::pair<std::string_view, std::uint64_t>, 16> kElementBytes{{
-    {"F64", 8},
-    {"F32", 4},
-    {"F16", 2},
-    {"BF16", 2},
-    {"I64", 8},
-    {"I32", 4},
-    {"I16", 2},
-    {"I8", 1},
-    {"U64", 8},
-    {"U32", 4},
-    {"U16", 2},
-    {"U8", 1},
-    {"BOOL", 1},
-    {"F8_E4M3", 1},
-    {"F8_E5M2", 1},
-    {"C64", 8},
-}};
-
-// 0 for a type that the format does not know.
-std::uint64_t element_bytes(std::string_view dtype) {
-  const auto* found =
-      std::find_if(kElementBytes.begin(), kElementBytes.end(), [&](const auto& entry) { return entry.first == dtype; });
-  return found == kElementBytes.end() ? 0 : found->second;
-}
+// So that a header cannot ask for much more memory than it is long.
+constexpr std::size_t kMaxRank = 64;
+constexpr std::size_t kMaxEntries = std::size_t{1} << 16;  // tensors, and keys of __metadata__
+constexpr std::size_t kMaxToken = std::size_t{1} << 16;    // bytes of a string or number, which the parser copies
 
 // Bytes of a tensor; nothing when the number does not fit.
 std::optional<std::uint64_t> byte_count(const std::vector<std::int64_t>& shape, std::string_view dtype) {
@@ -69,7 +46,7 @@ class HeaderHandler final : public nlohmann::json_sax<json> {
  public:
   explicit HeaderHandler(std::string where) : where_(std::move(where)) {}
 
-  std::vector<Entry> entries;
+  std::deque<Entry> entries;  // which stay where they are
   std::map<std::string, std::string> metadata;
 
   bool start_object(std::size_t) override {
@@ -95,10 +72,9 @@ class HeaderHandler final : public nlohmann::json_sax<json> {
 
   bool key(string_t& name) override {
     if (place_ == Place::top) {
-      check(names_.insert(name).second, "{}: \"{}\" stands there twice", where_, printable(name));
-      place_ = name == "__metadata__" ? Place::metadata_name : Place::tensor_name;
-      if (place_ == Place::tensor_name) entries.push_back({name, {}, {}, {}});
+      top_key(name);
     } else if (place_ == Place::metadata) {
+      check(metadata.size() < kMaxEntries, "{}: __metadata__ has more than {} keys", where_, kMaxEntries);
       const bool fresh = metadata.emplace(name, "").second;
       check(fresh, "{}: __metadata__: key \"{}\" stands there twice", where_, printable(name));
       place_ = Place::metadata_value;
@@ -184,6 +160,17 @@ class HeaderHandler final : public nlohmann::json_sax<json> {
     fail("{}: {} where {} was expected", where(), what, expected);
   }
 
+  void top_key(const std::string& name) {
+    const bool is_metadata = name == "__metadata__";
+    const bool fresh = is_metadata ? !std::exchange(has_metadata_, true) : names_.count(name) == 0;
+    check(fresh, "{}: \"{}\" stands there twice", where_, printable(name));
+    place_ = is_metadata ? Place::metadata_name : Place::tensor_name;
+    if (is_metadata) return;
+    check(entries.size() < kMaxEntries, "{}: more than {} tensors", where_, kMaxEntries);
+    entries.push_back({name, {}, {}, {}});
+    names_.insert(entries.back().name);
+  }
+
   void tensor_key(const std::string& name) {
     Entry& entry = entries.back();
     const bool repeated = (name == "dtype" && entry.dtype) || (name == "shape" && entry.shape) ||
@@ -212,9 +199,28 @@ class HeaderHandler final : public nlohmann::json_sax<json> {
 
   std::string where_;
   Place place_ = Place::before;
-  std::string key_;              // of the __metadata__ value to come
-  std::set<std::string> names_;  // of the top object
+  std::string key_;  // of the __metadata__ value to come
+  bool has_metadata_ = false;
+  std::set<std::string_view> names_;  // of the entries
 };
+
+// No string or number of the JSON may be longer than kMaxToken.
+void check_tokens(std::string_view text, const std::string& where) {
+  constexpr std::string_view kBetween = "{}[],: \t\r\n";
+  bool quoted = false;
+  for (std::size_t i = 0, begin = 0; i < text.size(); ++i) {
+    check(i - begin <= kMaxToken, "{}: a string or number of more than {} bytes at {}", where, kMaxToken,
+          begin + kLengthBytes);
+    if (quoted && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+      begin = i + 1;
+    } else if (!quoted && kBetween.find(text[i]) != kBetween.npos) {
+      begin = i + 1;
+    }
+  }
+}
 
 // The header's text, with all that can be said before it is parsed.
 std::string_view header_text(std::span<const std::byte> bytes, const std::string& where) {
@@ -230,6 +236,7 @@ std::string_view header_text(std::span<const std::byte> bytes, const std::string
   // The parser would take a NUL for the end, and any white space for padding.
   check(text.find('\0') == text.npos, "{}: the header holds a NUL byte", where);
   check(text[text.find_last_not_of(' ')] == '}', "{}: the header does not end with }} and spaces", where);
+  check_tokens(text, where + ": header");
   return text;
 }
 
@@ -240,7 +247,7 @@ StoredTensor stored(Entry&& entry, std::span<const std::byte> data, const std::s
   check(element_bytes(*entry.dtype) != 0, "{}: unknown dtype \"{}\"", where, printable(*entry.dtype));
   check(begin <= end, "{}: data_offsets {} and {} are reversed", where, begin, end);
   check(end <= data.size(), "{}: data_offsets end at {}, but the file has {} bytes of data", where, end, data.size());
-  StoredTensor tensor{std::move(entry.name), std::move(*entry.dtype), {}, data.subspan(begin, end - begin)};
+  StoredTensor tensor{std::move(entry.name), std::move(*entry.dtype), {}, data.subspan(begin, end - begin), {}};
   for (const std::uint64_t size : *entry.shape) {
     check(size <= std::uint64_t{INT64_MAX}, "{}: a dimension of {} is too large", where, size);
     tensor.shape.push_back(static_cast<std::int64_t>(size));
@@ -265,29 +272,6 @@ void check_order(const std::vector<StoredTensor>& tensors, std::span<const std::
   check(used == data.size(), "{}: {} bytes after the last tensor", file, data.size() - used);
 }
 
-float from_f16(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1Fu, fraction = half & 0x3FFu;
-  if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | fraction << 13);
-  if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
-  const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // subnormal: exact, the result is a normal float
-  return sign != 0 ? -magnitude : magnitude;
-}
-
-float from_bf16(std::uint16_t upper) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(upper) << 16);
-}
-
-// The data may lie at any address, so every element goes through memcpy.
-template <typename Stored, typename Convert>
-void convert(std::span<const std::byte> bytes, float* out, Convert convert_one) {
-  for (std::size_t i = 0; i < bytes.size() / sizeof(Stored); ++i) {
-    Stored value;
-    std::memcpy(&value, bytes.data() + i * sizeof(Stored), sizeof(Stored));
-    out[i] = convert_one(value);
-  }
-}
-
 void append_entry(std::string& header, const std::string& key, const std::string& value) {
   if (header.size() > 1) header += ',';
   header += json(key).dump() + ':' + value;
@@ -295,22 +279,13 @@ void append_entry(std::string& header, const std::string& key, const std::string
 
 }  // namespace
 
-std::int64_t StoredTensor::elements() const {
-  std::int64_t product = 1;
-  for (const std::int64_t size : shape) product *= size;
-  return product;
-}
-
-std::string StoredTensor::description() const {
-  return fmt::format("{} [{}]", dtype, fmt::join(shape, ", "));
-}
-
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   const std::string file = path.string();
   const std::string_view text = header_text(file_.bytes(), file);
   HeaderHandler handler(file + ": header");
   json::sax_parse(text.begin(), text.end(), &handler);
   const auto data = file_.bytes().subspan(kLengthBytes + text.size());
+  tensors_.reserve(handler.entries.size());
   for (Entry& entry : handler.entries) tensors_.push_back(stored(std::move(entry), data, file));
   // Equal starts: an empty tensor comes before the one that has the bytes.
   const auto place = [](const StoredTensor& t) { return std::pair(t.bytes.data(), t.bytes.size()); };
@@ -325,40 +300,34 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : &*found;
 }
 
-bool is_floating(const StoredTensor& tensor) {
-  return tensor.dtype == "F32" || tensor.dtype == "F16" || tensor.dtype == "BF16" || tensor.dtype == "F64";
-}
-
-void copy_to_f32(const StoredTensor& tensor, float* out) {
-  check(is_floating(tensor), "tensor {}: {} cannot be read as floats, expected F64, F32, F16 or BF16",
-        printable(tensor.name), tensor.description());
-  if (tensor.bytes.empty()) return;
-  if (tensor.dtype == "F32") std::memcpy(out, tensor.bytes.data(), tensor.bytes.size());
-  if (tensor.dtype == "F64") convert<double>(tensor.bytes, out, [](double value) { return static_cast<float>(value); });
-  if (tensor.dtype == "F16") convert<std::uint16_t>(tensor.bytes, out, from_f16);
-  if (tensor.dtype == "BF16") convert<std::uint16_t>(tensor.bytes, out, from_bf16);
-}
-
-void write_safetensors(FileWriter& file, std::span<const TensorToStore> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+void write_safetensors_header(FileWriter& file, std::span<const TensorDescription> tensors,
+                              const std::map<std::string, std::string>& metadata) {
   std::string header = "{";
   if (!metadata.empty()) append_entry(header, "__metadata__", json(metadata).dump());
   std::set<std::string_view> names{"__metadata__"};
   std::uint64_t offset = 0;
-  for (const TensorToStore& tensor : tensors) {
-    const std::optional<std::uint64_t> expected = byte_count(tensor.shape, tensor.dtype);
-    if (element_bytes(tensor.dtype) == 0 || expected != tensor.bytes.size() || !names.insert(tensor.name).second)
+  for (const TensorDescription& tensor : tensors) {
+    const std::optional<std::uint64_t> bytes = byte_count(tensor.shape, tensor.dtype);
+    if (element_bytes(tensor.dtype) == 0 || !bytes || !names.insert(tensor.name).second)
       throw std::logic_error(fmt::format("tensor {} cannot be stored as it is described", tensor.name));
     append_entry(header, tensor.name,
                  fmt::format(R"({{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", tensor.dtype,
-                             fmt::join(tensor.shape, ","), offset, offset + tensor.bytes.size()));
-    offset += tensor.bytes.size();
+                             fmt::join(tensor.shape, ","), offset, offset + *bytes));
+    offset += *bytes;
   }
   header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');
   const std::uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);
+}
+
+void write_safetensors(FileWriter& file, std::span<const TensorToStore> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  for (const TensorToStore& tensor : tensors)
+    if (byte_count(tensor.shape, tensor.dtype) != tensor.bytes.size())
+      throw std::logic_error(fmt::format("tensor {} cannot be stored as it is described", tensor.name));
+  write_safetensors_header(file, std::vector<TensorDescription>(tensors.begin(), tensors.end()), metadata);
   for (const TensorToStore& tensor : tensors) file.write(tensor.bytes.data(), tensor.bytes.size());
 }
 

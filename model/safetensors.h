@@ -11,20 +11,10 @@
 #include <string_view>
 #include <vector>
 
+#include "model/stored_tensor.h"
 #include "runtime/file.h"
 
 namespace ember {
-
-struct StoredTensor {
-  std::string name;
-  std::string dtype;  // F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL F8_E4M3 F8_E5M2 C64
-  std::vector<std::int64_t> shape;
-  std::span<const std::byte> bytes;  // into the mapped file
-
-  std::int64_t elements() const;
-  // "F32 [312, 1200]", for messages.
-  std::string description() const;
-};
 
 // A mapped file with its header checked: every rule of the format holds, or the constructor throws Error naming the
 // file, the tensor and the rule. Views stay valid as long as the object lives.
@@ -42,22 +32,23 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Whether copy_to_f32 takes it: F64, F32, F16, BF16.
-bool is_floating(const StoredTensor& tensor);
-
-// Converts a stored floating tensor (F64, F32, F16, BF16) to floats with one rounding; `out` must have its size.
-// Error naming the tensor for any other dtype.
-void copy_to_f32(const StoredTensor& tensor, float* out);
-
-// What to write: any memory, described. `bytes` must be as large as dtype and shape say.
-struct TensorToStore {
+// What a header says of a tensor.
+struct TensorDescription {
   std::string name;
   std::string dtype;
   std::vector<std::int64_t> shape;
+};
+
+// Writes the length and the header, padded to 8 bytes. The data must follow, in this order and without holes.
+void write_safetensors_header(FileWriter& file, std::span<const TensorDescription> tensors,
+                              const std::map<std::string, std::string>& metadata);
+
+// What to write: any memory, described. `bytes` must be as large as dtype and shape say.
+struct TensorToStore : TensorDescription {
   std::span<const std::byte> bytes;
 };
 
-// Writes the tensors in the given order; the header is padded to 8 bytes.
+// Writes the tensors, header and data, in the given order.
 void write_safetensors(FileWriter& file, std::span<const TensorToStore> tensors,
                        const std::map<std::string, std::string>& metadata);
 

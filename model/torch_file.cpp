@@ -255,25 +255,7 @@ class Reader {
   bool legacy_;
 };
 
-// The elements of a strided layout one after the other.
-std::vector<std::byte> gather(const Layout& layout, Bytes storage) {
-  const auto width = static_cast<std::size_t>(layout.storage.type->bytes);
-  std::vector<std::byte> out(static_cast<std::size_t>(layout.elements) * width);
-  std::vector<std::int64_t> index(layout.shape.size());
-  std::int64_t from = layout.offset;
-  for (std::size_t at = 0; at < out.size(); at += width) {
-    std::memcpy(out.data() + at, storage.data() + static_cast<std::size_t>(from) * width, width);
-    for (std::size_t i = index.size(); i-- > 0;) {
-      from += layout.strides[i];
-      if (++index[i] < layout.shape[i]) break;
-      from -= layout.strides[i] * layout.shape[i];
-      index[i] = 0;
-    }
-  }
-  return out;
-}
-
-// What expanded tensors would take is counted before any of them is made.
+// What expanded tensors take, once somebody walks them, is counted here.
 void require_room(const std::vector<Layout>& layouts, std::size_t file_bytes, const std::string& file) {
   const std::uint64_t room = 2 * std::uint64_t{file_bytes} + kRoom;
   std::uint64_t left = room;
@@ -301,9 +283,9 @@ std::string prefix_of(const ZipFile& zip, const std::string& file) {
 // Where the file's storages are, by key.
 using Contents = std::map<std::string, Bytes>;
 
-// Reads the storages that the tensors view, each once.
+// Finds the storages that the tensors view, each once; their CRCs are left to TorchFile::check_data.
 Contents zip_contents(const ZipFile& zip, const std::string& prefix, const std::vector<Layout>& layouts,
-                      const std::string& file, std::vector<std::vector<std::byte>>& memory) {
+                      const std::string& file, std::vector<std::string>& unchecked) {
   Contents contents;
   for (const Layout& layout : layouts) {
     const Storage& storage = layout.storage;
@@ -315,8 +297,8 @@ Contents zip_contents(const ZipFile& zip, const std::string& prefix, const std::
     check(entry->second.size == static_cast<std::uint64_t>(storage.root_bytes()),
           "{}: tensor {}: its storage has {} {}, {} bytes, but zip entry {} has {}", file, printable(layout.name),
           storage.elements, storage.type->dtype, storage.root_bytes(), printable(name), entry->second.size);
-    memory.push_back(zip.read(name));
-    contents.emplace(storage.key, memory.back());
+    contents.emplace(storage.key, zip.view(name));
+    unchecked.push_back(name);
   }
   return contents;
 }
@@ -324,8 +306,8 @@ Contents zip_contents(const ZipFile& zip, const std::string& prefix, const std::
 void check_byte_order(const ZipFile& zip, const std::string& prefix, const std::string& file) {
   const std::string name = prefix + "/byteorder";
   if (zip.entries().count(name) == 0) return;
-  const std::vector<std::byte> bytes = zip.read(name);
-  check(as_text(bytes) == "little", "{}: the byte order is \"{}\", expected little", file, printable(as_text(bytes)));
+  const std::string_view order = as_text(zip.read(name));
+  check(order == "little", "{}: the byte order is \"{}\", expected little", file, printable(order));
 }
 
 // The pickles of a legacy file, one after the other.
@@ -407,18 +389,18 @@ struct Parts {
 };
 
 Parts read_zip(Bytes bytes, const std::string& file, std::vector<std::string>& others,
-               std::vector<std::vector<std::byte>>& memory) {
+               std::vector<std::string>& unchecked) {
   const ZipFile zip(bytes, file);
   const std::string prefix = prefix_of(zip, file);
   check_byte_order(zip, prefix, file);
-  const std::vector<std::byte> stream = zip.read(prefix + "/data.pkl");
+  const Bytes stream = zip.read(prefix + "/data.pkl");
   const Pickle pickle(as_text(stream), file + ": data.pkl");
   check(pickle.size() == stream.size(), "{}: data.pkl: {} bytes after STOP", file, stream.size() - pickle.size());
   const Reader reader(pickle, file + ": data.pkl", false);
   reader.storages();  // for its checks
   Parts parts{reader.state_dict(others), {}};
   require_room(parts.layouts, bytes.size(), file);
-  parts.contents = zip_contents(zip, prefix, parts.layouts, file, memory);
+  parts.contents = zip_contents(zip, prefix, parts.layouts, file, unchecked);
   return parts;
 }
 
@@ -449,21 +431,26 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   const bool is_zip = as_text(bytes).starts_with("PK");
   check(is_zip || as_text(bytes).starts_with('\x80'),
         "{}: neither a zip file nor a pickle, so torch.save did not write it", file);
-  auto [layouts, contents] = is_zip ? read_zip(bytes, file, others_, memory_) : read_legacy(bytes, file, others_);
+  auto [layouts, contents] = is_zip ? read_zip(bytes, file, others_, unchecked_) : read_legacy(bytes, file, others_);
   for (Layout& layout : layouts) {
     const std::int64_t width = layout.storage.type->bytes;
-    Bytes data = contents.at(layout.storage.key)
-                     .subspan(static_cast<std::size_t>(layout.storage.begin * width),
-                              static_cast<std::size_t>(layout.storage.count * width));
+    const Bytes storage = contents.at(layout.storage.key)
+                              .subspan(static_cast<std::size_t>(layout.storage.begin * width),
+                                       static_cast<std::size_t>(layout.storage.count * width));
+    Bytes data = storage.subspan(static_cast<std::size_t>(layout.offset * width));
     if (layout.contiguous) {
-      data = data.subspan(static_cast<std::size_t>(layout.offset * width),
-                          static_cast<std::size_t>(layout.elements * width));
-    } else {
-      memory_.push_back(gather(layout, data));
-      data = memory_.back();
+      data = data.first(static_cast<std::size_t>(layout.elements * width));
+      layout.strides.clear();
     }
-    tensors_.push_back({std::move(layout.name), layout.storage.type->dtype, std::move(layout.shape), data});
+    tensors_.push_back(
+        {std::move(layout.name), layout.storage.type->dtype, std::move(layout.shape), data, std::move(layout.strides)});
   }
+}
+
+void TorchFile::check_data() const {
+  if (unchecked_.empty()) return;
+  const ZipFile zip(file_.bytes(), path().string());
+  for (const std::string& name : unchecked_) zip.read(name);
 }
 
 }  // namespace ember

@@ -7,16 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "model/safetensors.h"
+#include "model/stored_tensor.h"
 #include "runtime/file.h"
 
 namespace ember {
 
 // The tensors of a state dict: a dict or OrderedDict from names to tensors or Parameters, bare or under the key
-// state_dict or model of another dict. Tensors may share storages and have offsets and strides; they are given
-// contiguous. Entries that are no tensors are left out and named. Error, before any tensor is built, for everything
-// that is not as torch.save writes it, a big-endian file, the tar form of PyTorch before 0.1.10, and tensors that
-// together take more than twice the file and 64 MiB (a few bytes can be expanded into any size).
+// state_dict or model of another dict. Tensors may share storages and have offsets and strides: they are views of the
+// mapped file, and nothing is copied. Entries that are no tensors are left out and named. Error for everything that is
+// not as torch.save writes it, a big-endian file, the tar form of PyTorch before 0.1.10, and tensors that together have
+// more than twice the file's bytes and 64 MiB (a few bytes can be expanded into any size).
 class TorchFile {
  public:
   explicit TorchFile(const std::filesystem::path& path);
@@ -24,9 +24,14 @@ class TorchFile {
   const std::vector<std::string>& other_entries() const { return others_; }  // names
   const std::filesystem::path& path() const { return file_.path(); }
 
+  // Compares the CRCs of the tensors' data, which the constructor leaves alone, since to read all of it takes as long
+  // as to copy it. To be called before the data are relied upon; it may run in one thread while they are read in
+  // another.
+  void check_data() const;
+
  private:
   MappedFile file_;
-  std::vector<std::vector<std::byte>> memory_;  // what tensors view and the mapped file has not as they need it
+  std::vector<std::string> unchecked_;  // zip entries
   std::vector<StoredTensor> tensors_;
   std::vector<std::string> others_;
 };

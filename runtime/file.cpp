@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <utility>
 
 #include "runtime/error.h"
@@ -21,6 +23,7 @@ void require(bool succeeded, const fs::path& path, const char* what = "") {
   check(succeeded, "{}: {}{}", path.string(), what, errno_text(error));
 }
 constexpr const char* kNotWritten = "cannot be written: ";
+constexpr std::size_t kPiece = std::size_t{8} << 20;  // written before the device is set to work
 
 // A descriptor that closes itself.
 struct Descriptor {
@@ -33,7 +36,7 @@ struct Descriptor {
   }
 };
 
-struct stat open_regular(const fs::path& path, int descriptor) {
+struct stat open_file(const fs::path& path, int descriptor) {
   require(descriptor >= 0, path);
   struct stat info {};
   require(::fstat(descriptor, &info) == 0, path);
@@ -60,7 +63,7 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
 
 std::string read_file(const fs::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  const struct stat info = open_regular(path, file.value);
+  const struct stat info = open_file(path, file.value);
   std::string content;
   content.reserve(static_cast<std::size_t>(info.st_size));
   char block[1 << 16];
@@ -74,8 +77,11 @@ std::string read_file(const fs::path& path) {
 }
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  size_ = static_cast<std::size_t>(open_regular(path, file.value).st_size);
+  // Nonblocking: to open a pipe would wait for its writer.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const struct stat info = open_file(path, file.value);
+  check(S_ISREG(info.st_mode), "{}: is no regular file, one was expected", path.string());
+  size_ = static_cast<std::size_t>(info.st_size);
   if (size_ == 0) return;
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
   require(mapped != MAP_FAILED, path);
@@ -97,6 +103,12 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void expect_reading(std::span<const std::byte> bytes) {
+  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+  const std::uintptr_t page = address % static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  ::madvise(reinterpret_cast<void*>(address - page), bytes.size() + page, MADV_POPULATE_READ);
+}
+
 FileWriter::FileWriter(const fs::path& path)
     : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
   require(descriptor_ >= 0, path, kNotWritten);
@@ -109,11 +121,16 @@ FileWriter::~FileWriter() {
 void FileWriter::write(const void* data, std::size_t bytes) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(descriptor_, next, bytes);
+    const ssize_t written = ::write(descriptor_, next, std::min(bytes, kPiece));
     if (written < 0 && errno == EINTR) continue;
     require(written > 0, path_, kNotWritten);
     next += written;
     bytes -= static_cast<std::size_t>(written);
+    pending_ += static_cast<std::size_t>(written);
+    if (pending_ < kPiece) continue;
+    // So that the device is not idle until finish. No more than a hint: what fails here, finish reports.
+    ::sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE);
+    pending_ = 0;
   }
 }
 
@@ -121,6 +138,12 @@ void FileWriter::finish() {
   require(::fsync(descriptor_) == 0 || errno == EINVAL, path_, kNotWritten);
   const int descriptor = std::exchange(descriptor_, -1);
   require(::close(descriptor) == 0, path_, kNotWritten);
+}
+
+void write_file(const fs::path& path, std::string_view content) {
+  FileWriter file(path);
+  file.write(content);
+  file.finish();
 }
 
 void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& fill) {

@@ -29,6 +29,10 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// A hint that these bytes of a mapped file are about to be read: all their pages are mapped at once, not one fault
+// each.
+void expect_reading(std::span<const std::byte> bytes);
+
 // Writes one file through a plain descriptor; every failure, a full disk included, is an Error naming the path.
 class FileWriter {
  public:
@@ -44,7 +48,11 @@ class FileWriter {
  private:
   std::filesystem::path path_;
   int descriptor_ = -1;
+  std::size_t pending_ = 0;  // bytes since the device was last set to work
 };
+
+// Writes a new file, or over an old one, and flushes it to the device; for a folder that takes its place as a whole.
+void write_file(const std::filesystem::path& path, std::string_view content);
 
 // Replaces `path` by what `fill` writes: beside it under a temporary name, fsync, rename, fsync of the folder. On an
 // exception nothing of it remains and what was there before is untouched.

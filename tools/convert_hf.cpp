@@ -5,15 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <optional>
+#include <functional>
+#include <future>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
-#include "model/hugging_face.h"
-#include "model/safetensors.h"
-#include "model/torch_file.h"
+#include "model/conversion.h"
+#include "model/weight_files.h"
 #include "output.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -28,59 +27,42 @@ constexpr const char* kTorchWeights = "pytorch_model.bin";
 constexpr std::size_t kMaxName = 1000;  // of a tensor, when shown
 
 struct Options {
-  std::string input, out, labels, config, vocabulary;
+  std::string input, out, labels, config, vocabulary, dtype = "fp32";
   bool list = false, force = false;
 };
 
 void add_options(CLI::App& app, Options& options) {
   app.footer(
-      "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors or pytorch_model.bin, or "
-      "one\n"
-      "weight file with --config and --vocab. A pickle in it is read as data and never executed. A classifier that is\n"
-      "missing is drawn, into the labels of --labels, of config.json, or else LABEL_0 and LABEL_1; train draws a new "
-      "one\n"
-      "where its data have other labels.");
+      "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
+      "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
+      "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
+      "config.json, or else LABEL_0 and LABEL_1; train draws a new one where its data have other labels.");
   app.add_option("INPUT", options.input, "what to convert")->required();
   app.add_option("OUT", options.out, "the directory to write; must not exist");
   app.add_option("--labels", options.labels, "labels.txt: the labels to classify into, one a line")->type_name("FILE");
   app.add_option("--config", options.config, "config.json, where INPUT is a weight file")->type_name("FILE");
   app.add_option("--vocab", options.vocabulary, "vocab.txt, where INPUT is a weight file")->type_name("FILE");
+  app.add_option("--dtype", options.dtype, "the type of the weights in OUT: fp32 or fp16")
+      ->check(CLI::IsMember({"fp32", "fp16"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
   app.add_flag("--list", options.list, "print name, type, shape, bytes and file of every tensor, and convert nothing");
   app.add_flag("--force", options.force, "replace OUT, if a model is all that it holds");
 }
 
-// A weight file of either kind, open.
-class Weights {
- public:
-  explicit Weights(const fs::path& path) : path_(path) {
-    if (path.extension() == ".safetensors")
-      safetensors_.emplace(path);
-    else
-      torch_.emplace(path);
-  }
-  const fs::path& path() const { return path_; }
-  const std::vector<StoredTensor>& tensors() const { return torch_ ? torch_->tensors() : safetensors_->tensors(); }
-  std::vector<std::string> other_entries() const {
-    return torch_ ? torch_->other_entries() : std::vector<std::string>{};
-  }
-
- private:
-  fs::path path_;
-  std::optional<SafetensorsFile> safetensors_;
-  std::optional<TorchFile> torch_;
-};
-
 fs::path find_weights(const fs::path& input) {
   check(fs::exists(input), "{}: no such file or directory", input.string());
   if (!fs::is_directory(input)) return input;
-  if (!fs::exists(input / "model.safetensors") && fs::exists(input / kTorchWeights)) return input / kTorchWeights;
-  check(!fs::exists(input / "pytorch_model.bin.index.json"),
+  const bool has_safetensors =
+      fs::exists(input / "model.safetensors") || fs::exists(input / "model.safetensors.index.json");
+  if (!has_safetensors && fs::exists(input / kTorchWeights)) return input / kTorchWeights;
+  check(has_safetensors || !fs::exists(input / "pytorch_model.bin.index.json"),
         "{}: the weights are split over several files, one {} was expected", input.string(), kTorchWeights);
   return weights_path(input);
 }
 
 // The files around the weights: those of the directory, or as the flags say.
-CheckpointFiles find_files(const Options& options, const Weights& weights) {
+CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   CheckpointFiles files{options.config, options.vocabulary, {}, weights.path(), weights.tensors()};
   const fs::path input = options.input;
   if (fs::is_directory(input)) {
@@ -120,12 +102,9 @@ void check_out(const Options& options, const fs::path& weights) {
 }
 
 // The new directory takes the place of an old one only once it is complete; the old one goes last.
-void write_model(const Options& options, const LoadedModel& model, Kernels& kernels, const fs::path& vocabulary) {
+void write_model(const Options& options, const std::function<void(const fs::path&)>& save) {
   const fs::path given = fs::absolute(options.out);
   const fs::path out = given.has_filename() ? given : given.parent_path();
-  const auto save = [&](const fs::path& folder) {
-    save_hugging_face(folder, model.config, model.weights, kernels, {vocabulary, model.lower_case});
-  };
   if (!fs::exists(out)) return write_directory_atomically(out, save);
   const auto beside = [&](const char* what) {
     return out.parent_path() / fmt::format(".{}.{}.{}", out.filename().string(), ::getpid(), what);
@@ -142,15 +121,15 @@ void write_model(const Options& options, const LoadedModel& model, Kernels& kern
   check(!error, "{}: cannot be replaced: {}", options.out, error.message());
 }
 
-void list_tensors(const Weights& weights) {
+void list_tensors(const WeightFiles& weights) {
   std::string text;
   for (const StoredTensor& tensor : weights.tensors())
     text += fmt::format("{}\t{}\t[{}]\t{}\t{}\n", printable(tensor.name, kMaxName), tensor.dtype,
-                        fmt::join(tensor.shape, ", "), tensor.bytes.size(), weights.path().filename().string());
+                        fmt::join(tensor.shape, ", "), tensor.size(), weights.file_of(tensor).filename().string());
   write_output(text);
 }
 
-void print_report(const LoadedModel& model, const std::vector<std::string>& others) {
+void print_report(const CheckpointMatch& model, const std::vector<std::string>& others) {
   const LoadReport& report = model.report;
   const std::set<std::string> drawn(report.initialised.begin(), report.initialised.end());
   std::string text;
@@ -158,7 +137,7 @@ void print_report(const LoadedModel& model, const std::vector<std::string>& othe
     for (const std::string& name : names) text += fmt::format("{:<12} {}{}\n", what, name, note);
   };
   std::vector<std::string> imported;
-  for (const Parameter& parameter : model.weights.list)
+  for (const Parameter& parameter : model.list)
     if (drawn.count(parameter.name) == 0) imported.push_back(parameter.name);
   std::vector<std::string> shown;
   for (const std::string& name : others) shown.push_back(printable(name));
@@ -176,7 +155,7 @@ void print_report(const LoadedModel& model, const std::vector<std::string>& othe
 int run(const Options& options) {
   const fs::path path = find_weights(options.input);
   if (!options.list) check_out(options, path);
-  const Weights weights(path);
+  const WeightFiles weights(path);
   if (options.list) {
     list_tensors(weights);
     return 0;
@@ -185,9 +164,13 @@ int run(const Options& options) {
   load.draw_classifier = true;
   if (!options.labels.empty()) load.labels = Labels::read(options.labels);
   const CheckpointFiles files = find_files(options, weights);
-  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  const LoadedModel model = load_checkpoint(files, *kernels, load);
-  write_model(options, model, *kernels, files.vocabulary);
+  const CheckpointMatch model = match_checkpoint(files, read_surroundings(files, load), load);
+  write_model(options, [&](const fs::path& folder) {
+    // Reading all of a file to compare its CRCs takes as long as writing does.
+    std::future<void> checked = std::async(std::launch::async, [&] { weights.check_data(); });
+    write_converted(folder, model, {files.vocabulary, options.dtype == "fp16" ? DType::f16 : DType::f32, load.seed});
+    checked.get();
+  });
   print_report(model, weights.other_entries());
   return 0;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs, builds and runs every test: once as released, once under AddressSanitizer and UBSan.
-#   tools/test.sh [--no-sanitizers]
+# Installs, builds and runs every test: once as released, once under AddressSanitizer and UBSan; then each fuzz target
+# for 20 seconds.
+#   tools/test.sh [--no-sanitizers]     neither sanitizers nor fuzzing
 # The tests that need the real data look for it in ../shared beside the checkout, or in $EMBER_SHARED, and say SKIPPED
 # without it; with EMBER_REQUIRE_DATA=1 they fail instead.
 set -euo pipefail
@@ -30,3 +31,4 @@ if [ "${1:-}" != "--no-sanitizers" ]; then
   build_and_test "address and undefined-behaviour sanitizers" build-asan -DCMAKE_BUILD_TYPE=Debug \
     -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_SANITIZE=address,undefined
 fi
+[ "${1:-}" = "--no-sanitizers" ] || tests/fuzz/run.sh 20

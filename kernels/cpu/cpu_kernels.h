@@ -8,7 +8,7 @@
 
 namespace ember {
 
-class CpuKernels final : public Kernels {
+class CpuKernels : public Kernels {
  public:
   CpuKernels(Precision precision, int threads);
   ~CpuKernels() override;

@@ -174,8 +174,13 @@ TEST_F(Examples, JsonlRefusesBadRowsWithFileAndLine) {
   EXPECT_EQ(refused(R"({"text": "a", "labels": ["0"]})"), "a.jsonl:1: label \"0\" is unknown");
   EXPECT_EQ(refused("[1]"), "a.jsonl:1: is array, expected an object");
   for (const std::string& line : {"{"s, "{} {}"s, "{\"text\": \"\0\"}"s, "{\"text\": \"\\ud800\"}"s, "{'text': 1}"s,
-                                  std::string(1 << 20, '['), "{\"text\": \"a\", \"labels\": [1e999]}"s})
+                                  "{\"text\": \"a\", \"labels\": [1e999]}"s})
     EXPECT_TRUE(refused(line).starts_with("a.jsonl:1: is not JSON: ")) << refused(line);
+  EXPECT_EQ(refused(std::string(1 << 20, '[')), "a.jsonl:1: is nested deeper than 1000 levels");
+  // A parser that searches the array at the end of every object in it would not come back.
+  std::string objects = "{\"x\": [{}";
+  for (int i = 0; i < 500'000; ++i) objects += ",{}";
+  EXPECT_EQ(refused(objects + "]}"), "a.jsonl:1: has no \"text\"");
 }
 
 TEST_F(Examples, CsvReadsQuotedFieldsOverSeveralLines) {

@@ -206,7 +206,7 @@ TEST(ReadConfig, RefusesMalformedFiles) {
   std::string objects;
   for (int i = 0; i < 100'000; ++i) objects += "{\"x\":";
   EXPECT_EQ(complaint(objects), "nested deeper than 64 levels");
-  EXPECT_TRUE(complaint(std::string((16 << 20) + 1, ' ')).find("more than the 16777216 allowed") != std::string::npos);
+  EXPECT_TRUE(complaint(std::string((3 << 19) + 1, ' ')).find("more than the 1572864 allowed") != std::string::npos);
   EXPECT_THROW(read_config("/nonexistent/config.json"), Error);
   EXPECT_THROW(read_config("/"), Error);
 }

@@ -285,10 +285,10 @@ TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {
   const ModelDirectory directory;
   fs::remove(directory.path() / "model.safetensors");
   EXPECT_EQ(complaint(directory), "model.safetensors: no such file");
-  put(directory.path() / "model.safetensors.index.json", "{}");
-  EXPECT_NE(complaint(directory).find("split over several files"), std::string::npos);
   put(directory.path() / "pytorch_model.bin", "x");
   EXPECT_EQ(complaint(directory), " has pytorch_model.bin but no model.safetensors: tools/convert_hf converts it");
+  put(directory.path() / "model.safetensors.index.json", "{}");
+  EXPECT_EQ(complaint(directory), "model.safetensors.index.json: weight_map is missing");
 }
 
 TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <utility>
 
+#include "model/safetensors.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "tests/support.h"
@@ -23,7 +24,8 @@ std::string complaint(const std::string& content) {
   fs::remove(directory / "x");  // rewriting a file in place waits for the disk on some file systems
   std::ofstream(directory / "x", std::ios::binary) << content;
   try {
-    TorchFile file(directory / "x");
+    const TorchFile file(directory / "x");
+    file.check_data();
     return "";
   } catch (const Error& error) {
     const std::string message = error.what();

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Times convert_hf against cp of the same weight file, turn by turn, and gives medians and convert_hf's peak memory.
+
+    convert_against_cp.py BUILD MODEL [--rounds 11]
+
+MODEL is a directory that convert_hf takes. The file is in the page cache; each turn writes a new file, and what earlier
+ones wrote is on the disk before it starts.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+def seconds(arguments):
+    os.sync()
+    start = time.perf_counter()
+    subprocess.run([str(argument) for argument in arguments], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def peak_megabytes(arguments):
+    """VmHWM would go with the process; GNU time reads it as it ends."""
+    done = subprocess.run(["/usr/bin/time", "-f", "%M", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True)
+    return int(re.findall(r"\d+", done.stderr)[-1]) / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("build", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rounds", type=int, default=11)
+    args = parser.parse_args()
+    weights = next(path for name in ("model.safetensors", "pytorch_model.bin") if (path := args.model / name).exists())
+    convert = [args.build / "tools/convert_hf", args.model]
+    with tempfile.TemporaryDirectory(dir=".") as scratch:
+        copy, out = Path(scratch) / "copy", Path(scratch) / "out"
+        times = {"cp": [], "convert_hf": []}
+        for _ in range(args.rounds):
+            times["cp"].append(seconds(["cp", weights, copy]))
+            times["convert_hf"].append(seconds([*convert, out]))
+            copy.unlink()
+            shutil.rmtree(out)
+        peak = peak_megabytes([*convert, out])
+    cp, ours = (statistics.median(values) for values in times.values())
+    print(f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB: cp {1e3 * cp:.0f} ms, convert_hf {1e3 * ours:.0f} ms "
+          f"({ours / cp:.2f} times), peak {peak:.1f} MiB; medians of {args.rounds}")
+
+
+if __name__ == "__main__":
+    main()

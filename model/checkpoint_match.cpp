@@ -1,0 +1,203 @@
+#include "model/checkpoint_match.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+
+#include "model/json_file.h"
+#include "runtime/error.h"
+#include "runtime/file.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
+
+constexpr std::string_view kPooler = "bert.pooler.dense";
+constexpr std::string_view kClassifier = "classifier";
+
+// The file's tensors under the names that the model uses.
+using Index = std::map<std::string, const StoredTensor*>;
+
+// The model's name for a stored one: checkpoints of a bare BertModel lack `bert.`, early ones call LayerNorm's weight
+// and bias gamma and beta.
+std::string model_name(std::string name) {
+  for (const char* part : {"embeddings.", "encoder.", "pooler."})
+    if (name.starts_with(part)) name = "bert." + name;
+  constexpr std::array<std::pair<std::string_view, const char*>, 2> kOldNames{
+      {{"LayerNorm.gamma", "weight"}, {"LayerNorm.beta", "bias"}}};
+  for (const auto& [old_name, now] : kOldNames)
+    if (name.ends_with(old_name)) name.replace(name.rfind('.') + 1, name.npos, now);
+  return name;
+}
+
+Index index_of(std::span<const StoredTensor> tensors, const fs::path& file) {
+  Index index;
+  for (const StoredTensor& tensor : tensors) {
+    const auto [place, fresh] = index.emplace(model_name(tensor.name), &tensor);
+    check(fresh, "{}: tensors {} and {} are both {}", file.string(), printable(place->second->name),
+          printable(tensor.name), printable(place->first));
+  }
+  return index;
+}
+
+const StoredTensor* find(const Index& index, std::string_view module, const char* member) {
+  const auto found = index.find(fmt::format("{}.{}", module, member));
+  return found == index.end() ? nullptr : found->second;
+}
+
+bool has(const Index& index, std::string_view module) {
+  return find(index, module, "weight") != nullptr || find(index, module, "bias") != nullptr;
+}
+
+// The number of labels of the file's classifier; 0 without one.
+std::int64_t classifier_rows(const Index& index) {
+  for (const char* member : {"weight", "bias"})
+    if (const StoredTensor* tensor = find(index, kClassifier, member))
+      if (!tensor->shape.empty()) return tensor->shape[0];
+  return 0;
+}
+
+std::int64_t count_lines(std::string_view text) {
+  const bool open_line = !text.empty() && text.back() != '\n';
+  return std::count(text.begin(), text.end(), '\n') + (open_line ? 1 : 0);
+}
+
+// Reads do_lower_case, and refuses what the tokenizer does not do.
+bool read_lower_case(const fs::path& path) {
+  if (!fs::exists(path)) return true;
+  const json object = read_json_object(path);
+  const auto flag = [&](const char* key, bool otherwise) {
+    const auto found = object.find(key);
+    if (found == object.end() || found->is_null()) return otherwise;
+    check(found->is_boolean(), "{}: {} must be true or false", path.string(), key);
+    return found->get<bool>();
+  };
+  const bool lower_case = flag("do_lower_case", true);
+  check(flag("strip_accents", lower_case) == lower_case,
+        "{}: strip_accents is {}, but Ember does as do_lower_case says", path.string(), !lower_case);
+  check(flag("tokenize_chinese_chars", true), "{}: tokenize_chinese_chars is false, but Ember sets them apart",
+        path.string());
+  return lower_case;
+}
+
+// The labels in effect. A classifier into others leaves `index`, so that a new one is drawn.
+std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& config, const LoadOptions& options,
+                                       Index& index, LoadReport& report) {
+  const std::int64_t rows = classifier_rows(index);
+  if (!options.labels) {
+    const bool present = has(index, kClassifier);
+    check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
+          file.string());
+    if (!config.labels.empty()) return config.labels;
+    if (!present) return anonymous_labels(kDefaultLabels);
+    check(rows > 0 && rows <= kMaxLabels, "{}: the classifier has {} labels, expected 1 to {}", file.string(), rows,
+          kMaxLabels);
+    return anonymous_labels(rows);
+  }
+  const std::vector<std::string>& names = options.labels->names();
+  const std::vector<std::string> anonymous = anonymous_labels(options.labels->size());
+  const bool nameless = config.labels.empty() && rows == options.labels->size();
+  if (nameless || config.labels == names || config.labels == anonymous) return names;
+  for (const char* member : {"weight", "bias"}) {
+    if (const StoredTensor* tensor = find(index, kClassifier, member))
+      report.ignored.push_back(printable(tensor->name));
+    index.erase(fmt::format("{}.{}", kClassifier, member));
+  }
+  return names;
+}
+
+void check_tensor(const StoredTensor& tensor, const Parameter& parameter, const fs::path& file) {
+  const std::string where = fmt::format("{}: tensor {}", file.string(), printable(tensor.name));
+  check(is_floating(tensor), "{} is {}, expected F64, F32, F16 or BF16", where, tensor.description());
+  if (tensor.shape == parameter.shape) return;
+  const bool same_rank = tensor.shape.size() == parameter.shape.size();
+  if (same_rank && parameter.name == "bert.embeddings.word_embeddings.weight" && tensor.shape[1] == parameter.shape[1])
+    fail("{} has {} rows, but vocab_size in {} is {}", where, tensor.shape[0], kConfigFile, parameter.shape[0]);
+  if (same_rank && parameter.name.starts_with(kClassifier) && tensor.shape[0] != parameter.shape[0])
+    fail("{} has {} rows, but {} has {} labels", where, tensor.shape[0], kConfigFile, parameter.shape[0]);
+  fail("{} is {}, expected [{}] by {}", where, tensor.description(), fmt::join(parameter.shape, ", "), kConfigFile);
+}
+
+// Per parameter the tensor that it is read from, null for what is drawn. What is found leaves `index`.
+std::vector<const StoredTensor*> sources_of(const std::vector<Parameter>& list, const fs::path& file, Index& index,
+                                            LoadReport& report) {
+  const bool draw_pooler = !has(index, kPooler), draw_classifier = !has(index, kClassifier);
+  std::vector<const StoredTensor*> sources;
+  for (const Parameter& parameter : list) {
+    const auto found = index.find(parameter.name);
+    if (found != index.end()) {
+      check_tensor(*found->second, parameter, file);
+      sources.push_back(found->second);
+      if (found->second->name != parameter.name)
+        report.renamed.push_back(fmt::format("{} -> {}", printable(found->second->name), parameter.name));
+      index.erase(found);
+      continue;
+    }
+    const bool may_be_drawn = (draw_pooler && parameter.name.starts_with(kPooler)) ||
+                              (draw_classifier && parameter.name.starts_with(kClassifier));
+    check(may_be_drawn, "{}: tensor {} is missing, expected [{}]", file.string(), parameter.name,
+          fmt::join(parameter.shape, ", "));
+    sources.push_back(nullptr);
+    report.initialised.push_back(parameter.name);
+  }
+  return sources;
+}
+
+// What is left in the file after match: fine beside the encoder, a contradiction within its layers.
+void report_ignored(const Index& rest, const fs::path& file, std::int64_t layers, LoadReport& report) {
+  for (const auto& [name, tensor] : rest) {
+    check(!name.starts_with("bert.encoder.layer."), "{}: tensor {} has no place in the {} layers of {}", file.string(),
+          printable(tensor->name), layers, kConfigFile);
+    report.ignored.push_back(printable(tensor->name));
+  }
+}
+
+// Names and shapes alone: nothing is allocated before the file has proved to hold what the config asks for.
+std::vector<Parameter> expected_parameters(const BertConfig& config) {
+  Arena measure;
+  return parameters(config, lay_out(config, measure, config.vocabulary));
+}
+
+}  // namespace
+
+void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
+  const std::int64_t lines = count_lines(content);
+  check(lines > 0, "{}: is empty, a token a line was expected", path.string());
+  check(lines == vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile,
+        vocabulary);
+}
+
+Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
+  BertConfig config = read_config(files.config);
+  const fs::path folder = files.vocabulary.parent_path();
+  check(fs::exists(files.vocabulary) || !fs::exists(folder / "tokenizer.json"),
+        "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabularyFile);
+  check_vocabulary(files.vocabulary, read_file(files.vocabulary), config.vocabulary);
+  const bool lower_case = read_lower_case(files.tokenizer);
+  check(!options.labels || options.labels->size() > 0, "no label to classify into was given");
+  return {std::move(config), lower_case};
+}
+
+CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options) {
+  Index index = index_of(files.tensors, files.weights);
+  CheckpointMatch match{around.config, around.lower_case, {}, {}, {}};
+  match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
+  match.list = expected_parameters(match.config);
+  match.sources = sources_of(match.list, files.weights, index, match.report);
+  report_ignored(index, files.weights, match.config.layers, match.report);
+  return match;
+}
+
+void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,
+                    float* out) {
+  draw(parameter, config.initializer_range, seed, static_cast<std::uint32_t>(index), out);
+  // The row of padding is zero, as an untrained one is.
+  if (index == 0) std::fill_n(out + config.pad_token_id * config.hidden, config.hidden, 0.0f);
+}
+
+}  // namespace ember

@@ -1,0 +1,53 @@
+// A checkpoint in parts, its tensors under the names of the model: what loading and converting share.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "model/hugging_face.h"
+#include "model/stored_tensor.h"
+
+namespace ember {
+
+inline constexpr const char* kConfigFile = "config.json";
+inline constexpr const char* kVocabularyFile = "vocab.txt";
+inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
+
+// Weights from any kind of file, the rest from wherever it is.
+struct CheckpointFiles {
+  std::filesystem::path config, vocabulary;
+  std::filesystem::path tokenizer;  // tokenizer_config.json; may be absent
+  std::filesystem::path weights;    // for messages
+  std::span<const StoredTensor> tensors;
+};
+
+// Error naming the file unless it has `vocabulary` lines.
+void check_vocabulary(const std::filesystem::path& path, std::string_view content, std::int64_t vocabulary);
+
+// What stands beside the weights: config.json, vocab.txt and tokenizer_config.json, checked against each other and
+// `options`.
+struct Surroundings {
+  BertConfig config;
+  bool lower_case = true;
+};
+Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options);
+
+// What each parameter of the model is read from. The tensors' data are not touched.
+struct CheckpointMatch {
+  BertConfig config;  // with the labels in effect
+  bool lower_case = true;
+  std::vector<Parameter> list;               // names and shapes; the values have no memory
+  std::vector<const StoredTensor*> sources;  // of `list`, into CheckpointFiles::tensors; null for what is drawn
+  LoadReport report;
+};
+// Errors as load_hugging_face has them.
+CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options);
+
+// Draws parameter `index` of the list afresh into `out` (host memory), as load_hugging_face does.
+void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,
+                    float* out);
+
+}  // namespace ember

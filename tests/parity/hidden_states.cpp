@@ -1,0 +1,34 @@
+// hidden_states MODEL < TEXTS: the encoder's last hidden state of every line of standard input (128 tokens at most), as
+// an int32 number of tokens N and N x hidden floats. For minilm.py.
+#include <cstdio>
+#include <iostream>
+#include <numeric>
+#include <string>
+
+#include "data/dataset.h"
+#include "data/tokenizer.h"
+#include "model/batch_view.h"
+#include "model/hugging_face.h"
+#include "tests/model/layer_outputs.h"
+
+int main(int argc, char** argv) {
+  using namespace ember;
+  if (argc != 2) return 2;
+  const std::filesystem::path directory = argv[1];
+  testing::WatchedKernels kernels(1);
+  const LoadedModel model = load_hugging_face(directory, kernels);
+  const Tokenizer tokenizer(directory / "vocab.txt", model.lower_case);
+  const testing::DeepenedModel deeper = testing::deepened(model.config, model.weights, kernels);
+  for (std::string line; std::getline(std::cin, line);) {
+    Dataset dataset;
+    dataset.append(tokenizer.encode(line, 128), {});
+    PackedBatch packed;
+    const std::int64_t first = 0;
+    pack(dataset, {&first, 1}, 0, model.config.pad_token_id, packed);
+    const std::vector<float> state = testing::layer_outputs(deeper, kernels, view(packed, 0)).back();
+    const auto tokens = static_cast<std::int32_t>(packed.tokens());
+    std::fwrite(&tokens, sizeof tokens, 1, stdout);
+    std::fwrite(state.data(), sizeof(float), state.size(), stdout);
+  }
+  return 0;
+}
