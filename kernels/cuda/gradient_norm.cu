@@ -6,6 +6,7 @@
 // overflows, those of large elements are summed apart and smaller, after Blue, "A portable Fortran program to find the
 // Euclidean norm of a vector" (1978); what underflows is below 1e-19 in an element and moves no clipping.
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(StepState* state, const 
   total = block_sum<kThreads>(total);
   if (threadIdx.x != 0) return;
   state->gradient_norm = static_cast<float>(sqrt(total) / static_cast<double>(state->loss_scale));
-  state->finite = isfinite(state->gradient_norm) ? 1 : 0;
+  state->finite = std::isfinite(state->gradient_norm) ? 1 : 0;
 }
 
 std::int64_t chunks_of(const Tensor& tensor) {
