@@ -6,8 +6,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/cuda/stream.h"
 
@@ -64,6 +67,10 @@ class CudaKernels final : public Kernels {
                     const AdamWUpdate* schedule, const StepState* state) override;
   void finish_step(StepState* state, const LossScaling& scaling) override;
 
+  // The algorithms of the products, for a checkpoint (Matmul::algorithms, Matmul::use_algorithms).
+  std::string product_algorithms() const { return matmul_.algorithms(); }
+  void use_product_algorithms(std::string_view text) { matmul_.use_algorithms(text); }
+
  private:
   // The stream of all work.
   cudaStream_t stream() const { return stream_; }
@@ -75,6 +82,7 @@ class CudaKernels final : public Kernels {
 
   int device_;
   Stream stream_;
+  Matmul matmul_{stream_};
   std::vector<Buffer> scratch_;
 };
 
