@@ -12,13 +12,15 @@
 
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
+#include "runtime/cuda/device.h"
 #include "runtime/cuda/stream.h"
 
 namespace ember {
 
 class CudaKernels final : public Kernels {
  public:
-  explicit CudaKernels(int device = 0);
+  // `device`: "cuda" or "cuda:N". Error where use_device (runtime/cuda/device.h) throws it.
+  explicit CudaKernels(std::string_view device = "cuda");
   ~CudaKernels() override;
 
   std::string device_name() const override;
@@ -80,7 +82,7 @@ class CudaKernels final : public Kernels {
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
 
-  int device_;
+  DeviceInfo device_;  // first: the members after it live on the current device
   Stream stream_;
   Matmul matmul_{stream_};
   std::vector<Buffer> scratch_;
