@@ -1,5 +1,5 @@
-// Linear layers (Kernels::linear_*): the products are cuBLASLt's (matmul.h); here only the column sums of dout, where the
-// product does not leave them on the way.  (M, O).
+// Linear layers (Kernels::linear_*): the products are cuBLASLt's (matmul.h); here only the column sums of dout, where
+// the product does not leave them on the way.  (M, O).
 //
 // A thread has 4 columns, a block (32, kRowWarps) a tile of 128 columns and every gridDim.y-th group of kRowWarps rows,
 // in two stages (column_sums.cuh). Reads 2 M O bytes; one addition an element.
