@@ -7,7 +7,7 @@ set -euo pipefail
 # oneDNN's CMake configuration looks for OpenCL, which its package only recommends.
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev
           zlib1g-dev libzip-dev ca-certificates curl)
-[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev python3 clang-format git)
+[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 clang-format git)
 
 missing=()
 for package in "${packages[@]}"; do

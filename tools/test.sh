@@ -10,7 +10,7 @@ jobs=$(nproc)
 tools/install_packages.sh --tests
 
 echo "== format"
-git ls-files --cached --others --exclude-standard '*.cpp' '*.h' | xargs clang-format --dry-run --Werror
+git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 
 build_and_test() { # NAME FOLDER CMAKE-OPTION...
   local name=$1 folder=$2
