@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
-#include <string>
 
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/dropout.cuh"
@@ -169,7 +168,7 @@ inline Call make_call(Tensor query, Tensor key, Tensor value, const Batch& batch
   require(has_shape(query, rows, query.cols, DType::f16), "attention: shape of the query");
   require(all_have_shape({key, value}, batch.tokens, query.cols, DType::f16), "attention: shape of the key or value");
   require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
-  check(dim <= kMaxDim, "the CUDA backend has attention for head dims up to 64, not " + std::to_string(dim));
+  check(dim <= kMaxDim, "the CUDA backend has attention for head dims up to 64, not {}", dim);
   const float scale = 1 / std::sqrt(static_cast<float>(dim));
   return {.cu_seqlens = batch.cu_seqlens,
           .heads = static_cast<int>(heads),
