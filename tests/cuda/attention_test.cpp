@@ -31,7 +31,7 @@ CudaKernels& device() {
   return kernels;
 }
 Kernels& cpu() {
-  static const auto kernels = make_cpu_kernels(Precision::fp32, 2);
+  static const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   return *kernels;
 }
 
