@@ -6,10 +6,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "runtime/cuda/stream.h"
 
 namespace ember {
 
@@ -66,15 +66,16 @@ class CudaKernels final : public Kernels {
 
  private:
   // The stream of all work.
-  cudaStream_t stream() const;
+  cudaStream_t stream() const { return stream_; }
 
   // Device memory for the operation at hand, 256-byte aligned; the next operation may overwrite it. It grows to what
   // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
 
-  struct Device;  // stream, scratch and matmul
-  std::unique_ptr<Device> device_;
+  int device_;
+  Stream stream_;
+  std::vector<Buffer> scratch_;
 };
 
 }  // namespace ember

@@ -16,11 +16,13 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gather_first_kernel(Rows<__half> out, Rows<const __half> in, const std::int32_t* cu_seqlens, int sequences,
                         int cols) {
   using Tile = ColumnTile<V>;
-  const int b = Tile::first_row(), c = Tile::column();
-  if (b >= sequences || c >= cols) return;
-  float x[V];
-  load<V>(x, in[cu_seqlens[b]] + c);
-  store<V>(out[b] + c, x);
+  const int c = Tile::column();
+  if (c >= cols) return;
+  for (int b = Tile::first_row(); b < sequences; b += Tile::row_step()) {
+    float x[V];
+    load<V>(x, in[cu_seqlens[b]] + c);
+    store<V>(out[b] + c, x);
+  }
 }
 
 template <int V>
@@ -28,15 +30,17 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gather_first_backward_kernel(Rows<__half> din, Rows<const __half> dout, const std::int32_t* cu_seqlens,
                                  int sequences, int cols) {
   using Tile = ColumnTile<V>;
-  const int b = Tile::first_row(), c = Tile::column();
-  if (b >= sequences || c >= cols) return;
-  __half* to = din[cu_seqlens[b]] + c;
-  float x[V], add[V];
-  load<V>(x, to);
-  load<V>(add, dout[b] + c);
+  const int c = Tile::column();
+  if (c >= cols) return;
+  for (int b = Tile::first_row(); b < sequences; b += Tile::row_step()) {
+    __half* to = din[cu_seqlens[b]] + c;
+    float x[V], add[V];
+    load<V>(x, to);
+    load<V>(add, dout[b] + c);
 #pragma unroll
-  for (int j = 0; j < V; ++j) x[j] += add[j];
-  store<V>(to, x);
+    for (int j = 0; j < V; ++j) x[j] += add[j];
+    store<V>(to, x);
+  }
 }
 
 // A sequence without tokens has no first row; that, in device memory, is the caller's to keep out.
@@ -47,17 +51,13 @@ void check_shapes(const Tensor& of_sequences, const Tensor& of_tokens, const Bat
   require(batch.tokens >= batch.sequences, "gather_first: a sequence without tokens");
 }
 
-dim3 grid(const Tensor& of_sequences, int width) {
-  return dim3(blocks_for(of_sequences.cols, kWarpSize * width), blocks_for(of_sequences.rows, kRowWarps));
-}
-
 }  // namespace
 
 void CudaKernels::gather_first(Tensor out, Tensor in, const Batch& batch) {
   check_shapes(out, in, batch);
   if (out.empty()) return;
   const bool wide = vectorises(8, {out, in});
-  launch("gather_first", stream(), grid(out, wide ? 8 : 1), tile_block(), 0,
+  launch("gather_first", stream(), tile_grid(wide ? 8 : 1, out), tile_block(), 0,
          wide ? gather_first_kernel<8> : gather_first_kernel<1>, rows_of<__half>(out), rows_of<const __half>(in),
          batch.cu_seqlens, static_cast<int>(batch.sequences), static_cast<int>(out.cols));
 }
@@ -66,7 +66,7 @@ void CudaKernels::gather_first_backward(Tensor din, Tensor dout, const Batch& ba
   check_shapes(dout, din, batch);
   if (dout.empty()) return;
   const bool wide = vectorises(8, {din, dout});
-  launch("gather_first_backward", stream(), grid(dout, wide ? 8 : 1), tile_block(), 0,
+  launch("gather_first_backward", stream(), tile_grid(wide ? 8 : 1, dout), tile_block(), 0,
          wide ? gather_first_backward_kernel<8> : gather_first_backward_kernel<1>, rows_of<__half>(din),
          rows_of<const __half>(dout), batch.cu_seqlens, static_cast<int>(batch.sequences), static_cast<int>(dout.cols));
 }

@@ -26,17 +26,20 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gelu_kernel(Rows<__half> out, Rows<const __half> in, const float* bias, int rows, int cols) {
   using Tile = ColumnTile<V>;
-  const int row = Tile::first_row(), c = Tile::column();
-  if (row >= rows || c >= cols) return;
-  float x[V], shift[V];
-  load<V>(x, in[row] + c);
+  const int c = Tile::column();
+  if (c >= cols) return;
+  float shift[V];
   load<V>(shift, bias + c);
+  for (int row = Tile::first_row(); row < rows; row += Tile::row_step()) {
+    float x[V];
+    load<V>(x, in[row] + c);
 #pragma unroll
-  for (int j = 0; j < V; ++j) {
-    const float value = x[j] + shift[j];
-    x[j] = value * cumulative_normal(value);
+    for (int j = 0; j < V; ++j) {
+      const float value = x[j] + shift[j];
+      x[j] = value * cumulative_normal(value);
+    }
+    store<V>(out[row] + c, x);
   }
-  store<V>(out[row] + c, x);
 }
 
 template <int V>
@@ -67,14 +70,14 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor in, Tensor bias) {
-  launch("gelu", stream, dim3(blocks_for(out.cols, kWarpSize * V), blocks_for(out.rows, kRowWarps)), tile_block(), 0,
+  launch("gelu", stream, tile_grid(V, out), tile_block(), 0,
          gelu_kernel<V>, rows_of<__half>(out), rows_of<const __half>(in), bias.f32(), static_cast<int>(out.rows),
          static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor in, Tensor bias) {
-  launch("gelu_backward", stream, tile_grid<V>(din.rows, din.cols), tile_block(), 0, gelu_backward_kernel<V>,
+  launch("gelu_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0, gelu_backward_kernel<V>,
          rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(in), bias.f32(),
          static_cast<int>(din.rows), static_cast<int>(din.cols), static_cast<int>(part_stride(din.cols)));
 }
@@ -94,10 +97,10 @@ void CudaKernels::gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in
           "gelu_backward: shapes");
   const std::array sums{dbias};
   if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
-  auto* parts = static_cast<float*>(scratch(part_bytes(row_blocks(rows), 1, cols)));
+  auto* parts = static_cast<float*>(scratch(part_bytes(part_blocks(rows), 1, cols)));
   vectorises(8, {din, dout, in, bias}) ? backward<8>(stream(), din, parts, dout, in, bias)
                                        : backward<1>(stream(), din, parts, dout, in, bias);
-  add_parts(stream(), sums, parts, row_blocks(rows));
+  add_parts(stream(), sums, parts, part_blocks(rows));
 }
 
 }  // namespace ember

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -194,7 +195,7 @@ void with_row_layout(std::int64_t cols, bool aligned, const Run& run) {
 // What the first stage of a row-wise backward needs for S sums.
 struct RowSums {
   RowSums(std::int64_t rows, std::int64_t cols, int sums, bool in_registers)
-      : blocks(row_blocks(rows)),
+      : blocks(part_blocks(rows)),
         count(blocks * (in_registers ? 1 : kRowWarps)),
         bytes(part_bytes(count, sums, cols)),
         shared_bytes(in_registers ? part_bytes(kRowWarps, 1, cols) : 0) {}

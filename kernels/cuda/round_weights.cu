@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
-  for (int row = Tile::first_row(); row < rows; row += Tile::row_step()) {  // a table has more rows than a grid
+  for (int row = Tile::first_row(); row < rows; row += Tile::row_step()) {
     float x[V];
     load<V>(x, weight[row] + c);
     store<V>(working[row] + c, x);
@@ -30,10 +30,7 @@ void CudaKernels::round_weights(Tensor working, Tensor weight) {
   require(working.dtype == DType::f16, "round_weights: the working copy of a GPU is f16");
   if (working.empty()) return;
   const bool wide = vectorises(4, {working, weight});
-  constexpr std::int64_t kMostBlocks = 8192;
-  const dim3 grid(blocks_for(working.cols, kWarpSize * (wide ? 4 : 1)),
-                  static_cast<unsigned>(std::min<std::int64_t>(blocks_for(working.rows, kRowWarps), kMostBlocks)));
-  launch("round_weights", stream(), grid, tile_block(), 0, wide ? round_weights_kernel<4> : round_weights_kernel<1>,
+  launch("round_weights", stream(), tile_grid(wide ? 4 : 1, weight), tile_block(), 0, wide ? round_weights_kernel<4> : round_weights_kernel<1>,
          rows_of<__half>(working), rows_of<const float>(weight), static_cast<int>(working.rows),
          static_cast<int>(working.cols));
 }

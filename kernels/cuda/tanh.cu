@@ -19,16 +19,19 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     tanh_kernel(Rows<__half> out, Rows<__half> activated, Rows<const __half> in, const float* bias, DropoutMask mask,
                 int rows, int cols) {
   using Tile = ColumnTile<V>;
-  const int row = Tile::first_row(), c = Tile::column();
-  if (row >= rows || c >= cols) return;
-  float x[V], shift[V];
-  load<V>(x, in[row] + c);
+  const int c = Tile::column();
+  if (c >= cols) return;
+  float shift[V];
   load<V>(shift, bias + c);
+  for (int row = Tile::first_row(); row < rows; row += Tile::row_step()) {
+    float x[V];
+    load<V>(x, in[row] + c);
 #pragma unroll
-  for (int j = 0; j < V; ++j) x[j] = tanhf(x[j] + shift[j]);
-  store<V>(activated[row] + c, x);
-  apply_dropout(x, mask, static_cast<std::int64_t>(row) * cols + c);
-  store<V>(out[row] + c, x);
+    for (int j = 0; j < V; ++j) x[j] = tanhf(x[j] + shift[j]);
+    store<V>(activated[row] + c, x);
+    apply_dropout(x, mask, static_cast<std::int64_t>(row) * cols + c);
+    store<V>(out[row] + c, x);
+  }
 }
 
 template <int V>
@@ -57,14 +60,14 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) {
-  launch("tanh", stream, dim3(blocks_for(out.cols, kWarpSize * V), blocks_for(out.rows, kRowWarps)), tile_block(), 0,
+  launch("tanh", stream, tile_grid(V, out), tile_block(), 0,
          tanh_kernel<V>, rows_of<__half>(out), rows_of<__half>(activated), rows_of<const __half>(in), bias.f32(),
          DropoutMask(dropout), static_cast<int>(out.rows), static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor activated, const Dropout& dropout) {
-  launch("tanh_backward", stream, tile_grid<V>(din.rows, din.cols), tile_block(), 0, tanh_backward_kernel<V>,
+  launch("tanh_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0, tanh_backward_kernel<V>,
          rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(activated),
          DropoutMask(dropout), static_cast<int>(din.rows), static_cast<int>(din.cols),
          static_cast<int>(part_stride(din.cols)));
@@ -87,10 +90,10 @@ void CudaKernels::tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor ac
           "tanh_backward: shapes");
   const std::array sums{dbias};
   if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
-  auto* parts = static_cast<float*>(scratch(part_bytes(row_blocks(rows), 1, cols)));
+  auto* parts = static_cast<float*>(scratch(part_bytes(part_blocks(rows), 1, cols)));
   vectorises(4, {din, dout, activated}) ? backward<4>(stream(), din, parts, dout, activated, dropout)
                                         : backward<1>(stream(), din, parts, dout, activated, dropout);
-  add_parts(stream(), sums, parts, row_blocks(rows));
+  add_parts(stream(), sums, parts, part_blocks(rows));
 }
 
 }  // namespace ember
