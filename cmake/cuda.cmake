@@ -1,10 +1,47 @@
-# CUDA: the toolkit for the backend, or its headers alone for the emulator (tests/simt).
+# CUDA: the toolkit for the backend (EMBER_CUDA), or its headers alone for the emulator (tests/simt).
 set(EMBER_CUDA "AUTO" CACHE STRING "Build the CUDA backend: AUTO (where nvcc is found), ON or OFF")
 set_property(CACHE EMBER_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT EMBER_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "EMBER_CUDA is '${EMBER_CUDA}'; AUTO, ON or OFF was expected")
+endif()
 
-find_package(CUDAToolkit 12.2 QUIET)
+find_package(CUDAToolkit QUIET)
 if(CUDAToolkit_FOUND)
   set(EMBER_CUDA_INCLUDE ${CUDAToolkit_INCLUDE_DIRS})
 else()
   find_path(EMBER_CUDA_INCLUDE cuda_runtime.h PATHS /usr/local/cuda/include)
 endif()
+
+set(EMBER_WITH_CUDA OFF)
+if(NOT EMBER_CUDA STREQUAL "OFF" AND CUDAToolkit_NVCC_EXECUTABLE)
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.2)
+    set(EMBER_WITH_CUDA ON)
+  elseif(EMBER_CUDA STREQUAL "AUTO")
+    message(STATUS "CUDA ${CUDAToolkit_VERSION} is older than 12.2: the CUDA backend is not built")
+  endif()
+endif()
+if(EMBER_CUDA STREQUAL "ON" AND NOT EMBER_WITH_CUDA)
+  message(FATAL_ERROR "EMBER_CUDA=ON needs nvcc of CUDA 12.2 or later; found: '${CUDAToolkit_NVCC_EXECUTABLE}' "
+    "${CUDAToolkit_VERSION}")
+endif()
+
+if(EMBER_WITH_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  endif()
+  # Code for the oldest and the newest, and what any GPU between or after translates for itself. The release preset
+  # has code for each.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 75 90 CACHE STRING "Architectures that the CUDA kernels are compiled for")
+  endif()
+  enable_language(CUDA)
+  message(STATUS "CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+
+# ember_cuda_options(<target>): how .cu files are compiled. Registers that spill and arrays that land in local memory
+# are errors on every architecture. (-std: CMake 3.22 does not know that nvcc has C++20.)
+function(ember_cuda_options target)
+  set(options -std=c++20 --extended-lambda -lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
+    -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+endfunction()

@@ -43,7 +43,9 @@ cudaError_t result(cudaError_t error) {
 }
 
 cudaError_t state_of_device() {
-  return device().fault != cudaSuccess ? device().fault : device().count == 0 ? cudaErrorNoDevice : cudaSuccess;
+  if (device().fault != cudaSuccess) return device().fault;
+  if (device().driver_version / 1000 < CUDART_VERSION / 1000) return cudaErrorInsufficientDriver;
+  return device().count == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
 void require_device_pointer(const void* pointer, int argument) {

@@ -60,7 +60,7 @@ Allocations& pinned_memory() {
 }
 
 bool reachable(const void* pointer, std::size_t bytes, bool on_device) {
-  return on_device ? is_device_memory(pointer, bytes) : !is_device_memory(pointer, 0);
+  return on_device ? is_device_memory(pointer, bytes) : !is_device_memory(pointer, 1);
 }
 
 // Whether the pointers are what `kind` says; to the real runtime a wrong kind is an error too, or a crash.
@@ -96,20 +96,20 @@ std::size_t memory_in_use() {
 using simt::result;
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
-  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
   return result(simt::device_memory().allocate(pointer, bytes, simt::device().memory));
 }
 
+// On a device that is lost the memory goes all the same.
 cudaError_t cudaFree(void* pointer) {
-  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) {
-    simt::device_memory().free(pointer);
-    return result(error);
-  }
-  return result(simt::device_memory().free(pointer));
+  const cudaError_t error = simt::ready_to_allocate();
+  if (error == cudaErrorStreamCaptureUnsupported) return result(error);
+  const cudaError_t freed = simt::device_memory().free(pointer);
+  return result(error != cudaSuccess ? error : freed);
 }
 
 cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
-  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
   return result(simt::pinned_memory().allocate(pointer, bytes, SIZE_MAX));
 }
 

@@ -30,8 +30,10 @@ namespace simt {
 
 // Remembers the error for cudaGetLastError and returns it.
 cudaError_t result(cudaError_t error);
-// The device's fault, if a test gave it one; cudaErrorNoDevice without a device.
+// The device's fault, if a test gave it one; an error without a device or a driver that is new enough.
 cudaError_t state_of_device();
+// The same, and an error while any stream is being captured.
+cudaError_t ready_to_allocate();
 // Runs the operation now, or records it in a stream that is being captured. The null stream is refused: Ember uses
 // none.
 cudaError_t perform(cudaStream_t stream, std::function<void()> operation);

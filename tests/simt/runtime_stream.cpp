@@ -14,7 +14,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// A call that waits for the device ends a capture in CUDA.
+int captures_under_way = 0;
+
+// What CUDA does not allow in a capture: waiting for the device and the like.
 cudaError_t require_idle(cudaStream_t stream) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return error;
@@ -24,6 +26,11 @@ cudaError_t require_idle(cudaStream_t stream) {
 }  // namespace
 
 namespace simt {
+
+cudaError_t ready_to_allocate() {
+  const cudaError_t error = state_of_device();
+  return error == cudaSuccess && captures_under_way > 0 ? cudaErrorStreamCaptureUnsupported : error;
+}
 
 cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
@@ -45,6 +52,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (stream->recording != nullptr) --captures_under_way;
   delete stream;
   return result(simt::state_of_device());
 }
@@ -61,6 +69,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
   stream->recording = std::make_unique<SimtOperations>();
+  ++captures_under_way;
   return result(cudaSuccess);
 }
 
@@ -68,6 +77,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream == nullptr || stream->recording == nullptr) return result(cudaErrorIllegalState);
   *graph = new CUgraph_st{std::move(*stream->recording)};
   stream->recording.reset();
+  --captures_under_way;
   return result(cudaSuccess);
 }
 
