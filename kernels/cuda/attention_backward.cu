@@ -3,9 +3,9 @@
 //   dV = (P M)ᵀ dO,  dP = M (dO Vᵀ),  delta = rowsum(dP P),  dS = P (dP - delta),  dQ = dS K / sqrt(D),
 //   dK = dSᵀ Q / sqrt(D).
 // Two kernels, so that every sum has one owner and a fixed order, without atomics. In the first a warp owns 16 queries
-// and walks over the keys twice: for the rows' statistics, which it leaves in scratch memory, then for dQ. The second
-// walk goes backwards, so that it starts with the tile, the probabilities and the mask at hand; up to 64 keys there is
-// only that one. In the second kernel a warp owns 16 keys and walks over the queries, with everything transposed.
+// and walks over the tiles of keys there and back: there for the rows' statistics, which it leaves in scratch memory,
+// and back for dQ. The last tile serves both, so up to 64 keys are walked over once. In the second kernel a warp owns
+// 16 keys and walks over the queries, with everything transposed.
 //
 // Ranges. Gradients come multiplied by the loss scale, up to f16's 65504, and the matrix instruction takes f16.
 // - dS is bounded by 2 max |dP| of its row, which may reach 2^38, and its smallest parts matter down to where the
@@ -19,8 +19,8 @@
 // Costs, with E the kDim of attention_tile.cuh and L the length: moves 22 L D + 32 L bytes a head (query, key, value
 // and dout twice, three gradients, the statistics there and back) and reads the other side's rows again, from the
 // second-level cache, for every 64 rows owned after the first. Does 16 L² E operations on tensor cores (18 past 64
-// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75, queries: 163
-// registers (E = 64: 240), 10,240 bytes of shared memory (18,432), 12 (8) of 32 warps resident; keys: 96 (162), 11,264
+// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75, queries: 140
+// registers (E = 64: 166), 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys: 96 (162), 11,264
 // (19,456), 20 (12) warps. No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
@@ -97,6 +97,13 @@ struct RowSums {
   }
 };
 
+// Of the first `rows` rows of the warp.
+__device__ inline void write_statistics(RowStatistics* to, const RowStatistics (&of_rows)[2], int rows) {
+  if (lane_column() != 0) return;
+  if (lane_row() < rows) to[lane_row()] = of_rows[0];
+  if (lane_row() + 8 < rows) to[lane_row() + 8] = of_rows[1];
+}
+
 // dquery += dS 2^k K for a tile whose exponentials are `p`.
 template <int kDim>
 __device__ inline void add_keys(float (&dquery)[kDim / 8][4], const float (&p)[kTileSteps][4],
@@ -129,43 +136,34 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   load_fragments<kDim>(on.query, head.of_queries(query, row), rows);
   load_fragments<kDim>(on.dout, head.of_queries(dout, row), rows);
 
-  float p[kTileSteps][4];
-  std::uint32_t keep = ~0u;
-  const auto stage_tile = [&](int begin, int count) {
+  RowSums sums;
+  RowStatistics of_rows[2] = {};
+  float gradient[kDim / 8][4];
+  clear<kDim>(gradient);
+  const int tiles = (head.length + kTileRows - 1) / kTileRows;
+  for (int step = 0; step < 2 * tiles - 1; ++step) {  // there and back
+    const int begin = (step < tiles ? step : 2 * tiles - 2 - step) * kTileRows;
+    const int count = min(kTileRows, head.length - begin);
+    if (step > 0) __syncthreads();  // all have read the tile before
     stage<kDim>(keys, head.tokens(key, begin), count);
     stage<kDim>(values, head.tokens(value, begin), count);
     __syncthreads();
-    if (rows <= 0) return;
+    if (rows <= 0) continue;
+    float p[kTileSteps][4];
     scores<kDim>(p, on.query, keys, count);
-    if (call.mask.active()) keep = keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns);
-  };
-
-  RowSums sums;
-  int begin = 0, count = 0;
-  for (;; begin += kTileRows) {
-    count = min(kTileRows, head.length - begin);
-    if (begin > 0) __syncthreads();  // all have read the tile before
-    stage_tile(begin, count);
-    if (rows > 0) sums.add<kDim>(p, on, values, count, keep, call);
-    if (begin + count == head.length) break;
-  }
-  const RowStatistics of_rows[2] = {sums.finish(0), sums.finish(1)};
-  if (lane_column() == 0) {
-    RowStatistics* place = statistics + std::int64_t{head.head} * query_rows + head.first_query + row + lane_row();
-    if (lane_row() < rows) place[0] = of_rows[0];
-    if (lane_row() + 8 < rows) place[8] = of_rows[1];
-  }
-
-  float gradient[kDim / 8][4];
-  clear<kDim>(gradient);
-  for (;;) {
-    if (rows > 0) add_keys<kDim>(gradient, p, on, of_rows, keys, values, count, keep, call.mask.scale);
-    if (begin == 0) break;
-    begin -= kTileRows;
-    count = kTileRows;
-    __syncthreads();  // all have read the tile after
-    stage_tile(begin, count);
-    if (rows > 0) sums.softmax.exponentials(p, count, call.log2_scale);
+    const std::uint32_t keep =
+        call.mask.active() ? keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns) : ~0u;
+    if (step < tiles) {
+      sums.add<kDim>(p, on, values, count, keep, call);
+    } else {
+      sums.softmax.exponentials(p, count, call.log2_scale);
+    }
+    if (step == tiles - 1) {
+      of_rows[0] = sums.finish(0);
+      of_rows[1] = sums.finish(1);
+      write_statistics(statistics + std::int64_t{head.head} * query_rows + head.first_query + row, of_rows, rows);
+    }
+    if (step >= tiles - 1) add_keys<kDim>(gradient, p, on, of_rows, keys, values, count, keep, call.mask.scale);
   }
   if (rows <= 0) return;
   const float factors[2] = {call.scale / gradient_scale(of_rows[0].bound),

@@ -204,6 +204,7 @@ const Case kCases[] = {
     {{128}, 1, 26, {2}},
     {{129}, 2, 26, {2}},
     {{512}, 1, 26, {2}},
+    {{19, 8}, 12, 26},  // TinyBERT's heads
     {batch_of_33(), 3, 26, {2}},
     {{33, 1, 20}, 2, 26, {1}},   // odd strides: halves one by
                                  // one
