@@ -44,9 +44,11 @@ struct EmbeddingTensors {
 enum class Queries { all, first };
 
 // Weights with the state of their optimizer: equal shapes, f32. `working` is the copy that linear products read, in
-// product_type(); empty where that is f32, the weights themselves then serve.
-struct AdamWTensors {
-  Tensor weights, first_moment, second_moment, working;
+// product_type(); empty where that is f32, the weights themselves then serve. `gradient` (of the loss times the loss
+// scale) has the weights' shape, or U rows where a method says so. Without `decayed` the weights do not decay.
+struct AdamWParameter {
+  Tensor weights, first_moment, second_moment, working, gradient;
+  bool decayed = true;
 };
 
 // One update's coefficients. eta: learning rate, lambda: weight decay, t: the number of updates including this one. The
@@ -55,9 +57,27 @@ struct AdamWUpdate {
   float beta1 = 0.9f;
   float beta2 = 0.999f;
   float epsilon = 1e-8f;
-  float decay = 1;               // 1 - eta lambda; 1 for tensors that are not decayed
+  float decay = 1;               // 1 - eta lambda
   float step_size = 0;           // eta / (1 - beta1^t)
   float inverse_correction = 1;  // 1 / sqrt(1 - beta2^t)
+};
+
+// Where training stands, in memory of the device, so that no decision of a step waits for the host. Mixed precision
+// after Micikevicius et al. 2018, "Mixed precision training", section 3.2: the loss is multiplied by a scale that keeps
+// small gradients from vanishing in fp16; a step whose gradient overflowed is skipped.
+struct StepState {
+  float loss_scale = 1;
+  float gradient_norm = 0;       // of the last step, of the unscaled gradients, before clipping
+  std::int32_t finite = 1;       // whether that norm is; if not the step was skipped
+  std::int32_t updates = 0;      // of the weights so far
+  std::int32_t clean_steps = 0;  // since the scale changed, or a step was skipped
+  std::int32_t skipped = 0;      // steps so far
+};
+
+// The scale halves at every skipped step, down to 2^-24, and doubles after `growth_interval` clean ones, up to 2^24.
+// growth_interval 0: the scale stays.
+struct LossScaling {
+  std::int32_t growth_interval = 0;
 };
 
 class Kernels {
@@ -85,7 +105,8 @@ class Kernels {
                                    const LayerNormTensors& norm, const Dropout& dropout) = 0;
 
   // ---- Linear -----------------------------------------------------------------------------------------------------
-  // out = in weightᵀ + bias.  out: (M, O), in: (M, I), weight: (O, I) in product_type(), bias: (O) or empty.
+  // out = in weightᵀ + bias.  out: (M, O), in: (M, I), weight: (O, I) in product_type(), bias: (O) of out's type, or
+  // empty. out is f32 or of activation_type().
   virtual void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) = 0;
   // Promises that the values of `weight` stay as they are until thaw: linear_forward may then read a copy of it in an
   // order of its own. For inference. Freezing again replaces the copy.
@@ -141,32 +162,37 @@ class Kernels {
   virtual void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) = 0;
 
   // ---- Loss -------------------------------------------------------------------------------------------------------
-  // With x = logits, y = targets (B, K): loss (1) = mean over B K of max(x, 0) - x y + log(1 + exp(-|x|)), the binary
-  // cross-entropy of sigmoid(x); dlogits = scale (sigmoid(x) - y) / (B K); probabilities = sigmoid(x). Empty outputs
-  // are not computed; targets may be empty when only probabilities are asked for.
+  // With x = logits, y = targets (B, K), both f32: loss (1) = mean over B K of max(x, 0) - x y + log(1 + exp(-|x|)),
+  // the binary cross-entropy of sigmoid(x); dlogits = state->loss_scale (sigmoid(x) - y) / (B K), of activation_type();
+  // probabilities = sigmoid(x). Empty outputs are not computed; targets may be empty when only probabilities are asked
+  // for, `state` null when dlogits is not (no scale: 1).
   virtual void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
-                           float scale) = 0;
+                           const StepState* state) = 0;
 
   // ---- Optimizer --------------------------------------------------------------------------------------------------
-  // norm (1) = the L2 norm of all elements of all `gradients`; not finite when one of them is not.
-  virtual void gradient_norm(Tensor norm, std::span<const Tensor> gradients) = 0;
-  // AdamW with decoupled decay (Loshchilov and Hutter 2019; Kingma and Ba 2015), per element, with the gradient first
-  // scaled by min(1, max_norm / (norm + 1e-6)) (max_norm 0: never):
+  // state->gradient_norm = the L2 norm of all elements of all `gradients` / state->loss_scale; state->finite = whether
+  // that is finite.
+  virtual void gradient_norm(StepState* state, std::span<const Tensor> gradients) = 0;
+  // AdamW with decoupled decay (Loshchilov and Hutter 2019; Kingma and Ba 2015), per element, by the coefficients
+  // schedule[state->updates], with the gradient first scaled by min(1, max_norm / (state->gradient_norm + 1e-6)) /
+  // state->loss_scale (max_norm 0: no clipping):
   //   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
   //   w = decay w - step_size m / (sqrt(v) inverse_correction + epsilon);  working = w
   // An m below the smallest normal float becomes zero, so that momentum ends. One inline function with explicit
-  // multiply-adds serves this and the two below, so dense and lazy give the same bits.
-  virtual void adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
+  // multiply-adds serves this and the two below, so dense and lazy give the same bits. Does nothing unless
+  // state->finite. `schedule` is in memory of the device, one entry for every update of the run.
+  virtual void adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
                      float max_norm) = 0;
   // The same for rows ids[u] of a table, with gradient (U, C) and row_updates[id], the number of updates a row has
-  // seen, which must stand at `done` and becomes done + 1.
-  virtual void adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient,
-                          std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
-                          float max_norm) = 0;
-  // Brings rows to history.size() updates: applies to each the updates history[row_updates[id]..] with gradient zero,
-  // as if it had been updated at each of them. `ids` (count), or every row of the table when null.
-  virtual void adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count,
-                            std::int32_t* row_updates, std::span<const AdamWUpdate> history) = 0;
+  // seen, which must stand at state->updates and becomes one more.
+  virtual void adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
+                          const AdamWUpdate* schedule, const StepState* state, float max_norm) = 0;
+  // Brings rows to state->updates: applies to each the updates schedule[row_updates[id]..] with gradient zero, as if it
+  // had been updated at each of them. `ids` (count), or every row of the table when null. No gradient is read.
+  virtual void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                            std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) = 0;
+  // The end of a step: counts it in state->updates or state->skipped, and adapts the loss scale.
+  virtual void finish_step(StepState* state, const LossScaling& scaling) = 0;
 };
 
 // threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.

@@ -11,6 +11,11 @@ Tensor first_rows(Tensor tensor, std::int64_t rows) {
   return tensor;
 }
 
+// The bias that a product adds, in the type of its output (Kernels::linear_forward).
+Tensor bias_for(Tensor out, Tensor master, Tensor working) {
+  return out.dtype == DType::f32 ? master : working;
+}
+
 Moments take_moments(Arena& arena, std::int64_t rows) {
   return {arena.vector(rows), arena.vector(rows)};
 }
@@ -90,7 +95,7 @@ void Bert::plan(Activations& a, Arena& arena) const {
   a.pooled = take(b, c), a.pooler_activated = take(b, c);
   a.logits = arena.matrix(b, k), a.probabilities = arena.matrix(b, k), a.loss = arena.vector(1);
   if (purpose_ == Purpose::inference) return;
-  a.dlogits = arena.matrix(b, k);
+  a.dlogits = take(b, k);
   a.drows = take(n, c), a.drows_next = take(n, c), a.dattention = take(n, c);
   a.dqkv = take(n, 3 * c), a.dffn = take(n, f);
   a.dcls = take(b, c), a.dcls_next = take(b, c);
@@ -174,16 +179,17 @@ void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const std::int64_t c = config_.hidden;
   const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
+  const Tensor qkv_bias = bias_for(a.qkv, w.qkv_bias, product.qkv_bias);
   Tensor residual = in;
   if (is_last(l)) {
     kernels_.gather_first(now_.cls_in, in, batch);
     residual = now_.cls_in;
-    kernels_.linear_forward(a.query, residual, product.qkv_weight.row_block(0, c), w.qkv_bias.columns(0, c));
-    kernels_.linear_forward(a.qkv, in, product.qkv_weight.row_block(c, 2 * c), w.qkv_bias.columns(c, 2 * c));
+    kernels_.linear_forward(a.query, residual, product.qkv_weight.row_block(0, c), qkv_bias.columns(0, c));
+    kernels_.linear_forward(a.qkv, in, product.qkv_weight.row_block(c, 2 * c), qkv_bias.columns(c, 2 * c));
     kernels_.attention_forward(a.attention, a.query, a.qkv.columns(0, c), a.qkv.columns(c, c), batch, config_.heads,
                                config_.positions, Queries::first, attention_dropout);
   } else {
-    kernels_.linear_forward(a.qkv, in, product.qkv_weight, w.qkv_bias);
+    kernels_.linear_forward(a.qkv, in, product.qkv_weight, qkv_bias);
     kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
                                config_.heads, config_.positions, Queries::all, attention_dropout);
   }
@@ -199,10 +205,10 @@ void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
                                       dropout(config_.hidden_dropout, Site::ffn_output, l));
 }
 
-Bert::Loss Bert::loss(const Batch& batch, float scale) {
+Bert::Loss Bert::loss(const Batch& batch, const StepState* state) {
   const bool scored = !batch.targets.empty();
   kernels_.sigmoid_bce(scored ? now_.loss : Tensor{}, scored && purpose_ == Purpose::training ? now_.dlogits : Tensor{},
-                       now_.probabilities, now_.logits, batch.targets, scale);
+                       now_.probabilities, now_.logits, batch.targets, state);
   return {now_.loss, now_.probabilities};
 }
 

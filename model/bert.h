@@ -37,12 +37,13 @@ class Bert {
 
   // Logits (B, K); they and all that backward needs stay valid until the next forward.
   Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
-  // loss (1), probabilities (B, K) and, when training, the gradient of scale x loss with respect to the logits.
+  // loss (1), probabilities (B, K) and, when training, the gradient of state->loss_scale x loss with respect to the
+  // logits (null: no scale). `state` is in memory of the device.
   // Each stays on the device until the next forward.
   struct Loss {
     Tensor loss, probabilities;
   };
-  Loss loss(const Batch& batch, float scale = 1);
+  Loss loss(const Batch& batch, const StepState* state = nullptr);
   // Gradients of all weights for the batch of the last forward and loss. gradients().embeddings.word has U rows.
   void backward(const Batch& batch);
 

@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
 
@@ -32,13 +32,36 @@ DevResult dev_result(const nlohmann::json& json) {
           json.at("f1_micro"), json.at("f1_macro"), json.at("subset_accuracy")};
 }
 
-std::string state_json(const TrainingState& state, const RunIdentity& identity) {
-  const Json json = {{"format", kFormat},           {"step", state.step},
-                     {"epoch", state.epoch},        {"position", state.position},
-                     {"best", to_json(state.best)}, {"evaluations_since_best", state.evaluations_since_best},
-                     {"loss_sum", state.loss_sum},  {"loss_steps", state.loss_steps},
-                     {"flags", identity.flags},     {"data", identity.data},
-                     {"model", identity.model},     {"threads", identity.threads}};
+Json to_json(const StepState& state) {
+  return {{"loss_scale", state.loss_scale},
+          {"updates", state.updates},
+          {"clean_steps", state.clean_steps},
+          {"skipped", state.skipped}};
+}
+
+StepState step_state(const nlohmann::json& json) {
+  StepState state;
+  state.loss_scale = json.at("loss_scale");
+  state.updates = json.at("updates");
+  state.clean_steps = json.at("clean_steps");
+  state.skipped = json.at("skipped");
+  return state;
+}
+
+std::string state_json(const TrainingState& state, const StepState& step_state, const RunIdentity& identity) {
+  const Json json = {{"format", kFormat},
+                     {"step", state.step},
+                     {"epoch", state.epoch},
+                     {"position", state.position},
+                     {"best", to_json(state.best)},
+                     {"evaluations_since_best", state.evaluations_since_best},
+                     {"loss_sum", state.loss_sum},
+                     {"loss_steps", state.loss_steps},
+                     {"step_state", to_json(step_state)},
+                     {"flags", identity.flags},
+                     {"data", identity.data},
+                     {"model", identity.model},
+                     {"threads", identity.threads}};
   return json.dump(2) + "\n";
 }
 
@@ -49,7 +72,9 @@ Checkpoint open_checkpoint(const fs::path& path) {
   try {
     const int format = json.at("format");
     check(format == kFormat, "{}: format {}, this program reads {}", file.string(), format, kFormat);
-    Checkpoint checkpoint{path, {}, {}, {}};
+    Checkpoint checkpoint;
+    checkpoint.path = path;
+    checkpoint.step_state = step_state(json.at("step_state"));
     checkpoint.state = {json.at("step"),
                         json.at("epoch"),
                         json.at("position"),
@@ -169,7 +194,8 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
     write_moments(partial / "optimizer.safetensors", content.optimizer, content.kernels);
     write_file_atomically(partial / "metrics.jsonl", content.metrics);
-    write_file_atomically(partial / "state.json", state_json(content.state, content.identity));
+    write_file_atomically(partial / "state.json",
+                          state_json(content.state, content.optimizer.read_state(), content.identity));
   });
   const std::vector<std::int64_t> steps = steps_in(out);
   for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i)
@@ -214,7 +240,7 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   const SafetensorsFile moments(checkpoint.path / "optimizer.safetensors");
   load(moments, kFirst, optimizer.first_moments(), kernels);
   load(moments, kSecond, optimizer.second_moments(), kernels);
-  optimizer.resume_after(checkpoint.state.step);
+  optimizer.resume(checkpoint.step_state);
 }
 
 void remove_checkpoints_after(const fs::path& out, std::int64_t step) {

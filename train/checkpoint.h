@@ -2,8 +2,8 @@
 //   optimizer.safetensors  first and second moments of every weight: exp_avg.NAME and exp_avg_sq.NAME
 //   state.json             where training stood, and what it must be resumed with
 //   metrics.jsonl          the events so far
-// Random numbers are functions of the seed and the step (runtime/philox.h), and the learning rate of the step, so both
-// numbers are all the state that the generator and the schedule have.
+// Random numbers are functions of the seed and the step (runtime/philox.h), and the learning rate of the number of
+// updates, so these numbers are all the state that the generator and the schedule have.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +48,7 @@ struct RunIdentity {
 struct Checkpoint {
   std::filesystem::path path;
   TrainingState state;
+  StepState step_state;
   RunIdentity identity;
   std::string metrics;  // content of metrics.jsonl
 };

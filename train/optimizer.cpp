@@ -1,7 +1,6 @@
 #include "train/optimizer.h"
 
-#include <algorithm>
-#include <cmath>
+#include "kernels/step_state.h"
 
 namespace ember {
 namespace {
@@ -12,85 +11,89 @@ std::int32_t* i32(const Buffer& buffer) {
   return static_cast<std::int32_t*>(buffer.data());
 }
 
-std::vector<Tensor> values(const std::vector<Parameter>& list) {
-  std::vector<Tensor> result;
-  result.reserve(list.size());
-  for (const Parameter& parameter : list) result.push_back(parameter.value);
-  return result;
-}
+// fp16 needs the scale: 65,536 at first, doubled after 2,000 clean steps, as torch.amp.GradScaler does.
+constexpr float kFirstLossScale = 65536;
+constexpr std::int32_t kGrowthInterval = 2000;
 
 }  // namespace
 
 Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& kernels, const AdamWOptions& options,
-                     std::int64_t expected_steps)
-    : config_(config),
-      weights_(weights),
-      kernels_(kernels),
+                     const Schedule& schedule, std::int64_t total_steps)
+    : kernels_(kernels),
+      config_(config),
       options_(options),
       first_(config, kernels),
       second_(config, kernels),
       row_updates_(kernels.allocate(static_cast<std::size_t>(config.vocabulary) * sizeof(std::int32_t))),
       padding_id_(kernels.allocate(sizeof(std::int32_t))),
-      norm_(kernels.allocate(sizeof(float))) {
+      state_(kernels.allocate(sizeof(StepState))),
+      schedule_(kernels.allocate(static_cast<std::size_t>(total_steps) * sizeof(AdamWUpdate))) {
   kernels_.upload(padding_id_.data(), &config.pad_token_id, sizeof(std::int32_t));
-  history_.reserve(static_cast<std::size_t>(std::min<std::int64_t>(expected_steps, 1 << 20)));
+  std::vector<AdamWUpdate> updates;
+  updates.reserve(static_cast<std::size_t>(total_steps));
+  for (std::int64_t t = 0; t < total_steps; ++t) updates.push_back(adamw_update(options, schedule.at(t), t + 1));
+  kernels_.upload(schedule_.data(), updates.data(), updates.size() * sizeof(AdamWUpdate));
+  StepState state;
+  if (kernels_.activation_type() == DType::f16) {
+    scaling_.growth_interval = kGrowthInterval;
+    state.loss_scale = kFirstLossScale;
+  }
+  kernels_.upload(state_.data(), &state, sizeof state);
+  for (std::size_t i = 0; i < weights.list.size(); ++i)
+    parameters_.push_back(
+        {weights.list[i].value, first_.list[i].value, second_.list[i].value, {}, {}, weights.list[i].decayed});
 }
 
 void Optimizer::catch_up(const Batch& batch) {
-  const AdamWTensors word = tensors(kWord);
-  kernels_.adamw_replay(word, batch.unique_ids, batch.unique, i32(row_updates_), history_);
+  const AdamWParameter& word = parameters_[kWord];
+  kernels_.adamw_replay(word, batch.unique_ids, batch.unique, i32(row_updates_), schedule(), state());
   // Not among the unique ids, yet a text may spell [PAD] out.
-  kernels_.adamw_replay(word, i32(padding_id_), 1, i32(row_updates_), history_);
+  kernels_.adamw_replay(word, i32(padding_id_), 1, i32(row_updates_), schedule(), state());
 }
 
 void Optimizer::catch_up() {
-  kernels_.adamw_replay(tensors(kWord), nullptr, config_.vocabulary, i32(row_updates_), history_);
+  kernels_.adamw_replay(parameters_[kWord], nullptr, config_.vocabulary, i32(row_updates_), schedule(), state());
 }
 
-float Optimizer::step(const Bert& model, const Batch& batch, double learning_rate) {
+void Optimizer::step(const Bert& model, const Batch& batch) {
   bind(model, batch);
-  const Tensor norm = vector(norm_.data(), 1);
-  kernels_.gradient_norm(norm, gradients_);
-  float host_norm = 0;
-  kernels_.download(&host_norm, norm_.data(), sizeof host_norm);
-  if (!std::isfinite(host_norm)) return host_norm;
-
-  const auto done = static_cast<std::int32_t>(steps());
   const auto max_norm = static_cast<float>(options_.max_norm);
-  const AdamWUpdate decayed = adamw_update(options_, learning_rate, done + 1, true);
-  const AdamWUpdate plain = adamw_update(options_, learning_rate, done + 1, false);
-  kernels_.adamw_rows(tensors(kWord), batch.unique_ids, gradients_[kWord], i32(row_updates_), done, decayed, norm,
-                      max_norm);
-  for (std::size_t i = kWord + 1; i < gradients_.size(); ++i)
-    kernels_.adamw(tensors(i), gradients_[i], weights_.list[i].decayed ? decayed : plain, norm, max_norm);
-  history_.push_back(decayed);
-  return host_norm;
+  kernels_.gradient_norm(state(), gradients_);
+  kernels_.adamw_rows(parameters_[kWord], batch.unique_ids, i32(row_updates_), schedule(), state(), max_norm);
+  kernels_.adamw(std::span(parameters_).subspan(kWord + 1), schedule(), state(), max_norm);
+  kernels_.finish_step(state(), scaling_);
 }
 
-void Optimizer::resume_after(std::int64_t steps) {
-  // Every row is current, so what the history says of the past is never read: only its length counts.
-  history_.resize(static_cast<std::size_t>(steps));
-  const std::vector<std::int32_t> current(static_cast<std::size_t>(config_.vocabulary),
-                                          static_cast<std::int32_t>(steps));
+StepState Optimizer::read_state() const {
+  StepState state;
+  kernels_.download(&state, state_.data(), sizeof state);
+  return state;
+}
+
+bool Optimizer::can_lower_scale(const StepState& state) const {
+  return scaling_.growth_interval > 0 && state.loss_scale > kSmallestLossScale;
+}
+
+void Optimizer::resume(const StepState& state) {
+  kernels_.upload(state_.data(), &state, sizeof state);
+  const std::vector<std::int32_t> current(static_cast<std::size_t>(config_.vocabulary), state.updates);
   kernels_.upload(row_updates_.data(), current.data(), current.size() * sizeof(std::int32_t));
 }
 
 // Takes the views of gradients and working copies again when the model has moved them; only the word embedding's
 // gradient changes from batch to batch.
 void Optimizer::bind(const Bert& model, const Batch& batch) {
-  const BertTensors& gradients = model.gradients();
-  if (gradients_.empty() || gradients_[kWord].data != gradients.embeddings.word.data ||
-      gradients_.back().data != gradients.classifier_bias.data) {
-    gradients_ = values(parameters(config_, gradients));
-    working_.clear();
-    if (model.has_working_copy()) working_ = values(parameters(config_, model.working()));
+  const BertTensors& now = model.gradients();
+  if (gradients_.empty() || gradients_[kWord].data != now.embeddings.word.data ||
+      gradients_.back().data != now.classifier_bias.data) {
+    const std::vector<Parameter> gradients = parameters(config_, now), working = parameters(config_, model.working());
+    gradients_.clear();
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      gradients_.push_back(parameters_[i].gradient = gradients[i].value);
+      if (model.has_working_copy()) parameters_[i].working = working[i].value;
+    }
   }
-  gradients_[kWord] = gradients.embeddings.word.row_block(0, batch.unique);
-}
-
-AdamWTensors Optimizer::tensors(std::size_t i) const {
-  return {weights_.list[i].value, first_.list[i].value, second_.list[i].value,
-          working_.empty() ? Tensor{} : working_[i]};
+  gradients_[kWord] = parameters_[kWord].gradient = now.embeddings.word.row_block(0, batch.unique);
 }
 
 }  // namespace ember

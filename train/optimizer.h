@@ -14,40 +14,46 @@ namespace ember {
 
 class Optimizer {
  public:
-  // `weights` and `kernels` must outlive the object. After `expected_steps` steps, or 2^20, a step may allocate.
+  // `weights` and `kernels` must outlive the object. At most total_steps updates, with the rates of `schedule`.
   Optimizer(const BertConfig& config, BertWeights& weights, Kernels& kernels, const AdamWOptions& options,
-            std::int64_t expected_steps);
+            const Schedule& schedule, std::int64_t total_steps);
 
   // Before a forward: brings the rows of the word embedding that `batch` reads up to date.
   void catch_up(const Batch& batch);
   // Before the weights are read by anything else: brings every row up to date.
   void catch_up();
-  // One update from model.gradients(), which belong to `batch`. Returns the gradient's norm before clipping. When that
-  // is not finite nothing has changed.
-  float step(const Bert& model, const Batch& batch, double learning_rate);
+  // One update from model.gradients(), which belong to `batch` and to the loss times step_state()->loss_scale. Skipped,
+  // with nothing changed but the state, when their norm is not finite.
+  void step(const Bert& model, const Batch& batch);
 
-  std::int64_t steps() const { return static_cast<std::int64_t>(history_.size()); }
+  // On the device; the same read back, which waits for the step; and set, for a run that goes on: every row of the
+  // moments and weights must then be current.
+  const StepState* step_state() const { return static_cast<const StepState*>(state_.data()); }
+  StepState read_state() const;
+  void resume(const StepState& state);
+  // Whether a skipped step may be tried again with a smaller loss scale; if not, the gradient itself is not finite.
+  bool can_lower_scale(const StepState& state) const;
 
   // First and second moments under the names of the weights, for checkpoints; whole after catch_up().
   BertWeights& first_moments() { return first_; }
   BertWeights& second_moments() { return second_; }
-  // Goes on after `steps` steps whose moments have been put into first_moments() and second_moments().
-  void resume_after(std::int64_t steps);
 
  private:
   void bind(const Bert& model, const Batch& batch);
-  AdamWTensors tensors(std::size_t i) const;
+  StepState* state() { return static_cast<StepState*>(state_.data()); }
+  const AdamWUpdate* schedule() const { return static_cast<const AdamWUpdate*>(schedule_.data()); }
 
-  const BertConfig& config_;
-  BertWeights& weights_;
   Kernels& kernels_;
+  const BertConfig& config_;
   AdamWOptions options_;
+  LossScaling scaling_;
   BertWeights first_, second_;
-  Buffer row_updates_;                       // (V) int32: updates that each row of the word embedding has seen
-  Buffer padding_id_;                        // (1) int32
-  Buffer norm_;                              // (1) f32
-  std::vector<AdamWUpdate> history_;         // of the word embedding, one per step
-  std::vector<Tensor> gradients_, working_;  // views, in the order of weights_.list
+  Buffer row_updates_;                      // (V) int32: updates that each row of the word embedding has seen
+  Buffer padding_id_;                       // (1) int32
+  Buffer state_;                            // StepState
+  Buffer schedule_;                         // one AdamWUpdate per update of the run
+  std::vector<AdamWParameter> parameters_;  // in the order of BertWeights::list; their gradients are of the last batch
+  std::vector<Tensor> gradients_;           // of those
 };
 
 }  // namespace ember

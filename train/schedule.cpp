@@ -17,13 +17,13 @@ double Schedule::at(std::int64_t step) const {
   return peak_ * std::max(0.0, (total - s) / std::max(1.0, total - warmup));
 }
 
-AdamWUpdate adamw_update(const AdamWOptions& options, double learning_rate, std::int64_t t, bool decayed) {
+AdamWUpdate adamw_update(const AdamWOptions& options, double learning_rate, std::int64_t t) {
   const auto power = static_cast<double>(t);
   AdamWUpdate update;
   update.beta1 = options.beta1;
   update.beta2 = options.beta2;
   update.epsilon = options.epsilon;
-  update.decay = static_cast<float>(decayed ? 1 - learning_rate * options.weight_decay : 1);
+  update.decay = static_cast<float>(1 - learning_rate * options.weight_decay);
   update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
   update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
   return update;

@@ -32,6 +32,6 @@ struct AdamWOptions {
 };
 
 // The coefficients of update number `t`, counted from 1, computed in double and rounded once.
-AdamWUpdate adamw_update(const AdamWOptions& options, double learning_rate, std::int64_t t, bool decayed);
+AdamWUpdate adamw_update(const AdamWOptions& options, double learning_rate, std::int64_t t);
 
 }  // namespace ember

@@ -38,6 +38,11 @@ BatchLimits limits_for(const Dataset& train, std::int64_t batch_size) {
   return {std::max(tokens, kEvaluationTokens), sequences};
 }
 
+// JSON has no infinity.
+MetricsEvent finite_or_null(float value) {
+  return std::isfinite(value) ? MetricsEvent(value) : MetricsEvent(nullptr);
+}
+
 bool better(const DevResult& now, const DevResult& best, Metric metric) {
   if (best.step == 0) return true;
   switch (metric) {
@@ -73,7 +78,7 @@ class Run {
         total_steps_(count_steps()),
         schedule_(recipe_.learning_rate, recipe_.warmup_ratio, total_steps_),
         optimizer_(inputs.model.config, inputs.model.weights, kernels, {.weight_decay = recipe_.weight_decay},
-                   total_steps_),
+                   schedule_, total_steps_),
         state_(resume()),
         model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training,
                limits_for(inputs.train, recipe_.batch_size)),
@@ -91,6 +96,7 @@ class Run {
 
   void step();
   void next_batch();
+  double learning_rate() const;  // of the last step
   void report();
   void log_training();
   void evaluate_on_dev();
@@ -116,8 +122,7 @@ class Run {
   std::vector<std::int64_t> order_;  // of the epoch at hand
   std::int64_t order_epoch_ = -1;
   PackedBatch packed_;
-  double learning_rate_ = 0;  // of the last step
-  float gradient_norm_ = 0;   // of the last step, before clipping
+  StepState step_state_;  // after the last step
   Speed since_log_, since_start_;
   std::int64_t saved_step_ = -1;
 };
@@ -171,11 +176,11 @@ void Run::step() {
   const Batch batch = view(packed_, inputs_.labels.size());
   optimizer_.catch_up(batch);
   model_.forward(batch, Randomness{recipe_.seed, static_cast<std::uint32_t>(state_.step)});
-  const Bert::Loss result = model_.loss(batch);
+  const Bert::Loss result = model_.loss(batch, optimizer_.step_state());
   model_.backward(batch);
-  learning_rate_ = schedule_.at(state_.step);
-  gradient_norm_ = optimizer_.step(model_, batch, learning_rate_);
-  check(std::isfinite(gradient_norm_),
+  optimizer_.step(model_, batch);
+  step_state_ = optimizer_.read_state();
+  check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
         "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
         state_.step + 1, recipe_.learning_rate);
   float loss = 0;
@@ -194,6 +199,10 @@ void Run::step() {
     speed->seconds += seconds;
   }
   report();
+}
+
+double Run::learning_rate() const {
+  return schedule_.at(step_state_.updates - step_state_.finite);
 }
 
 void Run::next_batch() {
@@ -218,7 +227,7 @@ void Run::report() {
                     .step = state_.step,
                     .steps = total_steps_,
                     .loss = state_.loss_sum / static_cast<double>(state_.loss_steps),
-                    .learning_rate = learning_rate_,
+                    .learning_rate = learning_rate(),
                     .examples_per_second = since_log_.per_second(since_log_.examples),
                     .seconds_left = left});
 }
@@ -228,9 +237,10 @@ void Run::log_training() {
                {"step", state_.step},
                {"epoch", epochs_done()},
                {"loss", state_.loss_sum / static_cast<double>(state_.loss_steps)},
-               {"lr", learning_rate_},
-               {"grad_norm", gradient_norm_},
-               {"loss_scale", 1},
+               {"lr", learning_rate()},
+               {"grad_norm", finite_or_null(step_state_.gradient_norm)},
+               {"loss_scale", step_state_.loss_scale},
+               {"skipped_steps", step_state_.skipped},
                {"examples_per_second", since_log_.per_second(since_log_.examples)},
                {"tokens_per_second", since_log_.per_second(since_log_.tokens)}});
   state_.loss_sum = 0;

@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/cpu/adamw_update.h"
+#include "kernels/adamw_checks.h"
+#include "kernels/adamw_update.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {
@@ -28,31 +29,16 @@ void update_span(float* weights, float* m, float* v, const float* gradient, std:
   for (std::int64_t i = 0; i < count; ++i) update_element(weights[i], m[i], v[i], gradient_scale * gradient[i], update);
 }
 
-// Clipping to max_norm. A norm that is not a number passes on, as it does in PyTorch's clip_grad_norm_.
-float gradient_scale(const Tensor& norm, float max_norm) {
-  if (max_norm == 0) return 1;
-  require(!norm.empty(), "adamw: clipping needs the norm");
-  const float scale = max_norm / (*norm.f32() + 1e-6f);
-  return scale >= 1 ? 1.0f : scale;
-}
-
 // Without an epsilon, an element that never had a gradient would be 0 / 0.
-void require_epsilon(const AdamWUpdate& update) {
+const AdamWUpdate& update_of(const AdamWUpdate* schedule, const StepState& state) {
+  const AdamWUpdate& update = schedule[state.updates];
   require(update.epsilon > 0, "adamw: epsilon must be positive");
-}
-
-void require_state(const AdamWTensors& tensors) {
-  const Tensor &w = tensors.weights, &working = tensors.working;
-  for (const Tensor& state : {w, tensors.first_moment, tensors.second_moment})
-    require(has_shape(state, w.rows, w.cols) && state.contiguous(), "adamw: shapes of the state differ");
-  if (working.empty()) return;
-  require(working.dtype == DType::bf16, "adamw: the working copy must be bf16");
-  require(working.rows == w.rows && working.cols == w.cols && working.contiguous(), "adamw: shape of the working copy");
+  return update;
 }
 
 // One row of a table, or the part of a dense tensor from `begin` on.
 struct Span {
-  Span(const AdamWTensors& tensors, std::int64_t begin)
+  Span(const AdamWParameter& tensors, std::int64_t begin)
       : weights(tensors.weights.f32() + begin),
         m(tensors.first_moment.f32() + begin),
         v(tensors.second_moment.f32() + begin),
@@ -118,56 +104,62 @@ void replay_row(const Span& row, std::int64_t cols, std::span<const AdamWUpdate>
 
 }  // namespace
 
-void CpuKernels::adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
+void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
                        float max_norm) {
-  require_state(tensors);
-  require_epsilon(update);
-  const std::int64_t size = tensors.weights.size();
-  require(gradient.size() == size && gradient.contiguous(), "adamw: shape of the gradient");
-  if (size == 0) return;
-  const float scale = gradient_scale(norm, max_norm);
-  const float* g = gradient.f32();
-#pragma omp parallel for num_threads(threads_) schedule(static) if (size > kChunk)  // not for a bias
-  for (std::int64_t begin = 0; begin < size; begin += kChunk)
-    Span(tensors, begin).update(g + begin, std::min(kChunk, size - begin), scale, update);
+  for (const AdamWParameter& parameter : parameters) {
+    require_adamw_state(parameter, DType::bf16);
+    require_adamw_gradient(parameter);
+  }
+  if (state->finite == 0 || parameters.empty()) return;
+  const AdamWUpdate decayed = update_of(schedule, *state), plain = without_decay(decayed);
+  const float scale = gradient_scale(*state, max_norm);
+#pragma omp parallel num_threads(threads_)
+  for (const AdamWParameter& parameter : parameters) {
+    const std::int64_t size = parameter.weights.size();
+    const AdamWUpdate& update = parameter.decayed ? decayed : plain;
+#pragma omp for schedule(static) nowait
+    for (std::int64_t begin = 0; begin < size; begin += kChunk)
+      Span(parameter, begin).update(parameter.gradient.f32() + begin, std::min(kChunk, size - begin), scale, update);
+  }
 }
 
-void CpuKernels::adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient,
-                            std::int32_t* row_updates, std::int32_t done, const AdamWUpdate& update, Tensor norm,
-                            float max_norm) {
-  require_state(table);
-  require_epsilon(update);
+void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
+                            const AdamWUpdate* schedule, const StepState* state, float max_norm) {
+  require_adamw_state(table, DType::bf16);
+  require_adamw_row_gradient(table);
+  const Tensor& gradient = table.gradient;
   const std::int64_t rows = gradient.rows, cols = table.weights.cols;
-  require(rows == 0 || gradient.cols == cols, "adamw_rows: shape of the gradient");
   for (std::int64_t u = 0; u < rows; ++u) {
     require(ids[u] >= 0 && ids[u] < table.weights.rows, "adamw_rows: no such row");
-    require(row_updates[ids[u]] == done, "adamw_rows: a row has missed updates");
+    require(row_updates[ids[u]] == state->updates, "adamw_rows: a row has missed updates");
   }
-  if (rows == 0 || cols == 0) return;
-  const float scale = gradient_scale(norm, max_norm);
+  if (rows == 0 || cols == 0 || state->finite == 0) return;
+  const AdamWUpdate decayed = update_of(schedule, *state), update = table.decayed ? decayed : without_decay(decayed);
+  const float scale = gradient_scale(*state, max_norm);
 #pragma omp parallel for num_threads(threads_) schedule(static)
   for (std::int64_t u = 0; u < rows; ++u) {
     Span(table, ids[u] * cols).update(gradient.row(u), cols, scale, update);
-    row_updates[ids[u]] = done + 1;
+    row_updates[ids[u]] = state->updates + 1;
   }
 }
 
-void CpuKernels::adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count,
-                              std::int32_t* row_updates, std::span<const AdamWUpdate> history) {
-  require_state(table);
+void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                              std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
+  require_adamw_state(table, DType::bf16);
+  require(table.decayed, "adamw_replay: the table must be decayed");
   const std::int64_t rows = ids == nullptr ? table.weights.rows : count, cols = table.weights.cols;
-  const auto target = static_cast<std::int32_t>(history.size());
+  const std::int32_t target = state->updates;
   for (std::int64_t u = 0; u < rows; ++u) {
     const std::int64_t id = ids == nullptr ? u : ids[u];
     require(id >= 0 && id < table.weights.rows, "adamw_replay: no such row");
-    require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the history");
+    require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the run");
   }
   // How many updates a row has missed varies from none to all.
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask) if (rows > kRowsPerTask)
   for (std::int64_t u = 0; u < rows; ++u) {
     const std::int64_t id = ids == nullptr ? u : ids[u];
     if (row_updates[id] == target) continue;
-    replay_row(Span(table, id * cols), cols, history.subspan(static_cast<std::size_t>(row_updates[id])));
+    replay_row(Span(table, id * cols), cols, {schedule + row_updates[id], schedule + target});
     row_updates[id] = target;
   }
 }

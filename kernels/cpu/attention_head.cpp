@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/dropout.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace ember {

@@ -48,14 +48,15 @@ class CpuKernels final : public Kernels {
   void tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) override;
   void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) override;
   void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
-                   float scale) override;
-  void gradient_norm(Tensor norm, std::span<const Tensor> gradients) override;
-  void adamw(const AdamWTensors& tensors, Tensor gradient, const AdamWUpdate& update, Tensor norm,
+                   const StepState* state) override;
+  void gradient_norm(StepState* state, std::span<const Tensor> gradients) override;
+  void adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
              float max_norm) override;
-  void adamw_rows(const AdamWTensors& table, const std::int32_t* ids, Tensor gradient, std::int32_t* row_updates,
-                  std::int32_t done, const AdamWUpdate& update, Tensor norm, float max_norm) override;
-  void adamw_replay(const AdamWTensors& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
-                    std::span<const AdamWUpdate> history) override;
+  void adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
+                  const AdamWUpdate* schedule, const StepState* state, float max_norm) override;
+  void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
+                    const AdamWUpdate* schedule, const StepState* state) override;
+  void finish_step(StepState* state, const LossScaling& scaling) override;
 
  private:
   // Scratch memory that grows to what was asked for at most and is then reused, so that a step allocates nothing.

@@ -2,7 +2,7 @@
 #include <array>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/cpu/vector_math.h"
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {
@@ -30,8 +30,7 @@ double sum_of_squares(const float* values, std::int64_t count) {
 
 }  // namespace
 
-void CpuKernels::gradient_norm(Tensor norm, std::span<const Tensor> gradients) {
-  require(has_shape(norm, 1, 1), "gradient_norm: the norm is one number");
+void CpuKernels::gradient_norm(StepState* state, std::span<const Tensor> gradients) {
   std::int64_t total = 0;
   for (const Tensor& gradient : gradients) {
     require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");
@@ -52,7 +51,8 @@ void CpuKernels::gradient_norm(Tensor norm, std::span<const Tensor> gradients) {
   }
   double sum = 0;
   for (std::int64_t c = 0; c < total; ++c) sum += partial[c];
-  *norm.f32() = static_cast<float>(std::sqrt(sum));
+  state->gradient_norm = static_cast<float>(std::sqrt(sum) / static_cast<double>(state->loss_scale));
+  state->finite = std::isfinite(state->gradient_norm) ? 1 : 0;
 }
 
 }  // namespace ember

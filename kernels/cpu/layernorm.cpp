@@ -5,7 +5,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/layernorm_row.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 #include "kernels/cpu/row_pass.h"
 
 namespace ember {

@@ -8,7 +8,7 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/packed_product.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 #include "kernels/cpu/row_pass.h"
 
 namespace ember {

@@ -4,12 +4,12 @@
 #include <cmath>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 
 void CpuKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
-                             float scale) {
+                             const StepState* state) {
   const std::int64_t rows = logits.rows, cols = logits.cols;
   const bool want_loss = loss.data != nullptr, want_gradient = !dlogits.empty(), want_scores = !probabilities.empty();
   require(has_shape(logits, rows, cols) && (!want_loss || has_shape(loss, 1, 1)) &&
@@ -17,7 +17,8 @@ void CpuKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, 
               (!want_scores || has_shape(probabilities, rows, cols)) &&
               ((!want_loss && !want_gradient) || has_shape(targets, rows, cols)),
           "sigmoid_bce: shapes");
-  const float gradient_scale = scale / static_cast<float>(std::max<std::int64_t>(logits.size(), 1));
+  const float gradient_scale =
+      (state == nullptr ? 1.0f : state->loss_scale) / static_cast<float>(std::max<std::int64_t>(logits.size(), 1));
   double total = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* x = logits.row(r);

@@ -26,6 +26,12 @@ AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_dec
   return update;
 }
 
+// One dense update of one tensor, whatever number of updates `update` stands for.
+void adamw(Kernels& kernels, const AdamWParameter& parameter, const AdamWUpdate& update, float norm, float max_norm) {
+  const StepState state{.gradient_norm = norm};
+  kernels.adamw({&parameter, 1}, &update, &state, max_norm);
+}
+
 // A tensor with its optimizer's state; the working copy only where asked for.
 struct State {
   State(std::int64_t rows, std::int64_t cols, bool bf16, unsigned seed = 9)
@@ -33,9 +39,9 @@ struct State {
     const std::vector<double> drawn = testing::draw(rows * cols, seed, 0.05f);
     weights.assign(drawn.begin(), drawn.end());
   }
-  AdamWTensors tensors() {
+  AdamWParameter parameter(Tensor gradient = {}) {
     return {matrix(weights.data(), rows, cols), matrix(m.data(), rows, cols), matrix(v.data(), rows, cols),
-            working.empty() ? Tensor{} : matrix(working.data(), rows, cols, DType::bf16)};
+            working.empty() ? Tensor{} : matrix(working.data(), rows, cols, DType::bf16), gradient};
   }
   // Equal bits, also of zeros and NaNs.
   bool same_bits(const State& other) const {
@@ -65,11 +71,11 @@ TEST_P(AdamWSize, AgreesWithTheOracle) {
     for (std::int64_t t = 1; t <= 20; ++t) {
       const std::vector<double> gradient = testing::draw(size, static_cast<unsigned>(t));
       std::vector<float> g(gradient.begin(), gradient.end());
-      float norm = 0.1f * static_cast<float>(t);  // 0.1 to 2: with and without clipping
+      const float norm = 0.1f * static_cast<float>(t);  // 0.1 to 2: with and without clipping
       const double learning_rate = 1e-3 * static_cast<double>(21 - t);
       const AdamWUpdate update = coefficients(t, learning_rate, 0.01);
-      two->adamw(state.tensors(), vector(g.data(), size), update, vector(&norm, 1), max_norm);
-      one->adamw(alone.tensors(), vector(g.data(), size), update, vector(&norm, 1), max_norm);
+      adamw(*two, state.parameter(vector(g.data(), size)), update, norm, max_norm);
+      adamw(*one, alone.parameter(vector(g.data(), size)), update, norm, max_norm);
       oracle.update(gradient, t, learning_rate, 0.01, norm, max_norm);
     }
     EXPECT_TRUE((testing::all_close<float, double>(state.weights, oracle.weights, 2e-7, 1e-6)));
@@ -97,24 +103,29 @@ TEST(AdamW, AgreesWithPyTorch) {
       {0.48844859f, -1.2463882f, 1.98159373f, -0.0158787742f, 0.0119333547f, 0.231094778f, -0.753929973f}};
   State state(1, kSize, false);
   state.weights = {0.5f, -1.25f, 2.0f, 0.001f, 0.0f, 0.25f, -0.75f};
-  const AdamWTensors all = state.tensors();
-  const auto part = [&all](std::int64_t begin, std::int64_t count) {
-    return AdamWTensors{all.weights.columns(begin, count),
-                        all.first_moment.columns(begin, count),
-                        all.second_moment.columns(begin, count),
-                        {}};
+  const AdamWParameter all = state.parameter();
+  const auto part = [&all](std::int64_t begin, Tensor gradient, bool decayed) {
+    return AdamWParameter{all.weights.columns(begin, gradient.cols),
+                          all.first_moment.columns(begin, gradient.cols),
+                          all.second_moment.columns(begin, gradient.cols),
+                          {},
+                          gradient,
+                          decayed};
   };
+  std::vector<AdamWUpdate> schedule;
+  for (std::size_t step = 0; step < kSteps; ++step)
+    schedule.push_back(coefficients(static_cast<std::int64_t>(step) + 1, rates[step], 0.01));
+  StepState stepped;
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   for (std::size_t step = 0; step < kSteps; ++step) {
     std::vector<float> g(gradients[step], gradients[step] + kSize);
-    float norm = -1;
     const Tensor gradient = vector(g.data(), kSize);
     const std::array<Tensor, 2> parts{gradient.columns(0, kDecayed), gradient.columns(kDecayed, kSize - kDecayed)};
-    kernels->gradient_norm(vector(&norm, 1), parts);
-    EXPECT_NEAR(norm, norms[step], 1e-6);
-    const auto t = static_cast<std::int64_t>(step) + 1;
-    kernels->adamw(part(0, kDecayed), parts[0], coefficients(t, rates[step], 0.01), vector(&norm, 1), 1);
-    kernels->adamw(part(kDecayed, kSize - kDecayed), parts[1], coefficients(t, rates[step], 0), vector(&norm, 1), 1);
+    kernels->gradient_norm(&stepped, parts);
+    EXPECT_NEAR(stepped.gradient_norm, norms[step], 1e-6);
+    const std::array<AdamWParameter, 2> both{part(0, parts[0], true), part(kDecayed, parts[1], false)};
+    kernels->adamw(both, schedule.data(), &stepped, 1);
+    kernels->finish_step(&stepped, {});
     EXPECT_TRUE((testing::all_close<float, float>(state.weights, std::span(expected[step]), 3e-8, 1e-6)));
   }
 }
@@ -130,7 +141,7 @@ TEST(AdamW, WorkingCopyIsRoundedToTheNearestEven) {
   for (std::size_t i = 0; i < cases.size(); ++i) state.weights[i] = std::bit_cast<float>(cases[i].first);
   std::vector<float> zeros(cases.size());
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  kernels->adamw(state.tensors(), vector(zeros.data(), size), AdamWUpdate{}, {}, 0);
+  adamw(*kernels, state.parameter(vector(zeros.data(), size)), AdamWUpdate{}, 0, 0);
   for (std::size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(state.working[i], cases[i].second) << i;
 }
 
@@ -139,20 +150,40 @@ TEST(AdamW, MomentumEndsBelowTheSmallestNormal) {
   state.m = {FLT_MIN, -FLT_MIN, 2 * FLT_MIN};
   std::vector<float> zeros(3);
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  kernels->adamw(state.tensors(), vector(zeros.data(), 3), coefficients(1, 1e-3, 0), {}, 0);
+  adamw(*kernels, state.parameter(vector(zeros.data(), 3)), coefficients(1, 1e-3, 0), 0, 0);
   EXPECT_EQ(state.m[0], 0);
   EXPECT_EQ(state.m[1], 0);
   EXPECT_FALSE(std::signbit(state.m[1]));
   EXPECT_GT(state.m[2], FLT_MIN);
 }
 
-TEST(AdamW, ANormThatIsNotANumberPassesOn) {
-  State state(1, 3, false);
-  std::vector<float> ones(3, 1.0f);
-  float norm = std::numeric_limits<float>::quiet_NaN();
-  make_cpu_kernels(Precision::fp32, 1)
-      ->adamw(state.tensors(), vector(ones.data(), 3), coefficients(1, 1e-3, 0), vector(&norm, 1), 1);
-  for (const float weight : state.weights) EXPECT_TRUE(std::isnan(weight));
+TEST(AdamW, ASkippedStepMovesNothing) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 2);
+  State state(2, 3, true), table(2, 3, true);
+  const State before = state;
+  std::vector<float> g(6, std::numeric_limits<float>::infinity());
+  const AdamWUpdate update = coefficients(1, 1e-3, 0.01);
+  const StepState skipped{.gradient_norm = g[0], .finite = 0};
+  const AdamWParameter parameter = state.parameter(matrix(g.data(), 2, 3));
+  kernels->adamw({&parameter, 1}, &update, &skipped, 1);
+  std::vector<std::int32_t> ids{0, 1}, updates{0, 0};
+  kernels->adamw_rows(table.parameter(matrix(g.data(), 2, 3)), ids.data(), updates.data(), &update, &skipped, 1);
+  EXPECT_TRUE(state.same_bits(before));
+  EXPECT_TRUE(table.same_bits(before));
+  EXPECT_EQ(updates, (std::vector<std::int32_t>{0, 0}));
+}
+
+TEST(AdamW, TakesTheLossScaleOut) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  State scaled(1, 33, false), plain(1, 33, false);
+  std::vector<float> g(33), g_scaled(33);
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] = 0.01f * static_cast<float>(i) - 0.1f, g_scaled[i] = 1024 * g[i];
+  const AdamWUpdate update = coefficients(1, 1e-3, 0.01);
+  adamw(*kernels, plain.parameter(vector(g.data(), 33)), update, 0.5f, 1);
+  const StepState state{.loss_scale = 1024, .gradient_norm = 0.5f};
+  const AdamWParameter parameter = scaled.parameter(vector(g_scaled.data(), 33));
+  kernels->adamw({&parameter, 1}, &update, &state, 1);
+  EXPECT_TRUE(scaled.same_bits(plain));
 }
 
 // ---- Lazy rows ------------------------------------------------------------------------------------------------------
@@ -177,7 +208,12 @@ struct Pair {
       : dense(kRows, cols, bf16),
         lazy(kRows, cols, bf16),
         updates(kRows),
-        kernels(make_cpu_kernels(Precision::fp32, threads)) {}
+        kernels(make_cpu_kernels(Precision::fp32, threads)) {
+    for (std::int64_t t = 0; t < kSteps; ++t) {
+      const double rate = 5e-3 * (t < 100 ? static_cast<double>(t + 1) / 100 : static_cast<double>(kSteps - t) / 900);
+      schedule.push_back(coefficients(t + 1, rate, 0.01));
+    }
+  }
 
   void step(std::int64_t t, std::mt19937& generator) {
     const std::vector<std::int32_t> rows = touched_rows(t, generator);
@@ -188,20 +224,21 @@ struct Pair {
       some[static_cast<std::size_t>(i)] = g;
       all[static_cast<std::size_t>(rows[static_cast<std::size_t>(i / cols)] * cols + i % cols)] = g;
     }
-    float norm = 0.2f + 0.01f * static_cast<float>(t % 150);
-    const double rate = 5e-3 * (t < 100 ? static_cast<double>(t + 1) / 100 : static_cast<double>(kSteps - t) / 900);
-    const AdamWUpdate update = coefficients(t + 1, rate, 0.01);
-    kernels->adamw(dense.tensors(), matrix(all.data(), kRows, cols), update, vector(&norm, 1), 1);
-    kernels->adamw_replay(lazy.tensors(), rows.data(), count, updates.data(), history);
-    kernels->adamw_rows(lazy.tensors(), rows.data(), matrix(some.data(), count, cols), updates.data(),
-                        static_cast<std::int32_t>(t), update, vector(&norm, 1), 1);
-    history.push_back(update);
+    state.gradient_norm = 0.2f + 0.01f * static_cast<float>(t % 150);
+    state.finite = t % 50 == 49 ? 0 : 1;  // now and then a step is skipped
+    const AdamWParameter whole = dense.parameter(matrix(all.data(), kRows, cols));
+    kernels->adamw({&whole, 1}, schedule.data(), &state, 1);
+    kernels->adamw_replay(lazy.parameter(), rows.data(), count, updates.data(), schedule.data(), &state);
+    kernels->adamw_rows(lazy.parameter(matrix(some.data(), count, cols)), rows.data(), updates.data(), schedule.data(),
+                        &state, 1);
+    kernels->finish_step(&state, {});
   }
-  void catch_up() { kernels->adamw_replay(lazy.tensors(), nullptr, 0, updates.data(), history); }
+  void catch_up() { kernels->adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), &state); }
 
   State dense, lazy;
   std::vector<std::int32_t> updates;
-  std::vector<AdamWUpdate> history;
+  std::vector<AdamWUpdate> schedule;
+  StepState state;
   std::unique_ptr<Kernels> kernels;
 };
 
@@ -225,7 +262,7 @@ TEST_P(LazyAdamW, HasTheBitsOfDense) {
   }
   pair.catch_up();
   EXPECT_TRUE(pair.lazy.same_bits(pair.dense));
-  EXPECT_EQ(pair.updates, std::vector<std::int32_t>(kRows, kSteps));
+  EXPECT_EQ(pair.updates, std::vector<std::int32_t>(kRows, kSteps - kSteps / 50));
 }
 
 INSTANTIATE_TEST_SUITE_P(Columns, LazyAdamW,
@@ -237,19 +274,21 @@ TEST(LazyAdamWEdge, WrongCallsAreRefused) {
   State table(4, 3, false);
   std::vector<float> g(3);
   std::vector<std::int32_t> updates{0, 1, 2, 0};
-  const AdamWUpdate update = coefficients(3, 1e-3, 0);
+  const std::vector<AdamWUpdate> schedule(3, coefficients(3, 1e-3, 0));
   const auto rows = [&](std::int32_t id, std::int32_t done) {
-    kernels->adamw_rows(table.tensors(), &id, matrix(g.data(), 1, 3), updates.data(), done, update, {}, 0);
+    const StepState state{.updates = done};
+    kernels->adamw_rows(table.parameter(matrix(g.data(), 1, 3)), &id, updates.data(), schedule.data(), &state, 0);
   };
   EXPECT_THROW(rows(4, 0), std::logic_error);
   EXPECT_THROW(rows(-1, 0), std::logic_error);
   EXPECT_THROW(rows(1, 2), std::logic_error);
   EXPECT_NO_THROW(rows(2, 2));
   EXPECT_EQ(updates[2], 3);
-  const std::vector<AdamWUpdate> history(2, update);
+  const StepState two{.updates = 2};
   const std::int32_t ahead = 2;
-  EXPECT_THROW(kernels->adamw_replay(table.tensors(), &ahead, 1, updates.data(), history), std::logic_error);
-  EXPECT_THROW(kernels->adamw(table.tensors(), matrix(g.data(), 1, 3), update, {}, 0), std::logic_error);
+  EXPECT_THROW(kernels->adamw_replay(table.parameter(), &ahead, 1, updates.data(), schedule.data(), &two),
+               std::logic_error);
+  EXPECT_THROW(adamw(*kernels, table.parameter(matrix(g.data(), 1, 3)), schedule[0], 0, 0), std::logic_error);
 }
 
 }  // namespace

@@ -22,11 +22,12 @@ struct Gradients {
     }
     for (std::vector<float>& value : values) views.push_back(vector(value.data(), std::ssize(value)));
   }
-  float norm(int threads) const {
-    float result = -1;
-    make_cpu_kernels(Precision::fp32, threads)->gradient_norm(vector(&result, 1), views);
+  StepState state(int threads, float loss_scale = 1) const {
+    StepState result{.loss_scale = loss_scale, .gradient_norm = -1, .finite = -1};
+    make_cpu_kernels(Precision::fp32, threads)->gradient_norm(&result, views);
     return result;
   }
+  float norm(int threads) const { return state(threads).gradient_norm; }
   double expected() const {
     long double sum = 0;
     for (const std::vector<float>& value : values)
@@ -66,7 +67,54 @@ TEST(GradientNorm, IsNotFiniteWhenAnElementIsNot) {
         Gradients gradients({9001, 9001});
         gradients.values[tensor][place] = bad;
         EXPECT_FALSE(std::isfinite(gradients.norm(2)));
+        EXPECT_EQ(gradients.state(2).finite, 0);
       }
+}
+
+TEST(GradientNorm, TakesTheLossScaleOut) {
+  const Gradients gradients({312, 7}, 4096), unscaled({312, 7});
+  EXPECT_EQ(gradients.state(2, 4096).gradient_norm, unscaled.norm(2));
+  EXPECT_EQ(gradients.state(2, 4096).finite, 1);
+}
+
+// Micikevicius et al. 2018, section 3.2, with the numbers of the reference recipe.
+TEST(FinishStep, CountsAndAdaptsTheScale) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const LossScaling scaling{2000};
+  StepState state{.loss_scale = 65536};
+  const auto steps = [&](int count, std::int32_t finite) {
+    state.finite = finite;
+    for (int i = 0; i < count; ++i) kernels->finish_step(&state, scaling);
+  };
+  steps(1999, 1);
+  EXPECT_EQ(state.loss_scale, 65536);
+  steps(1, 1);
+  EXPECT_EQ(state.loss_scale, 131072);
+  EXPECT_EQ(state.clean_steps, 0);
+  steps(1500, 1), steps(2, 0);
+  EXPECT_EQ(state.loss_scale, 32768);
+  EXPECT_EQ(state.clean_steps, 0);
+  EXPECT_EQ(state.skipped, 2);
+  EXPECT_EQ(state.updates, 3500);
+  steps(1999, 1);
+  EXPECT_EQ(state.loss_scale, 32768);
+  steps(1, 1);
+  EXPECT_EQ(state.loss_scale, 65536);
+  steps(200, 0);
+  EXPECT_EQ(state.loss_scale, 0x1p-24f);
+  steps(2000 * 60, 1);
+  EXPECT_EQ(state.loss_scale, 0x1p24f);
+}
+
+TEST(FinishStep, LeavesAFixedScaleAlone) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  StepState state{.finite = 0};
+  kernels->finish_step(&state, {});
+  state.finite = 1;
+  for (int i = 0; i < 3000; ++i) kernels->finish_step(&state, {});
+  EXPECT_EQ(state.loss_scale, 1);
+  EXPECT_EQ(state.updates, 3000);
+  EXPECT_EQ(state.skipped, 1);
 }
 
 }  // namespace

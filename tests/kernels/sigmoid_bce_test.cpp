@@ -36,7 +36,8 @@ class SigmoidBce : public ::testing::TestWithParam<Case> {
   Results run(Kernels& kernels, std::int64_t gap) const {
     const StridedMatrix logits_(rows, cols, gap, logits), targets_(rows, cols, 0, targets), loss(1, 1, 0),
         dlogits(rows, cols, gap), probabilities(rows, cols, gap);
-    kernels.sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits_.view, targets_.view, scale);
+    const StepState state{.loss_scale = scale};
+    kernels.sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits_.view, targets_.view, &state);
     return results({&loss, &dlogits, &probabilities});
   }
 };
@@ -70,7 +71,7 @@ TEST(SigmoidBceSaturated, IsFiniteAndRight) {
   const auto run = [&](double logit, double target) {
     const StridedMatrix logits(1, 1, 0, {logit}), targets(1, 1, 0, {target}), loss(1, 1, 0), dlogits(1, 1, 0),
         probabilities(1, 1, 0);
-    kernels->sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits.view, targets.view, 1);
+    kernels->sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits.view, targets.view, nullptr);
     return std::vector<float>{loss.values()[0], dlogits.values()[0], probabilities.values()[0]};
   };
   EXPECT_EQ(run(100, 0), (std::vector<float>{100, 1, 1}));
@@ -90,24 +91,24 @@ TEST(SigmoidBceOutputs, EmptyOnesAreNotComputed) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const std::vector<double> x = draw(6, 1), y{0, 1, 0, 0, 1, 0};
   const StridedMatrix logits(2, 3, 0, x), targets(2, 3, 0, y), loss(1, 1, 0), dlogits(2, 3, 0), probabilities(2, 3, 0);
-  kernels->sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits.view, targets.view, 1);
+  kernels->sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits.view, targets.view, nullptr);
   const StridedMatrix lone_loss(1, 1, 0), lone_dlogits(2, 3, 0), lone_probabilities(2, 3, 0);
-  kernels->sigmoid_bce({}, {}, lone_probabilities.view, logits.view, {}, 1);
-  kernels->sigmoid_bce(lone_loss.view, {}, {}, logits.view, targets.view, 1);
-  kernels->sigmoid_bce({}, lone_dlogits.view, {}, logits.view, targets.view, 1);
+  kernels->sigmoid_bce({}, {}, lone_probabilities.view, logits.view, {}, nullptr);
+  kernels->sigmoid_bce(lone_loss.view, {}, {}, logits.view, targets.view, nullptr);
+  kernels->sigmoid_bce({}, lone_dlogits.view, {}, logits.view, targets.view, nullptr);
   EXPECT_EQ(lone_probabilities.values(), probabilities.values());
   EXPECT_EQ(lone_loss.values(), loss.values());
   EXPECT_EQ(lone_dlogits.values(), dlogits.values());
-  EXPECT_THROW(kernels->sigmoid_bce(loss.view, {}, {}, logits.view, {}, 1), std::logic_error);
-  EXPECT_THROW(kernels->sigmoid_bce({}, dlogits.view, {}, logits.view, {}, 1), std::logic_error);
-  EXPECT_THROW(kernels->sigmoid_bce({}, {}, loss.view, logits.view, {}, 1), std::logic_error);
+  EXPECT_THROW(kernels->sigmoid_bce(loss.view, {}, {}, logits.view, {}, nullptr), std::logic_error);
+  EXPECT_THROW(kernels->sigmoid_bce({}, dlogits.view, {}, logits.view, {}, nullptr), std::logic_error);
+  EXPECT_THROW(kernels->sigmoid_bce({}, {}, loss.view, logits.view, {}, nullptr), std::logic_error);
 }
 
 // The loss of an empty batch is 0, not 0 / 0.
 TEST(SigmoidBceOutputs, EmptyBatch) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const StridedMatrix none(0, 28, 0), loss(1, 1, 0);
-  kernels->sigmoid_bce(loss.view, none.view, none.view, none.view, none.view, 1);
+  kernels->sigmoid_bce(loss.view, none.view, none.view, none.view, none.view, nullptr);
   EXPECT_EQ(loss.values()[0], 0);
 }
 

@@ -19,11 +19,12 @@ class CheckpointTest : public ::testing::Test {
       : config(testing::tiny_config()),
         kernels(make_cpu_kernels(Precision::fp32, 1)),
         weights(config, *kernels),
-        optimizer(config, weights, *kernels, {}, 100),
+        optimizer(config, weights, *kernels, {}, Schedule(1e-3, 0, 100), 100),
         out(scratch / "out") {
     testing::write_tiny_model(scratch / "model");
     fs::create_directories(out);
     fill(weights, 1), fill(optimizer.first_moments(), 2), fill(optimizer.second_moments(), 3);
+    optimizer.resume({.loss_scale = 8192, .updates = 37, .clean_steps = 12, .skipped = 3});
     state = {40, 2, 8, {32, 2.0, 1.0 / 3, 0.1, 0.2, 0.7}, 1, 0.1 + 0.2, 8};
     identity.flags = {{"--lr", "0.003"}, {"--seed", "42"}};
     identity.data = "0123456789abcdef", identity.model = "fedcba9876543210", identity.threads = 2;
@@ -89,12 +90,16 @@ TEST_F(CheckpointTest, GivesBackEveryBit) {
   EXPECT_EQ(complaint(identity), "");
 
   BertWeights again(config, *kernels);
-  Optimizer other(config, again, *kernels, {}, 100);
+  Optimizer other(config, again, *kernels, {}, Schedule(1e-3, 0, 100), 100);
   restore(checkpoint, config, again, other, *kernels);
   expect_same_bits(again, weights);
   expect_same_bits(other.first_moments(), optimizer.first_moments());
   expect_same_bits(other.second_moments(), optimizer.second_moments());
-  EXPECT_EQ(other.steps(), 40);
+  const StepState stepped = other.read_state();
+  EXPECT_EQ(stepped.updates, 37);
+  EXPECT_EQ(stepped.skipped, 3);
+  EXPECT_EQ(stepped.clean_steps, 12);
+  EXPECT_EQ(stepped.loss_scale, 8192);
   other.catch_up();  // nothing is owed
   expect_same_bits(again, weights);
 }
@@ -176,7 +181,7 @@ TEST_F(CheckpointTest, OfAnotherShapeIsRefused) {
   BertConfig other = config;
   other.ffn = 64;
   BertWeights theirs(other, *kernels);
-  Optimizer optimizer_of_theirs(other, theirs, *kernels, {}, 1);
+  Optimizer optimizer_of_theirs(other, theirs, *kernels, {}, Schedule(1e-3, 0, 1), 1);
   EXPECT_THROW(restore(newest_checkpoint(out, notes).value(), other, theirs, optimizer_of_theirs, *kernels), Error);
 }
 

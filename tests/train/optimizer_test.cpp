@@ -39,15 +39,14 @@ TEST(Schedule, OfWarmupAlone) {
 }
 
 TEST(AdamWUpdate, CorrectsTheBias) {
-  const AdamWUpdate first = adamw_update({}, 0.1, 1, true);
+  const AdamWUpdate first = adamw_update({}, 0.1, 1);
   // Of the betas as floats: 0.1 / (1 - 0.89999997615814209) and 1 / sqrt(1 - 0.99900001287460327).
   EXPECT_FLOAT_EQ(first.step_size, 0.99999976158f);
   EXPECT_FLOAT_EQ(first.inverse_correction, 31.622980128f);
   EXPECT_FLOAT_EQ(first.decay, 0.999f);
-  const AdamWUpdate late = adamw_update({}, 0.1, 100000, false);
+  const AdamWUpdate late = adamw_update({}, 0.1, 100000);
   EXPECT_FLOAT_EQ(late.step_size, 0.1f);
   EXPECT_FLOAT_EQ(late.inverse_correction, 1.0f);
-  EXPECT_EQ(late.decay, 1.0f);
 }
 
 // A model with weights drawn from one seed, and batches that leave most words out for long.
@@ -95,29 +94,33 @@ struct Rig {
 
 // Dense AdamW as the textbook has it: every row of the word embedding gets a gradient, mostly zero, at every step.
 struct Dense {
-  explicit Dense(Rig& r)
-      : rig(r), first(r.config, *r.kernels), second(r.config, *r.kernels), norm(r.kernels->allocate(sizeof(float))) {}
+  Dense(Rig& r, const Schedule& schedule, std::int64_t total)
+      : rig(r), first(r.config, *r.kernels), second(r.config, *r.kernels) {
+    for (std::int64_t t = 0; t < total; ++t) updates.push_back(adamw_update({}, schedule.at(t), t + 1));
+  }
 
-  void step(const Batch& batch, double learning_rate) {
-    ++steps;
+  void step(const Batch& batch) {
     const std::vector<Parameter> gradients = parameters(rig.config, rig.model->gradients());
     std::vector<Tensor> values;
     for (const Parameter& gradient : gradients) values.push_back(gradient.value);
-    rig.kernels->gradient_norm(vector(norm.data(), 1), values);
+    rig.kernels->gradient_norm(&state, values);
     std::vector<float> word(static_cast<std::size_t>(rig.config.vocabulary * rig.config.hidden));
     for (std::int64_t u = 0; u < batch.unique; ++u)
       std::copy_n(values[0].row(u), rig.config.hidden, word.data() + batch.unique_ids[u] * rig.config.hidden);
     values[0] = matrix(word.data(), rig.config.vocabulary, rig.config.hidden);
-    for (std::size_t i = 0; i < values.size(); ++i)
-      rig.kernels->adamw({rig.weights.list[i].value, first.list[i].value, second.list[i].value, {}}, values[i],
-                         adamw_update({}, learning_rate, steps, rig.weights.list[i].decayed), vector(norm.data(), 1),
-                         1);
+    std::vector<AdamWParameter> all;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const Parameter& weight = rig.weights.list[i];
+      all.push_back({weight.value, first.list[i].value, second.list[i].value, {}, values[i], weight.decayed});
+    }
+    rig.kernels->adamw(all, updates.data(), &state, 1);
+    rig.kernels->finish_step(&state, {});
   }
 
   Rig& rig;
   BertWeights first, second;
-  Buffer norm;
-  std::int64_t steps = 0;
+  std::vector<AdamWUpdate> updates;
+  StepState state;
 };
 
 void expect_same_bits(const BertWeights& a, const BertWeights& b, const std::string& what) {
@@ -131,16 +134,17 @@ TEST(Optimizer, LazyIsDenseBitForBit) {
   constexpr int kSteps = 300;
   const Schedule schedule(1e-3, 0.1, kSteps);
   Rig lazy, plain;
-  Optimizer optimizer(lazy.config, lazy.weights, *lazy.kernels, {}, kSteps);
-  Dense dense(plain);
+  Optimizer optimizer(lazy.config, lazy.weights, *lazy.kernels, {}, schedule, kSteps);
+  Dense dense(plain, schedule, kSteps);
   for (int s = 0; s < kSteps; ++s) {
     const Batch& ours = lazy.batch(s);
     optimizer.catch_up(ours);
     lazy.gradients(ours, s);
-    ASSERT_TRUE(std::isfinite(optimizer.step(*lazy.model, ours, schedule.at(s))));
+    optimizer.step(*lazy.model, ours);
+    ASSERT_EQ(optimizer.read_state().updates, s + 1);
     const Batch& theirs = plain.batch(s);
     plain.gradients(theirs, s);
-    dense.step(theirs, schedule.at(s));
+    dense.step(theirs);
     if (s % 100 == 57) optimizer.catch_up();  // as an evaluation does: it must change nothing
   }
   optimizer.catch_up();
@@ -151,12 +155,17 @@ TEST(Optimizer, LazyIsDenseBitForBit) {
 
 TEST(Optimizer, LeavesEverythingAloneWhenAGradientIsNotFinite) {
   Rig rig, untouched;
-  Optimizer optimizer(rig.config, rig.weights, *rig.kernels, {}, 1);
+  Optimizer optimizer(rig.config, rig.weights, *rig.kernels, {}, Schedule(1e-3, 0, 1), 1);
   const Batch& batch = rig.batch(0);
   rig.gradients(batch, 0);
   rig.model->gradients().pooler_bias.f32()[3] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_FALSE(std::isfinite(optimizer.step(*rig.model, batch, 1e-3)));
-  EXPECT_EQ(optimizer.steps(), 0);
+  optimizer.step(*rig.model, batch);
+  const StepState state = optimizer.read_state();
+  EXPECT_FALSE(std::isfinite(state.gradient_norm));
+  EXPECT_EQ(state.finite, 0);
+  EXPECT_EQ(state.updates, 0);
+  EXPECT_EQ(state.skipped, 1);
+  EXPECT_FALSE(optimizer.can_lower_scale(state));
   expect_same_bits(rig.weights, untouched.weights, "weights");
 }
 
@@ -168,12 +177,13 @@ TEST(Optimizer, FollowsAModelThatGrows) {
     rig->model = rig == &small ? std::make_unique<Bert>(rig->config, rig->weights, *rig->kernels, Purpose::training,
                                                         BatchLimits{4, 1})
                                : std::move(rig->model);
-    Optimizer optimizer(rig->config, rig->weights, *rig->kernels, {}, 40);
+    Optimizer optimizer(rig->config, rig->weights, *rig->kernels, {}, Schedule(1e-3, 0, 40), 40);
     for (int s = 0; s < 40; ++s) {
       const Batch& batch = rig->batch(s);
       optimizer.catch_up(batch);
       rig->gradients(batch, s);
-      ASSERT_TRUE(std::isfinite(optimizer.step(*rig->model, batch, 1e-3)));
+      optimizer.step(*rig->model, batch);
+      ASSERT_EQ(optimizer.read_state().finite, 1);
     }
     optimizer.catch_up();
   }

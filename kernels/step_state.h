@@ -1,0 +1,27 @@
+// The one place where a step is counted and the loss scale adapts, for every backend (Kernels::finish_step).
+#pragma once
+
+#include "kernels/host_device.h"
+#include "kernels/kernels.h"
+
+namespace ember {
+
+constexpr float kLargestLossScale = 16777216.0f;  // 2^24
+constexpr float kSmallestLossScale = 1 / kLargestLossScale;
+
+EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling) {
+  const bool adapts = scaling.growth_interval > 0;
+  if (state.finite == 0) {
+    ++state.skipped;
+    state.clean_steps = 0;
+    if (adapts && state.loss_scale > kSmallestLossScale) state.loss_scale /= 2;
+    return;
+  }
+  ++state.updates;
+  ++state.clean_steps;
+  if (!adapts || state.clean_steps < scaling.growth_interval) return;
+  state.clean_steps = 0;
+  if (state.loss_scale < kLargestLossScale) state.loss_scale *= 2;
+}
+
+}  // namespace ember
