@@ -45,11 +45,13 @@ if(EMBER_WITH_CUDA)
   message(STATUS "CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 
-# ember_cuda_options(<target>): how .cu files are compiled. Registers that spill and arrays that land in local memory
-# are errors on every architecture. The device code stays uncompressed for tests/tools/sass_test.py.
-# fmt thinks that nvcc cannot do what C++20 asks of constexpr, and half of it then does not fit the other half.
+# Registers that spill and arrays that land in local memory are errors on every architecture. The device code stays
+# uncompressed for tests/tools/device_code_test.py.
+set(EMBER_NVCC_FLAGS -lineinfo -no-compress -Werror=all-warnings -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+
+# ember_cuda_options(<target>): how .cu files are compiled. (fmt takes nvcc for a compiler without half of C++20's
+# constexpr, and that half then does not fit the other.)
 function(ember_cuda_options target)
-  set(options -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL= -lineinfo -no-compress -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
-    -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+  set(options ${EMBER_NVCC_FLAGS} -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL= -Xcompiler=-Wall,-Wextra,-Werror)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
