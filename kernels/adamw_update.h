@@ -14,9 +14,9 @@
 
 namespace ember {
 
-// a b + c, rounded once where the target has the instruction, as GPUs do (EMBER_SHARED: code of theirs, emulated). Where
-// it has none there is nothing to fuse into, so the two roundings are as reproducible, and far faster than the library's
-// emulation.
+// a b + c, rounded once where the target has the instruction, as GPUs do (EMBER_SHARED: code of theirs, emulated).
+// Where it has none there is nothing to fuse into, so the two roundings are as reproducible, and far faster than the
+// library's emulation.
 EMBER_HOST_DEVICE static inline float multiply_add(float a, float b, float c) {
 #if defined(FP_FAST_FMAF) || defined(__CUDA_ARCH__) || defined(EMBER_SHARED)
   return std::fma(a, b, c);

@@ -99,8 +99,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 bool aligned(const AdamWParameter& parameter) {
-  for (const Tensor* tensor : {&parameter.weights, &parameter.first_moment, &parameter.second_moment,
-                               &parameter.working, &parameter.gradient})
+  for (const Tensor* tensor :
+       {&parameter.weights, &parameter.first_moment, &parameter.second_moment, &parameter.working, &parameter.gradient})
     if (reinterpret_cast<std::uintptr_t>(tensor->data) % (4 * size_of(tensor->dtype)) != 0) return false;
   return true;
 }

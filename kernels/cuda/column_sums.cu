@@ -3,7 +3,6 @@
 // Block (32, kGroups): a thread row adds every kGroups-th part of 32 columns, then the first row adds what the others
 // have. Grid (columns / 32, S). Reads 4 bytes a part, sum and column; one addition each.
 #include "kernels/cuda/column_sums.cuh"
-
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -18,7 +17,7 @@ struct Targets {
 
 __global__ void __launch_bounds__(kWarpSize* kGroups)
     add_parts_kernel(Targets targets, const float* parts, int count, int cols, int stride) {
-  EMBER_SHARED(float, group_sums, kGroups * kWarpSize);
+  EMBER_SHARED(float, group_sums, kGroups* kWarpSize);
   const int c = static_cast<int>(blockIdx.x) * kWarpSize + static_cast<int>(threadIdx.x);
   const int group = static_cast<int>(threadIdx.y);
   float total = 0;

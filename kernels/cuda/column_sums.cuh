@@ -40,13 +40,15 @@ void add_parts(cudaStream_t stream, std::span<const Tensor> sums, const void* pa
 // columns to itself.
 template <int V>
 struct ColumnTile {
-  __device__ static int column() { return (static_cast<int>(blockIdx.x) * kWarpSize + static_cast<int>(threadIdx.x)) * V; }
+  __device__ static int column() {
+    return (static_cast<int>(blockIdx.x) * kWarpSize + static_cast<int>(threadIdx.x)) * V;
+  }
   __device__ static int first_row() { return static_cast<int>(blockIdx.y) * kRowWarps + static_cast<int>(threadIdx.y); }
   __device__ static int row_step() { return static_cast<int>(gridDim.y) * kRowWarps; }
 
   // Adds the block's `totals` of its columns, one row of threads after another, into part blockIdx.y. All threads call.
   __device__ static void write_part(float* parts, const float (&totals)[V], int cols, int stride) {
-    EMBER_SHARED(float, sums, kRowWarps * kWarpSize * V);
+    EMBER_SHARED(float, sums, kRowWarps* kWarpSize* V);
     store<V>(sums + (threadIdx.y * kWarpSize + threadIdx.x) * V, totals);
     __syncthreads();
     const int tile = static_cast<int>(blockIdx.x) * kWarpSize * V;

@@ -8,23 +8,13 @@
 #include "runtime/cuda/memory.h"
 
 namespace ember {
-namespace {
 
-int selected(int device) {
-  check_cuda(cudaSetDevice(device), "cudaSetDevice");
-  return device;
-}
-
-}  // namespace
-
-CudaKernels::CudaKernels(int device) : device_(selected(device)) {}
+CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
 
 CudaKernels::~CudaKernels() = default;
 
 std::string CudaKernels::device_name() const {
-  cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
-  return fmt::format("{} (sm_{}{})", properties.name, properties.major, properties.minor);
+  return fmt::format("{} (sm_{}{})", device_.name, device_.major, device_.minor);
 }
 
 Buffer CudaKernels::allocate(std::size_t bytes) {

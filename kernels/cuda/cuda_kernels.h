@@ -6,16 +6,21 @@
 
 #include <cuda_runtime_api.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
+#include "runtime/cuda/device.h"
 #include "runtime/cuda/stream.h"
 
 namespace ember {
 
 class CudaKernels final : public Kernels {
  public:
-  explicit CudaKernels(int device = 0);
+  // `device`: "cuda" or "cuda:N". Error where use_device (runtime/cuda/device.h) throws it.
+  explicit CudaKernels(std::string_view device = "cuda");
   ~CudaKernels() override;
 
   std::string device_name() const override;
@@ -64,6 +69,10 @@ class CudaKernels final : public Kernels {
                     const AdamWUpdate* schedule, const StepState* state) override;
   void finish_step(StepState* state, const LossScaling& scaling) override;
 
+  // The algorithms of the products, for a checkpoint (Matmul::algorithms, Matmul::use_algorithms).
+  std::string product_algorithms() const { return matmul_.algorithms(); }
+  void use_product_algorithms(std::string_view text) { matmul_.use_algorithms(text); }
+
  private:
   // The stream of all work.
   cudaStream_t stream() const { return stream_; }
@@ -73,8 +82,9 @@ class CudaKernels final : public Kernels {
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
 
-  int device_;
+  DeviceInfo device_;  // first: the members after it live on the current device
   Stream stream_;
+  Matmul matmul_{stream_};
   std::vector<Buffer> scratch_;
 };
 

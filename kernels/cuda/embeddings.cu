@@ -196,8 +196,7 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
                                       const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = batch.tokens, cols = dout.cols;
   require(all_have_shape({dsum, dout, sum}, rows, cols, DType::f16) && has_room(moments.mean, moments.rstd, rows) &&
-              has_shape(dtables.word, batch.unique, cols) &&
-              has_shape(dtables.position, dtables.position.rows, cols) &&
+              has_shape(dtables.word, batch.unique, cols) && has_shape(dtables.position, dtables.position.rows, cols) &&
               has_shape(dtables.type, dtables.type.rows, cols) && dtables.type.rows > 0 &&
               all_have_shape({dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32),
           "embeddings_backward: shapes");

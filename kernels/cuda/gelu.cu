@@ -1,10 +1,10 @@
 // GELU after a bias, exact (Kernels::gelu_forward; Hendrycks and Gimpel 2016): gelu(x) = x Phi(x), gelu'(x) = Phi(x) +
 // x phi(x) at x = in + bias, with Phi(x) = erfc(-x / sqrt 2) / 2, which keeps the digits of the left tail.  (M, F).
 //
-// A thread has 8 columns, a block (32, kRowWarps) a tile of 256 columns and kRowWarps rows; backward's blocks take every
-// gridDim.y-th group of rows and keep the column sums of dbias meanwhile (column_sums.cuh). Forward moves 4 M F bytes
-// and does about 40 operations an element, nearly all of them erfc's; backward 6 M F bytes, 4 bytes a column and group
-// of rows, and about 55 operations.
+// A thread has 8 columns, a block (32, kRowWarps) a tile of 256 columns and kRowWarps rows; backward's blocks take
+// every gridDim.y-th group of rows and keep the column sums of dbias meanwhile (column_sums.cuh). Forward moves 4 M F
+// bytes and does about 40 operations an element, nearly all of them erfc's; backward 6 M F bytes, 4 bytes a column and
+// group of rows, and about 55 operations.
 #include <array>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -70,16 +70,15 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor in, Tensor bias) {
-  launch("gelu", stream, tile_grid(V, out), tile_block(), 0,
-         gelu_kernel<V>, rows_of<__half>(out), rows_of<const __half>(in), bias.f32(), static_cast<int>(out.rows),
-         static_cast<int>(out.cols));
+  launch("gelu", stream, tile_grid(V, out), tile_block(), 0, gelu_kernel<V>, rows_of<__half>(out),
+         rows_of<const __half>(in), bias.f32(), static_cast<int>(out.rows), static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor in, Tensor bias) {
-  launch("gelu_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0, gelu_backward_kernel<V>,
-         rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(in), bias.f32(),
-         static_cast<int>(din.rows), static_cast<int>(din.cols), static_cast<int>(part_stride(din.cols)));
+  launch("gelu_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
+         gelu_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(in),
+         bias.f32(), static_cast<int>(din.rows), static_cast<int>(din.cols), static_cast<int>(part_stride(din.cols)));
 }
 
 }  // namespace

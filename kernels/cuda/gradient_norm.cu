@@ -1,5 +1,5 @@
-// The L2 norm over all gradients (Kernels::gradient_norm): a sum per chunk of kChunk elements, then the chunks' sums in a
-// fixed order.
+// The L2 norm over all gradients (Kernels::gradient_norm): a sum per chunk of kChunk elements, then the chunks' sums in
+// a fixed order.
 //
 // One block per chunk of one tensor, 4 elements to a thread and turn; then one block for the chunks. Reads 4 bytes an
 // element; about 8 operations. A thread sums squares in float, all beyond it is in double, which most GPUs are slow at.

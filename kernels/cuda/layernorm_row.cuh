@@ -163,7 +163,8 @@ __device__ void normalise_row_backward(WarpTotals<V, N, S>& totals, const __half
     totals.add(0, i, c, dweight);
     totals.add(1, i, c, dy[i]);
   });
-  const float mean_g = warp_sum(sum_g) / static_cast<float>(cols), mean_gy = warp_sum(sum_gy) / static_cast<float>(cols);
+  const float mean_g = warp_sum(sum_g) / static_cast<float>(cols),
+              mean_gy = warp_sum(sum_gy) / static_cast<float>(cols);
   for_each_vector<V, N>(cols, [&](int i, int c) {
     if (N == 0) read(i, c);
     float w[V], dx[V];

@@ -1,7 +1,7 @@
 // What Matmul asks of its operands, for both of its implementations.
 #pragma once
 
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 #include "runtime/tensor.h"
 
 namespace ember {

@@ -125,18 +125,12 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
   with_row_layout(cols, vectorises(4, {dresidual, din, dout, sum, norm.weight}), [&](auto v, auto n) {
     const RowSums stage(rows, cols, 3, n() > 0);
     auto* parts = static_cast<float*>(scratch(stage.bytes));
-    const Backward a{rows_of<__half>(dresidual),
-                     rows_of<__half>(din),
-                     rows_of<const __half>(dout),
-                     rows_of<const __half>(sum),
-                     moments.mean.f32(),
-                     moments.rstd.f32(),
-                     norm.weight.f32(),
-                     parts,
-                     DropoutMask(dropout),
-                     static_cast<int>(rows),
-                     static_cast<int>(cols),
-                     static_cast<int>(part_stride(cols))};
+    const Backward a{rows_of<__half>(dresidual),  rows_of<__half>(din),
+                     rows_of<const __half>(dout), rows_of<const __half>(sum),
+                     moments.mean.f32(),          moments.rstd.f32(),
+                     norm.weight.f32(),           parts,
+                     DropoutMask(dropout),        static_cast<int>(rows),
+                     static_cast<int>(cols),      static_cast<int>(part_stride(cols))};
     launch("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
            dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
     add_parts(stream(), sums, parts, stage.count);

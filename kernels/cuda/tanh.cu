@@ -1,5 +1,5 @@
-// The pooler's activation (Kernels::tanh_forward): activated = tanh(in + bias), out = dropout(activated); backward din =
-// dropout's share of dout times (1 - activated²), from the activated value that was stored.  (B, C).
+// The pooler's activation (Kernels::tanh_forward): activated = tanh(in + bias), out = dropout(activated); backward din
+// = dropout's share of dout times (1 - activated²), from the activated value that was stored.  (B, C).
 //
 // Mapping as in gelu.cu, with 4 columns to a thread: one block of dropout's random words. Forward moves 6 B C bytes,
 // backward as much; a few dozen operations an element. B is a batch, so both are a launch's latency and nothing else.
@@ -60,16 +60,16 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) {
-  launch("tanh", stream, tile_grid(V, out), tile_block(), 0,
-         tanh_kernel<V>, rows_of<__half>(out), rows_of<__half>(activated), rows_of<const __half>(in), bias.f32(),
-         DropoutMask(dropout), static_cast<int>(out.rows), static_cast<int>(out.cols));
+  launch("tanh", stream, tile_grid(V, out), tile_block(), 0, tanh_kernel<V>, rows_of<__half>(out),
+         rows_of<__half>(activated), rows_of<const __half>(in), bias.f32(), DropoutMask(dropout),
+         static_cast<int>(out.rows), static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor activated, const Dropout& dropout) {
-  launch("tanh_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0, tanh_backward_kernel<V>,
-         rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(activated),
-         DropoutMask(dropout), static_cast<int>(din.rows), static_cast<int>(din.cols),
+  launch("tanh_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
+         tanh_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout),
+         rows_of<const __half>(activated), DropoutMask(dropout), static_cast<int>(din.rows), static_cast<int>(din.cols),
          static_cast<int>(part_stride(din.cols)));
 }
 

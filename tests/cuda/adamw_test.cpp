@@ -63,9 +63,7 @@ struct State {
   AdamWParameter parameter(Tensor gradient = {}, bool decayed = true) const {
     return {weights.view, m.view, v.view, working.view, gradient, decayed};
   }
-  std::vector<std::vector<float>> values() const {
-    return testing::device_results({&weights, &m, &v});
-  }
+  std::vector<std::vector<float>> values() const { return testing::device_results({&weights, &m, &v}); }
   // Weights, moments and working copy as bits.
   std::vector<std::uint32_t> bits() const {
     std::vector<std::uint32_t> out;
@@ -323,8 +321,9 @@ TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
   EXPECT_THROW(
       kernels.adamw_rows(table.parameter(narrow.view), ids.data(), ids.data(), schedule.data(), state.data(), 0),
       std::logic_error);
-  EXPECT_THROW(kernels.adamw_replay(table.parameter({}, false), ids.data(), 1, ids.data(), schedule.data(), state.data()),
-               std::logic_error);
+  EXPECT_THROW(
+      kernels.adamw_replay(table.parameter({}, false), ids.data(), 1, ids.data(), schedule.data(), state.data()),
+      std::logic_error);
 }
 
 }  // namespace

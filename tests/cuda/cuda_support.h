@@ -199,8 +199,8 @@ inline ::testing::AssertionResult near_twin(const std::vector<float>& actual, co
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const double a = actual[i], t = twin[i], e = expected[i];
     if (!std::isfinite(a) || !std::isfinite(t) || !std::isfinite(e))
-      return ::testing::AssertionFailure() << "element " << i << " is not finite: " << a << ", twin " << t
-                                           << ", expected " << e;
+      return ::testing::AssertionFailure()
+             << "element " << i << " is not finite: " << a << ", twin " << t << ", expected " << e;
     if (std::fabs(a - e) > worst) worst = std::fabs(a - e), where = i;
     worst_twin = std::max(worst_twin, std::fabs(t - e));
     squares += (a - e) * (a - e);
@@ -211,8 +211,8 @@ inline ::testing::AssertionResult near_twin(const std::vector<float>& actual, co
   if (worst <= 2 * worst_twin + floor && l2 <= 2 * l2_twin + l2_floor) return ::testing::AssertionSuccess();
   return ::testing::AssertionFailure() << "element " << where << " of " << actual.size() << " is " << actual[where]
                                        << ", expected " << expected[where] << "; off by " << worst
-                                       << " at most, the twin by " << worst_twin << "; in L2 by " << l2 << ", the twin by "
-                                       << l2_twin << "; floor " << floor;
+                                       << " at most, the twin by " << worst_twin << "; in L2 by " << l2
+                                       << ", the twin by " << l2_twin << "; floor " << floor;
 }
 
 }  // namespace ember::testing

@@ -1,9 +1,10 @@
 // The device's dropout masks, of cuRAND's generator, are those of runtime/philox.h: seen through the tanh of numbers
 // that it takes to 1, whose dropout leaves the multipliers.
+#include "tests/reference/dropout.h"
+
 #include <gtest/gtest.h>
 
 #include "tests/cuda/cuda_support.h"
-#include "tests/reference/dropout.h"
 
 namespace ember {
 namespace {
@@ -27,8 +28,8 @@ TEST(DeviceDropout, IsThatOfPhilox) {
   for (const Dropout& dropout : cases)
     for (const std::int64_t cols : {312, 13}) {  // vectors of four and single elements
       const std::int64_t rows = 40;
-      const auto expected = testing::to_halves(
-          reference::dropout_multipliers<float>(dropout, static_cast<std::size_t>(rows * cols)));
+      const auto expected =
+          testing::to_halves(reference::dropout_multipliers<float>(dropout, static_cast<std::size_t>(rows * cols)));
       EXPECT_EQ(multipliers(rows, cols, dropout), expected) << dropout.probability << ", " << cols << " columns";
     }
 }

@@ -216,10 +216,9 @@ TEST(EmbeddingsShapes, WrongOnesAreRefused) {
   EXPECT_THROW(forward(few_rows, position), std::logic_error);
   EXPECT_THROW(forward(position, position), std::logic_error);
   EXPECT_THROW(forward(out, few_positions), std::logic_error) << "a sequence longer than the positions";
-  EXPECT_THROW(
-      testing::device().embeddings_backward({word.view, position.view, row.view}, norm, sum.view, out.view, sum.view,
-                                            {moments.view, moments.view}, batch.batch, norm, {}),
-      std::logic_error)
+  EXPECT_THROW(testing::device().embeddings_backward({word.view, position.view, row.view}, norm, sum.view, out.view,
+                                                     sum.view, {moments.view, moments.view}, batch.batch, norm, {}),
+               std::logic_error)
       << "a gradient of V rows instead of U";
 }
 

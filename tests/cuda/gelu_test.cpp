@@ -32,9 +32,15 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {"empty", 0, 1200},       {"one_row", 1, 1200},          {"tinybert", 33, 1200},
-    {"bert", 3, 3072},        {"many_rows", 1100, 8},        {"not_a_multiple_of_eight", 31, 132},
-    {"odd", 33, 13},          {"large", 9, 312, 13000, 12000}, {"small", 9, 312, 1e-3f, 1e-5f},
+    {"empty", 0, 1200},
+    {"one_row", 1, 1200},
+    {"tinybert", 33, 1200},
+    {"bert", 3, 3072},
+    {"many_rows", 1100, 8},
+    {"not_a_multiple_of_eight", 31, 132},
+    {"odd", 33, 13},
+    {"large", 9, 312, 13000, 12000},
+    {"small", 9, 312, 1e-3f, 1e-5f},
 };
 
 class Gelu : public ::testing::TestWithParam<Case> {

@@ -27,13 +27,12 @@ struct Gradients {
     }
   }
   void add(Layout layout) {
-    matrices.push_back(
-        std::make_unique<DeviceMatrix>(DType::f32, 1, std::ssize(values.back()), values.back(), layout));
+    matrices.push_back(std::make_unique<DeviceMatrix>(DType::f32, 1, std::ssize(values.back()), values.back(), layout));
     views.push_back(matrices.back()->view);
   }
   StepState state(float loss_scale = 1) const {
-    const DeviceArray<StepState> on_device(
-        std::vector<StepState>(1, StepState{.loss_scale = loss_scale, .gradient_norm = -1, .finite = -1, .updates = 7}));
+    const DeviceArray<StepState> on_device(std::vector<StepState>(
+        1, StepState{.loss_scale = loss_scale, .gradient_norm = -1, .finite = -1, .updates = 7}));
     testing::device().gradient_norm(on_device.data(), views);
     return on_device.values()[0];
   }
@@ -49,8 +48,14 @@ struct Gradients {
 };
 
 TEST(GradientNorm, AgreesWithTheSum) {
-  for (const auto& sizes : std::vector<std::vector<std::int64_t>>{
-           {1}, {7}, {16383}, {16384}, {16385}, {26, 1, 312 * 40, 28, 0, 40003}, {0, 3}, std::vector<std::int64_t>(150, 5)})
+  for (const auto& sizes : std::vector<std::vector<std::int64_t>>{{1},
+                                                                  {7},
+                                                                  {16383},
+                                                                  {16384},
+                                                                  {16385},
+                                                                  {26, 1, 312 * 40, 28, 0, 40003},
+                                                                  {0, 3},
+                                                                  std::vector<std::int64_t>(150, 5)})
     for (const float scale : {1.0f, 65504.0f, 1e30f, 1e-30f})  // squares that a float cannot hold
       for (const Layout layout : {Layout{0, 0}, Layout{0, 1}}) {
         const Gradients gradients(sizes, scale, layout);

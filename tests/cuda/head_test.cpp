@@ -69,8 +69,7 @@ TEST_P(GatherFirst, BackwardAddsToTheFirstRowsOnly) {
   const std::vector<double> din = draw_halves(tokens * cols, 1), dout = draw_halves(sequences * cols, 2);
   std::vector<float> expected = floats(din);
   const std::vector<std::size_t> to = places();
-  for (std::size_t i = 0; i < to.size(); ++i)
-    expected[to[i]] = to_half(expected[to[i]] + static_cast<float>(dout[i]));
+  for (std::size_t i = 0; i < to.size(); ++i) expected[to[i]] = to_half(expected[to[i]] + static_cast<float>(dout[i]));
   for (const Layout layout : {Layout{}, Layout{8, 8}, Layout{2, 1}}) {
     const Results actual = testing::run_twice([&] {
       const DeviceMatrix into(kHalf, tokens, cols, din, layout), from(kHalf, sequences, cols, dout, layout);
@@ -106,11 +105,16 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {"empty", 0, 312, 0.1f},          {"one_row", 1, 312, 0.1f},
-    {"two_rows", 2, 768, 0.0f},       {"tinybert", 33, 312, 0.1f},
-    {"half_dropped", 16, 384, 0.5f},  {"many_rows", 1100, 8, 0.1f},
-    {"odd", 31, 13, 0.1f},            {"not_a_multiple_of_four", 5, 30, 0.1f},
-    {"large", 9, 312, 0.1f, 12000, 12000}, {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
+    {"empty", 0, 312, 0.1f},
+    {"one_row", 1, 312, 0.1f},
+    {"two_rows", 2, 768, 0.0f},
+    {"tinybert", 33, 312, 0.1f},
+    {"half_dropped", 16, 384, 0.5f},
+    {"many_rows", 1100, 8, 0.1f},
+    {"odd", 31, 13, 0.1f},
+    {"not_a_multiple_of_four", 5, 30, 0.1f},
+    {"large", 9, 312, 0.1f, 12000, 12000},
+    {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
 };
 
 class Tanh : public ::testing::TestWithParam<Case> {

@@ -32,7 +32,7 @@ struct Case {
   std::string name;
   std::int64_t rows, cols;
   float probability;
-  float scale = 1;  // of the activations
+  float scale = 1;   // of the activations
   float dscale = 1;  // of the gradients
 };
 
@@ -200,8 +200,8 @@ TEST(LayerNorm, ConstantRowGivesTheBias) {
 }
 
 TEST(LayerNorm, WrongShapesAreRefused) {
-  const DeviceMatrix a(kHalf, 2, 4), other(kHalf, 2, 5), vector(kFloat, 1, 4), moments(kFloat, 1, 2),
-      few(kFloat, 1, 1), single(kFloat, 2, 4);
+  const DeviceMatrix a(kHalf, 2, 4), other(kHalf, 2, 5), vector(kFloat, 1, 4), moments(kFloat, 1, 2), few(kFloat, 1, 1),
+      single(kFloat, 2, 4);
   const LayerNormTensors norm{vector.view, vector.view};
   const auto forward = [&](Tensor in, Tensor bias, Tensor mean) {
     testing::device().residual_layernorm_forward(a.view, a.view, {mean, moments.view}, in, bias, a.view, norm, kEpsilon,

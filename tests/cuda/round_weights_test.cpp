@@ -17,7 +17,8 @@ using testing::Results;
 constexpr DType kHalf = DType::f16, kFloat = DType::f32;
 
 TEST(RoundWeights, RoundsEveryElementOfEveryLayout) {
-  for (const auto& [rows, cols] : {std::pair<std::int64_t, std::int64_t>{0, 312}, {1, 1}, {28, 312}, {33, 30}, {7, 13}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<std::int64_t, std::int64_t>{0, 312}, {1, 1}, {28, 312}, {33, 30}, {7, 13}}) {
     const std::vector<double> weights = testing::draw(rows * cols, 1);
     for (const Layout layout : {Layout{}, Layout{4, 4}, Layout{3, 1}}) {
       const Results actual = testing::run_twice([&, rows = rows, cols = cols] {
@@ -32,13 +33,18 @@ TEST(RoundWeights, RoundsEveryElementOfEveryLayout) {
 
 TEST(RoundWeights, RoundsToTheNearestEven) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const std::vector<std::pair<float, float>> cases{
-      {1 + 0x1p-11f, 1},                           // a tie goes to the even neighbour below
-      {1 + 3 * 0x1p-11f, 1 + 4 * 0x1p-11f},        // and above
-      {1 + 0x1.002p-11f, 1 + 2 * 0x1p-11f},
-      {-(1 + 3 * 0x1p-11f), -(1 + 4 * 0x1p-11f)},
-      {65504, 65504}, {65519, 65504}, {65520, infinity}, {-1e30f, -infinity},
-      {0x1p-24f, 0x1p-24f}, {0x1p-25f, 0}, {3 * 0x1p-26f, 0x1p-24f}, {1e-30f, 0}};
+  const std::vector<std::pair<float, float>> cases{{1 + 0x1p-11f, 1},  // a tie goes to the even neighbour below
+                                                   {1 + 3 * 0x1p-11f, 1 + 4 * 0x1p-11f},  // and above
+                                                   {1 + 0x1.002p-11f, 1 + 2 * 0x1p-11f},
+                                                   {-(1 + 3 * 0x1p-11f), -(1 + 4 * 0x1p-11f)},
+                                                   {65504, 65504},
+                                                   {65519, 65504},
+                                                   {65520, infinity},
+                                                   {-1e30f, -infinity},
+                                                   {0x1p-24f, 0x1p-24f},
+                                                   {0x1p-25f, 0},
+                                                   {3 * 0x1p-26f, 0x1p-24f},
+                                                   {1e-30f, 0}};
   std::vector<double> weights;
   for (const auto& [from, to] : cases) weights.push_back(from);
   const auto count = std::ssize(cases);
