@@ -7,9 +7,11 @@
 //   D (16 x 8): d[0], d[1] = columns 2 t, 2 t + 1 of row g, d[2], d[3] = the same of row g + 8;
 // so a D rounded to f16 is an A of the next product, without a detour through memory.
 //
-// kDim is the head dim rounded up to 32 or 64; columns from the true head dim on are zeros. A tile's rows lie kDim + 8
-// halves apart: 80 or 144 bytes, multiples of 16 as ldmatrix wants them, and 8 of them start in 8 different groups of
-// 4 banks, so that it reads without conflicts.
+// kDim is the head dim rounded up to 32 or 64, and columns from the true head dim on are zeros: these two are all the
+// instances there are. TinyBERT's 26 columns take four steps of 8 as 32 do, and only loads and stores know the
+// difference, so an instance of its own would be the same code. A tile's rows lie kDim + 8 halves apart: 80 or 144
+// bytes, multiples of 16 as ldmatrix wants them, and 8 of them start in 8 different groups of 4 banks, so that it reads
+// without conflicts. The padding exists in shared memory and registers only.
 #pragma once
 
 #include <cstdint>

@@ -195,16 +195,24 @@ std::vector<std::int64_t> batch_of_33() {
 }
 
 const Case kCases[] = {
-    {{1}, 2, 26, {2}},          {{2}, 2, 26, {2}},           {{31}, 2, 26, {2}},        {{32}, 2, 26, {0, 2}},
-    {{33}, 2, 26, {6}},         {{127}, 1, 26, {2}},         {{128}, 1, 26, {2}},       {{129}, 2, 26, {2}},
-    {{512}, 1, 26, {2}},        {batch_of_33(), 3, 26, {2}}, {{33, 1, 20}, 2, 26, {1}},  // odd strides: halves one by
-                                                                                         // one
-    {{33}, 2, 26, {0, 1}},                                                               // an odd address
-    {{1, 31, 129}, 2, 32, {8}},                                                          // 16-byte accesses
-    {{33}, 2, 32, {2}},                                                                  // pairs only, by the stride
-    {{33}, 2, 32, {0, 4}},                                                               // pairs only, by the address
-    {{2, 128}, 2, 64, {8}},                                                              // 16-byte accesses
-    {{33}, 1, 64, {3}},                                                                  // halves one by one
+    {{1}, 2, 26, {2}},
+    {{2}, 2, 26, {2}},
+    {{31}, 2, 26, {2}},
+    {{32}, 2, 26, {0, 2}},
+    {{33}, 2, 26, {6}},
+    {{127}, 1, 26, {2}},
+    {{128}, 1, 26, {2}},
+    {{129}, 2, 26, {2}},
+    {{512}, 1, 26, {2}},
+    {batch_of_33(), 3, 26, {2}},
+    {{33, 1, 20}, 2, 26, {1}},   // odd strides: halves one by
+                                 // one
+    {{33}, 2, 26, {0, 1}},       // an odd address
+    {{1, 31, 129}, 2, 32, {8}},  // 16-byte accesses
+    {{33}, 2, 32, {2}},          // pairs only, by the stride
+    {{33}, 2, 32, {0, 4}},       // pairs only, by the address
+    {{2, 128}, 2, 64, {8}},      // 16-byte accesses
+    {{33}, 1, 64, {3}},          // halves one by one
     {{193}, 1, 64, {0}},         // 16-byte accesses, a last tile of one key
     {{1, 33, 130}, 2, 13, {2}},  // an odd head dim
     {{17}, 1, 13, {1}},          // and even strides
