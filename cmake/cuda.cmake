@@ -35,13 +35,23 @@ if(EMBER_WITH_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 75 90 CACHE STRING "Architectures that the CUDA kernels are compiled for")
   endif()
   enable_language(CUDA)
+  # Before 3.25.2 CMake does not know that nvcc has C++20, which it has from 12.0 on.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   message(STATUS "CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 
-# ember_cuda_options(<target>): how .cu files are compiled. Registers that spill and arrays that land in local memory
-# are errors on every architecture. (-std: CMake 3.22 does not know that nvcc has C++20.)
+# Registers that spill and arrays that land in local memory are errors on every architecture. The device code stays
+# uncompressed for tests/tools/device_code_test.py.
+set(EMBER_NVCC_FLAGS -lineinfo -no-compress -Werror=all-warnings -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+
+# ember_cuda_options(<target>): how .cu files are compiled. (fmt takes nvcc for a compiler without half of C++20's
+# constexpr, and that half then does not fit the other.)
 function(ember_cuda_options target)
-  set(options -std=c++20 --extended-lambda -lineinfo -Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Werror
-    -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+  set(options ${EMBER_NVCC_FLAGS} -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL= -Xcompiler=-Wall,-Wextra,-Werror)
   target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
