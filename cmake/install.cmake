@@ -11,6 +11,9 @@ foreach(room ${rooms})
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${room}/*.h)
   install(FILES ${headers} DESTINATION include/ember/${room})
 endforeach()
+if(EMBER_WITH_CUDA)
+  install(TARGETS ember_cuda EXPORT emberTargets ARCHIVE DESTINATION lib)
+endif()
 install(EXPORT emberTargets NAMESPACE ember:: DESTINATION ${package_dir})
 
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/emberConfig.cmake.in ${CMAKE_BINARY_DIR}/emberConfig.cmake

@@ -1,13 +1,8 @@
 // The one place where a step is counted and the loss scale adapts, for every backend (Kernels::finish_step).
 #pragma once
 
+#include "kernels/host_device.h"
 #include "kernels/kernels.h"
-
-#ifdef __CUDACC__
-#define EMBER_HOST_DEVICE __host__ __device__
-#else
-#define EMBER_HOST_DEVICE
-#endif
 
 namespace ember {
 

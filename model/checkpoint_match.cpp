@@ -1,5 +1,7 @@
 #include "model/checkpoint_match.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <map>

@@ -1,5 +1,7 @@
 #include "model/hugging_face.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <utility>
 

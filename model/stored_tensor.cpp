@@ -1,5 +1,7 @@
 #include "model/stored_tensor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>

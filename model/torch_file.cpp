@@ -1,5 +1,7 @@
 #include "model/torch_file.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>

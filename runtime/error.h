@@ -3,7 +3,7 @@
 // is a defect of Ember's own and becomes exit status 1 (runtime/program.h).
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>

@@ -1,4 +1,5 @@
 // convert_hf: a BERT checkpoint, safetensors or torch.save, becomes a Hugging Face directory that train loads.
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>

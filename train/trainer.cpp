@@ -327,10 +327,15 @@ void require_resumable(const OutputFolder& out, const RunIdentity& identity) {
 
 TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested) {
   validate(options);
-  const std::unique_ptr<Kernels> kernels = make_kernels(options);
+  return train(options, *make_kernels(options), style, stop_requested);
+}
+
+TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Style style,
+                   const std::function<int()>& stop_requested) {
+  validate(options);
   OutputFolder out(options);
-  TrainingInputs inputs = load_inputs(options, *kernels);
-  const RunIdentity identity = identify(options, inputs, *kernels);
+  TrainingInputs inputs = load_inputs(options, kernels);
+  const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(out, identity);
   out.prepare();
 
@@ -338,7 +343,7 @@ TrainOutcome train(const TrainOptions& options, Progress::Style style, const std
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);
   if (out.checkpoint()) progress.note(fmt::format("resuming from {}", out.checkpoint()->path.string()));
-  Run run(options, *kernels, inputs, out, identity, progress);
+  Run run(options, kernels, inputs, out, identity, progress);
   return run.run(stop_requested);
 }
 

@@ -20,5 +20,8 @@ struct TrainOutcome {
 // checkpoint and ends the run. Progress and notes go to standard error. Error when an input is bad (then nothing has
 // been written), when training diverges, or when a file cannot be written (then the last checkpoint is whole).
 TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested);
+// On the given backend, whatever --device, --precision and --threads say.
+TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Style style,
+                   const std::function<int()>& stop_requested);
 
 }  // namespace ember

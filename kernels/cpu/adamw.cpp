@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/cpu/adamw_update.h"
+#include "kernels/adamw_checks.h"
+#include "kernels/adamw_update.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {
@@ -28,31 +29,11 @@ void update_span(float* weights, float* m, float* v, const float* gradient, std:
   for (std::int64_t i = 0; i < count; ++i) update_element(weights[i], m[i], v[i], gradient_scale * gradient[i], update);
 }
 
-// Clipping to max_norm, and the loss scale taken out.
-float gradient_scale(const StepState& state, float max_norm) {
-  const float clip = max_norm == 0 ? 1 : max_norm / (state.gradient_norm + 1e-6f);
-  return (clip >= 1 ? 1.0f : clip) / state.loss_scale;
-}
-
 // Without an epsilon, an element that never had a gradient would be 0 / 0.
 const AdamWUpdate& update_of(const AdamWUpdate* schedule, const StepState& state) {
   const AdamWUpdate& update = schedule[state.updates];
   require(update.epsilon > 0, "adamw: epsilon must be positive");
   return update;
-}
-
-AdamWUpdate without_decay(AdamWUpdate update) {
-  update.decay = 1;
-  return update;
-}
-
-void require_state(const AdamWParameter& tensors) {
-  const Tensor &w = tensors.weights, &working = tensors.working;
-  for (const Tensor& state : {w, tensors.first_moment, tensors.second_moment})
-    require(has_shape(state, w.rows, w.cols) && state.contiguous(), "adamw: shapes of the state differ");
-  if (working.empty()) return;
-  require(working.dtype == DType::bf16, "adamw: the working copy must be bf16");
-  require(working.rows == w.rows && working.cols == w.cols && working.contiguous(), "adamw: shape of the working copy");
 }
 
 // One row of a table, or the part of a dense tensor from `begin` on.
@@ -126,9 +107,8 @@ void replay_row(const Span& row, std::int64_t cols, std::span<const AdamWUpdate>
 void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
                        float max_norm) {
   for (const AdamWParameter& parameter : parameters) {
-    require_state(parameter);
-    const Tensor& gradient = parameter.gradient;
-    require(gradient.size() == parameter.weights.size() && gradient.contiguous(), "adamw: shape of the gradient");
+    require_adamw_state(parameter, DType::bf16);
+    require_adamw_gradient(parameter);
   }
   if (state->finite == 0 || parameters.empty()) return;
   const AdamWUpdate decayed = update_of(schedule, *state), plain = without_decay(decayed);
@@ -145,10 +125,10 @@ void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUp
 
 void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                             const AdamWUpdate* schedule, const StepState* state, float max_norm) {
-  require_state(table);
+  require_adamw_state(table, DType::bf16);
+  require_adamw_row_gradient(table);
   const Tensor& gradient = table.gradient;
   const std::int64_t rows = gradient.rows, cols = table.weights.cols;
-  require(rows == 0 || gradient.cols == cols, "adamw_rows: shape of the gradient");
   for (std::int64_t u = 0; u < rows; ++u) {
     require(ids[u] >= 0 && ids[u] < table.weights.rows, "adamw_rows: no such row");
     require(row_updates[ids[u]] == state->updates, "adamw_rows: a row has missed updates");
@@ -165,7 +145,7 @@ void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids
 
 void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                               std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
-  require_state(table);
+  require_adamw_state(table, DType::bf16);
   require(table.decayed, "adamw_replay: the table must be decayed");
   const std::int64_t rows = ids == nullptr ? table.weights.rows : count, cols = table.weights.cols;
   const std::int32_t target = state->updates;

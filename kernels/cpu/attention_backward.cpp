@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/attention_head.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "kernels/cpu/dropout.h"
-#include "kernels/cpu/require.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

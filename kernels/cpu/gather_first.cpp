@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

@@ -2,9 +2,9 @@
 #include <array>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

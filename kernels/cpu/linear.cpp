@@ -8,8 +8,8 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/packed_product.h"
-#include "kernels/cpu/require.h"
 #include "kernels/cpu/row_pass.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

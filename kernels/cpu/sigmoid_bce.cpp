@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/require.h"
+#include "kernels/require.h"
 
 namespace ember {
 

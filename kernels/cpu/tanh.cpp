@@ -5,8 +5,8 @@
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/dropout.h"
-#include "kernels/cpu/require.h"
 #include "kernels/cpu/row_pass.h"
+#include "kernels/require.h"
 
 namespace ember {
 namespace {

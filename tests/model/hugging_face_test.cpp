@@ -1,5 +1,6 @@
 #include "model/hugging_face.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>

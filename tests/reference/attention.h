@@ -1,9 +1,11 @@
-// Oracle of Kernels::attention_*: naive loops, templated on the scalar.
+// Oracle of Kernels::attention_*: naive loops, templated on the scalar, and on a rounding of what a backend may round
+// before a product: the probabilities times the dropout's multipliers, and the gradients of the scores.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -13,7 +15,7 @@
 namespace ember::reference {
 
 // Tensors are row-major vectors, shaped as the contract says.
-template <typename T>
+template <typename T, typename Round = std::identity>
 class Attention {
  public:
   struct Gradients {
@@ -34,7 +36,7 @@ class Attention {
     for_each_row([&](const Row& row) {
       const std::vector<T> p = probabilities(row, query, key);
       for (std::int64_t j = 0; j < row.length; ++j) {
-        const T weight = p[j] * multiplier(row, j);
+        const T weight = Round{}(p[j] * multiplier(row, j));
         for (std::int64_t d = 0; d < dim_; ++d)
           out[at(row.query, row.head, d)] += weight * value[at(row.first + j, row.head, d)];
       }
@@ -50,16 +52,16 @@ class Attention {
       std::vector<T> dp(p.size());
       T mean = 0;
       for (std::int64_t j = 0; j < row.length; ++j) {
-        const T kept = multiplier(row, j);
+        const T kept = multiplier(row, j), weight = Round{}(p[j] * kept);
         for (std::int64_t d = 0; d < dim_; ++d) {
-          const T from_out = kept * dout[at(row.query, row.head, d)];
-          g.value[at(row.first + j, row.head, d)] += p[j] * from_out;
-          dp[j] += from_out * value[at(row.first + j, row.head, d)];
+          const T from_out = dout[at(row.query, row.head, d)];
+          g.value[at(row.first + j, row.head, d)] += weight * from_out;
+          dp[j] += kept * from_out * value[at(row.first + j, row.head, d)];
         }
         mean += p[j] * dp[j];
       }
       for (std::int64_t j = 0; j < row.length; ++j) {
-        const T ds = p[j] * (dp[j] - mean) / std::sqrt(static_cast<T>(dim_));
+        const T ds = Round{}(p[j] * (dp[j] - mean)) / std::sqrt(static_cast<T>(dim_));
         for (std::int64_t d = 0; d < dim_; ++d) {
           g.query[at(row.query, row.head, d)] += ds * key[at(row.first + j, row.head, d)];
           g.key[at(row.first + j, row.head, d)] += ds * query[at(row.query, row.head, d)];

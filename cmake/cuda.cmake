@@ -1,0 +1,57 @@
+# CUDA: the toolkit for the backend (EMBER_CUDA), or its headers alone for the emulator (tests/simt).
+set(EMBER_CUDA "AUTO" CACHE STRING "Build the CUDA backend: AUTO (where nvcc is found), ON or OFF")
+set_property(CACHE EMBER_CUDA PROPERTY STRINGS AUTO ON OFF)
+if(NOT EMBER_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "EMBER_CUDA is '${EMBER_CUDA}'; AUTO, ON or OFF was expected")
+endif()
+
+find_package(CUDAToolkit QUIET)
+if(CUDAToolkit_FOUND)
+  set(EMBER_CUDA_INCLUDE ${CUDAToolkit_INCLUDE_DIRS})
+else()
+  find_path(EMBER_CUDA_INCLUDE cuda_runtime.h PATHS /usr/local/cuda/include)
+endif()
+
+set(EMBER_WITH_CUDA OFF)
+if(NOT EMBER_CUDA STREQUAL "OFF" AND CUDAToolkit_NVCC_EXECUTABLE)
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.2)
+    set(EMBER_WITH_CUDA ON)
+  elseif(EMBER_CUDA STREQUAL "AUTO")
+    message(STATUS "CUDA ${CUDAToolkit_VERSION} is older than 12.2: the CUDA backend is not built")
+  endif()
+endif()
+if(EMBER_CUDA STREQUAL "ON" AND NOT EMBER_WITH_CUDA)
+  message(FATAL_ERROR "EMBER_CUDA=ON needs nvcc of CUDA 12.2 or later; found: '${CUDAToolkit_NVCC_EXECUTABLE}' "
+    "${CUDAToolkit_VERSION}")
+endif()
+
+if(EMBER_WITH_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+  endif()
+  # Code for the oldest and the newest, and what any GPU between or after translates for itself. The release preset
+  # has code for each.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 75 90 CACHE STRING "Architectures that the CUDA kernels are compiled for")
+  endif()
+  enable_language(CUDA)
+  # Before 3.25.2 CMake does not know that nvcc has C++20, which it has from 12.0 on.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  message(STATUS "CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+endif()
+
+# Registers that spill and arrays that land in local memory are errors on every architecture. The device code stays
+# uncompressed for tests/tools/device_code_test.py.
+set(EMBER_NVCC_FLAGS -lineinfo -no-compress -Werror=all-warnings -Xptxas=-warn-spills,-warn-lmem-usage,-Werror)
+
+# ember_cuda_options(<target>): how .cu files are compiled. (fmt takes nvcc for a compiler without half of C++20's
+# constexpr, and that half then does not fit the other.)
+function(ember_cuda_options target)
+  set(options ${EMBER_NVCC_FLAGS} -DFMT_USE_CONSTEXPR=1 -DFMT_CONSTEVAL= -Xcompiler=-Wall,-Wextra,-Werror)
+  target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+endfunction()

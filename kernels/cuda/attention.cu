@@ -1,0 +1,88 @@
+// Attention, forward: out = dropout(softmax(q kᵀ / sqrt(D))) v for each head of each sequence, without storing the
+// probabilities (Vaswani et al. 2017, section 3.2; Dao et al. 2022, FlashAttention; the softmax over tiles is Milakov
+// and Gimelshein's). Shapes and the numbering of the dropout stream: kernels/kernels.h.
+//
+// A block has one head of one sequence and 16 queries for each of its 1 to 4 warps; the keys and values pass through
+// shared memory in tiles of 64 rows. A warp's queries are A fragments, loaded once; scores, exponentials and the sum of
+// values stay in its registers as fragments (attention_tile.cuh). For up to 64 keys, which is all but a few texts,
+// there is one tile and one barrier.
+//
+// With E the kDim of attention_tile.cuh and L the length: moves 8 L D bytes a head (query, key, value, out), and reads
+// keys and values again, from the second-level cache, for every 64 queries after the first. Does 4 L² E operations on
+// tensor cores, L² exponentials and, with dropout, L² / 4 Philox blocks; at lengths of 20 it waits for memory and
+// barriers rather than for any of these. On sm_75: 120 registers (E = 64: 154) and 10,240 bytes (18,432) of shared
+// memory, so 16 (12) of 32 warps are resident; no local memory.
+#include "kernels/cuda/attention_head.cuh"
+#include "kernels/cuda/cuda_kernels.h"
+#include "runtime/cuda/launch.h"
+
+namespace ember {
+namespace {
+
+using namespace attention;
+
+// The exponentials of a tile, those that survive, times its values.
+template <int kDim>
+__device__ inline void add_values(float (&out)[kDim / 8][4], const float (&p)[kTileSteps][4], std::uint32_t keep,
+                                  const std::uint16_t* values, int count) {
+#pragma unroll
+  for (int n = 0; n < kTileSteps; ++n) {
+    if (n * kColumns >= count) break;
+    float kept[4];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) kept[c] = keep >> (4 * n + c) & 1u ? p[n][c] : 0;
+    add_product<kDim>(out, {pack(kept), pack(kept + 2)}, values + n * kColumns * kTileStride<kDim>);
+  }
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    attention_forward_kernel(Call call, HalfRows out, HalfRows query, HalfRows key, HalfRows value) {
+  EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
+  const Head head(call);
+  if (block_row() >= head.queries) return;
+  const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
+  std::uint32_t q[kDim / 8][2];
+  load_fragments<kDim>(q, head.of_queries(query, row), rows);
+  Softmax softmax;
+  float sum[kDim / 8][4];
+  clear<kDim>(sum);
+  for (int begin = 0; begin < head.length; begin += kTileRows) {
+    const int count = min(kTileRows, head.length - begin);
+    if (begin > 0) __syncthreads();  // all have read the tile before
+    stage<kDim>(keys, head.tokens(key, begin), count);
+    stage<kDim>(values, head.tokens(value, begin), count);
+    __syncthreads();
+    if (rows <= 0) continue;
+    float p[kTileSteps][4], rescale[2];
+    scores<kDim>(p, q, keys, count);
+    softmax.add(p, count, call.log2_scale, rescale);
+    scale_rows<kDim>(sum, rescale);
+    const std::uint32_t keep =
+        call.mask.active() ? keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns) : ~0u;
+    add_values<kDim>(sum, p, keep, values, count);
+  }
+  if (rows <= 0) return;
+  const float factors[2] = {call.mask.scale / quad_sum(softmax.sum[0]), call.mask.scale / quad_sum(softmax.sum[1])};
+  scale_rows<kDim>(sum, factors);
+  store<kDim>(head.of_queries(out, row), sum, rows);
+}
+
+}  // namespace
+
+void CudaKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch,
+                                    std::int64_t heads, std::int64_t positions, Queries queries,
+                                    const Dropout& dropout) {
+  const Call call = make_call(query, key, value, batch, heads, positions, queries, dropout);
+  require(has_shape(out, query.rows, query.cols, DType::f16), "attention_forward: shape of the output");
+  if (batch.sequences == 0) return;
+  const std::int64_t dim = query.cols / heads, rows = queries == Queries::all ? batch.max_length : 1;
+  const int width = common_width({out, query, key, value}, dim);
+  const unsigned threads = threads_for(batch.max_length);
+  launch("attention_forward", stream(), grid_for(batch, heads, rows, threads), threads, 0,
+         dim <= 32 ? attention_forward_kernel<32> : attention_forward_kernel<64>, call, half_rows(out, dim, width),
+         half_rows(query, dim, width), half_rows(key, dim, width), half_rows(value, dim, width));
+}
+
+}  // namespace ember

@@ -1,0 +1,300 @@
+// Attention, backward, by recomputation: nothing is saved by the forward pass. With P the probabilities, M the
+// dropout's multipliers (0 or 1 / (1 - p)) and S the scores of a head (Dao et al. 2022, FlashAttention, appendix B):
+//   dV = (P M)ᵀ dO,  dP = M (dO Vᵀ),  delta = rowsum(dP P),  dS = P (dP - delta),  dQ = dS K / sqrt(D),
+//   dK = dSᵀ Q / sqrt(D).
+// Two kernels, so that every sum has one owner and a fixed order, without atomics. In the first a warp owns 16 queries
+// and walks over the tiles of keys there and back: there for the rows' statistics, which it leaves in scratch memory,
+// and back for dQ. The last tile serves both, so up to 64 keys are walked over once. In the second kernel a warp owns
+// 16 keys and walks over the queries, with everything transposed.
+//
+// Ranges. Gradients come multiplied by the loss scale, up to f16's 65504, and the matrix instruction takes f16.
+// - dS is bounded by 2 max |dP| of its row, which may reach 2^38, and its smallest parts matter down to where the
+//   largest make them invisible. So dS enters as dS 2^k, with k such that the bound becomes 2^15: it cannot overflow,
+//   and keeps f16's full precision down to 2^-29 of the bound. For dQ each row has its k; for dK, whose sum runs over
+//   rows, a warp has one k for all queries so far and rescales its sum (exactly: powers of two) when a larger bound
+//   comes.
+// - P M enters as P 2^14 where it survives: at most 2^14, full precision down to 2^-28.
+// Sums are f32 and have room for 2^15 2^16 512; the powers of two and the factors are taken out at the end, in f32.
+//
+// Costs, with E the kDim of attention_tile.cuh and L the length: moves 22 L D + 32 L bytes a head (query, key, value
+// and dout twice, three gradients, the statistics there and back) and reads the other side's rows again, from the
+// second-level cache, for every 64 rows owned after the first. Does 16 L² E operations on tensor cores (18 past 64
+// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75, queries: 140
+// registers (E = 64: 166), 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys: 96 (162), 11,264
+// (19,456), 20 (12) warps. No local memory.
+//
+// An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
+#include "kernels/cuda/attention_head.cuh"
+#include "kernels/cuda/cuda_kernels.h"
+#include "runtime/cuda/launch.h"
+
+namespace ember {
+namespace {
+
+using namespace attention;
+
+// Of one query of one head, at statistics[head * rows + row]; 16 bytes, read and written whole.
+struct alignas(16) RowStatistics {
+  float largest;  // score
+  float inverse;  // 1 / the sum of exponentials
+  float delta;
+  float bound;  // max |dP|
+};
+
+// 2^k that brings 2 `bound` to between 2^14 and 2^15; within the normal numbers also for a bound that is zero, which
+// needs none, or infinite.
+__device__ inline float gradient_scale(float bound) {
+  const int exponent = max((__float_as_int(bound) >> 23) - 127, -60);
+  return __int_as_float((127 + 13 - exponent) << 23);
+}
+constexpr float kProbabilityScale = 16384;
+
+// ---- Warps that own queries ---------------------------------------------------------------------------------------
+
+template <int kDim>
+struct QueryOperands {
+  std::uint32_t query[kDim / 8][2], dout[kDim / 8][2];
+};
+
+// dP for 8 keys.
+template <int kDim>
+__device__ inline void dprobabilities(float (&dp)[4], const QueryOperands<kDim>& on, const std::uint16_t* values, int n,
+                                      std::uint32_t keep, float mask_scale) {
+  product_transposed<kDim>(dp, on.dout, values + n * kColumns * kTileStride<kDim>);
+#pragma unroll
+  for (int c = 0; c < 4; ++c) dp[c] = keep >> (4 * n + c) & 1u ? dp[c] * mask_scale : 0;
+}
+
+// The statistics of rows g and g + 8.
+struct RowSums {
+  Softmax softmax;
+  float delta[2] = {0, 0};  // with exponentials in place of probabilities, over this lane's columns
+  float bound[2] = {0, 0};
+
+  // `p` are a tile's scores, and become exponentials.
+  template <int kDim>
+  __device__ void add(float (&p)[kTileSteps][4], const QueryOperands<kDim>& on, const std::uint16_t* values, int count,
+                      std::uint32_t keep, const Call& call) {
+    float rescale[2];
+    softmax.add(p, count, call.log2_scale, rescale);
+    delta[0] *= rescale[0];
+    delta[1] *= rescale[1];
+#pragma unroll
+    for (int n = 0; n < kTileSteps; ++n) {
+      if (n * kColumns >= count) break;
+      float dp[4];
+      dprobabilities<kDim>(dp, on, values, n, keep, call.mask.scale);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        delta[c / 2] += p[n][c] * dp[c];
+        bound[c / 2] = fmaxf(bound[c / 2], fabsf(dp[c]));
+      }
+    }
+  }
+  __device__ RowStatistics finish(int half) const {
+    const float inverse = 1 / quad_sum(softmax.sum[half]);
+    return {softmax.largest[half], inverse, quad_sum(delta[half]) * inverse, quad_max(bound[half])};
+  }
+};
+
+// Of the first `rows` rows of the warp.
+__device__ inline void write_statistics(RowStatistics* to, const RowStatistics (&of_rows)[2], int rows) {
+  if (lane_column() != 0) return;
+  if (lane_row() < rows) to[lane_row()] = of_rows[0];
+  if (lane_row() + 8 < rows) to[lane_row() + 8] = of_rows[1];
+}
+
+// dquery += dS 2^k K for a tile whose exponentials are `p`.
+template <int kDim>
+__device__ inline void add_keys(float (&dquery)[kDim / 8][4], const float (&p)[kTileSteps][4],
+                                const QueryOperands<kDim>& on, const RowStatistics (&rows)[2],
+                                const std::uint16_t* keys, const std::uint16_t* values, int count, std::uint32_t keep,
+                                float mask_scale) {
+  const float factors[2] = {rows[0].inverse * gradient_scale(rows[0].bound),
+                            rows[1].inverse * gradient_scale(rows[1].bound)};
+#pragma unroll
+  for (int n = 0; n < kTileSteps; ++n) {
+    if (n * kColumns >= count) break;
+    float ds[4];
+    dprobabilities<kDim>(ds, on, values, n, keep, mask_scale);
+#pragma unroll
+    for (int c = 0; c < 4; ++c) ds[c] = p[n][c] * factors[c / 2] * (ds[c] - rows[c / 2].delta);
+    add_product<kDim>(dquery, {pack(ds), pack(ds + 2)}, keys + n * kColumns * kTileStride<kDim>);
+  }
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    attention_backward_queries(Call call, RowStatistics* statistics, HalfRows dquery, HalfRows dout, HalfRows query,
+                               HalfRows key, HalfRows value, int query_rows) {
+  EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
+  const Head head(call);
+  if (block_row() >= head.queries) return;
+  const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
+  QueryOperands<kDim> on;
+  load_fragments<kDim>(on.query, head.of_queries(query, row), rows);
+  load_fragments<kDim>(on.dout, head.of_queries(dout, row), rows);
+
+  RowSums sums;
+  RowStatistics of_rows[2] = {};
+  float gradient[kDim / 8][4];
+  clear<kDim>(gradient);
+  const int tiles = (head.length + kTileRows - 1) / kTileRows;
+  for (int step = 0; step < 2 * tiles - 1; ++step) {  // there and back
+    const int begin = (step < tiles ? step : 2 * tiles - 2 - step) * kTileRows;
+    const int count = min(kTileRows, head.length - begin);
+    if (step > 0) __syncthreads();  // all have read the tile before
+    stage<kDim>(keys, head.tokens(key, begin), count);
+    stage<kDim>(values, head.tokens(value, begin), count);
+    __syncthreads();
+    if (rows <= 0) continue;
+    float p[kTileSteps][4];
+    scores<kDim>(p, on.query, keys, count);
+    const std::uint32_t keep =
+        call.mask.active() ? keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns) : ~0u;
+    if (step < tiles) {
+      sums.add<kDim>(p, on, values, count, keep, call);
+    } else {
+      sums.softmax.exponentials(p, count, call.log2_scale);
+    }
+    if (step == tiles - 1) {
+      of_rows[0] = sums.finish(0);
+      of_rows[1] = sums.finish(1);
+      write_statistics(statistics + std::int64_t{head.head} * query_rows + head.first_query + row, of_rows, rows);
+    }
+    if (step >= tiles - 1) add_keys<kDim>(gradient, p, on, of_rows, keys, values, count, keep, call.mask.scale);
+  }
+  if (rows <= 0) return;
+  const float factors[2] = {call.scale / gradient_scale(of_rows[0].bound),
+                            call.scale / gradient_scale(of_rows[1].bound)};
+  scale_rows<kDim>(gradient, factors);
+  store<kDim>(head.of_queries(dquery, row), gradient, rows);
+}
+
+// ---- Warps that own keys ------------------------------------------------------------------------------------------
+
+template <int kDim>
+struct KeyOperands {
+  std::uint32_t key[kDim / 8][2], value[kDim / 8][2];
+};
+
+template <int kDim>
+struct KeyGradients {
+  float key[kDim / 8][4];    // times 2^k
+  float value[kDim / 8][4];  // times kProbabilityScale, without the mask's scale
+  float bound = 0;           // max |dP| of the queries so far, from which k follows
+
+  __device__ void include(float tile_bound) {
+    const float before = gradient_scale(bound);
+    bound = fmaxf(bound, tile_bound);
+    const float ratio = gradient_scale(bound) / before, factors[2] = {ratio, ratio};
+    scale_rows<kDim>(key, factors);
+  }
+};
+
+// The largest bound among a tile's queries.
+__device__ inline float largest_bound(const RowStatistics* statistics, int count) {
+  float bound = 0;
+  for (int i = lane_index(); i < count; i += kWarpSize) bound = fmaxf(bound, statistics[i].bound);
+#pragma unroll
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) bound = fmaxf(bound, __shfl_xor_sync(~0u, bound, offset));
+  return bound;
+}
+
+// Adds the part of 8 queries, the rows of the tiles that start at `queries` and `douts`, with `statistics`.
+template <int kDim>
+__device__ inline void add_queries(KeyGradients<kDim>& gradients, const KeyOperands<kDim>& on,
+                                   const std::uint16_t* queries, const std::uint16_t* douts,
+                                   const RowStatistics* statistics, std::uint32_t keep, float ds_scale,
+                                   const Call& call) {
+  float p[4], ds[4];
+  product_transposed<kDim>(p, on.key, queries);
+  product_transposed<kDim>(ds, on.value, douts);
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const RowStatistics of = statistics[lane_column() + c % 2];
+    const bool kept = keep >> c & 1u;
+    const float dp = kept ? ds[c] * call.mask.scale : 0;
+    const float probability = exponential(p[c], of.largest, call.log2_scale) * of.inverse;
+    ds[c] = probability * ds_scale * (dp - of.delta);
+    p[c] = kept ? probability * kProbabilityScale : 0;
+  }
+  add_product<kDim>(gradients.value, {pack(p), pack(p + 2)}, douts);
+  add_product<kDim>(gradients.key, {pack(ds), pack(ds + 2)}, queries);
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    attention_backward_keys(Call call, const RowStatistics* statistics, HalfRows dkey, HalfRows dvalue, HalfRows dout,
+                            HalfRows query, HalfRows key, HalfRows value, int query_rows) {
+  EMBER_SHARED(std::uint16_t, queries, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, douts, kTileHalves<kDim>);
+  EMBER_SHARED(RowStatistics, of_queries, kTileRows);
+  const Head head(call);
+  if (block_row() >= head.length) return;
+  const int row = warp_row(), rows = head.length - row;  // rows <= 0: this warp only helps to stage
+  KeyOperands<kDim> on;
+  load_fragments<kDim>(on.key, head.tokens(key, row), rows);
+  load_fragments<kDim>(on.value, head.tokens(value, row), rows);
+  const RowStatistics* of_head = statistics + std::int64_t{head.head} * query_rows + head.first_query;
+
+  KeyGradients<kDim> gradients;
+  clear<kDim>(gradients.key);
+  clear<kDim>(gradients.value);
+  for (int begin = 0; begin < head.queries; begin += kTileRows) {
+    const int count = min(kTileRows, head.queries - begin), steps = (count + kColumns - 1) / kColumns;
+    if (begin > 0) __syncthreads();  // all have read the tile before
+    stage<kDim>(queries, head.of_queries(query, begin), count);
+    stage<kDim>(douts, head.of_queries(dout, begin), count);
+    // Rows of zeros past the last query have probability zero: inverse is 0.
+    for (int i = static_cast<int>(threadIdx.x); i < steps * kColumns; i += static_cast<int>(blockDim.x))
+      of_queries[i] = i < count ? of_head[begin + i] : RowStatistics{0, 0, 0, 0};
+    __syncthreads();
+    if (rows <= 0) continue;
+    gradients.include(largest_bound(of_queries, count));
+    const float ds_scale = gradient_scale(gradients.bound);
+#pragma unroll 1
+    for (int n = 0; n < steps; ++n) {
+      const int first = n * kColumns;
+      const std::uint32_t keep = call.mask.active() ? keep_by_keys(call, head, row, begin + first) : ~0u;
+      add_queries<kDim>(gradients, on, queries + first * kTileStride<kDim>, douts + first * kTileStride<kDim>,
+                        of_queries + first, keep, ds_scale, call);
+    }
+  }
+  if (rows <= 0) return;
+  const float key_factor = call.scale / gradient_scale(gradients.bound), key_factors[2] = {key_factor, key_factor};
+  const float value_factor = call.mask.scale / kProbabilityScale, value_factors[2] = {value_factor, value_factor};
+  scale_rows<kDim>(gradients.key, key_factors);
+  scale_rows<kDim>(gradients.value, value_factors);
+  store<kDim>(head.tokens(dkey, row), gradients.key, rows);
+  store<kDim>(head.tokens(dvalue, row), gradients.value, rows);
+}
+
+}  // namespace
+
+void CudaKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
+                                     Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                     Queries queries, const Dropout& dropout) {
+  const Call call = make_call(query, key, value, batch, heads, positions, queries, dropout);
+  require(all_have_shape({dquery, dout}, query.rows, query.cols, DType::f16),
+          "attention_backward: shape of dquery or dout");
+  require(all_have_shape({dkey, dvalue}, key.rows, key.cols, DType::f16),
+          "attention_backward: shape of dkey or dvalue");
+  if (batch.sequences == 0) return;
+  const std::int64_t dim = query.cols / heads, rows = queries == Queries::all ? batch.max_length : 1;
+  const int width = common_width({dquery, dkey, dvalue, dout, query, key, value}, dim);
+  const auto half = [dim, width](const Tensor& tensor) { return half_rows(tensor, dim, width); };
+  const unsigned threads = threads_for(batch.max_length);
+  const int query_rows = static_cast<int>(query.rows);
+  auto* statistics =
+      static_cast<RowStatistics*>(scratch(static_cast<std::size_t>(heads * query.rows) * sizeof(RowStatistics)));
+  launch("attention_backward_queries", stream(), grid_for(batch, heads, rows, threads), threads, 0,
+         dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, call, statistics, half(dquery),
+         half(dout), half(query), half(key), half(value), query_rows);
+  launch("attention_backward_keys", stream(), grid_for(batch, heads, batch.max_length, threads), threads, 0,
+         dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, call, statistics, half(dkey),
+         half(dvalue), half(dout), half(query), half(key), half(value), query_rows);
+}
+
+}  // namespace ember

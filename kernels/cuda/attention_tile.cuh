@@ -1,0 +1,177 @@
+// The pieces that attention's kernels are made of: f16 tiles in shared memory, fragments in registers, their products.
+//
+// A warp owns 16 rows and walks over tiles of up to 64 rows of the other side (queries over keys, or keys over queries)
+// that its block stages in shared memory. Products are mma.m16n8k8 with f32 accumulators. Lane l = 4 g + t of a warp
+// holds, in the layouts of that instruction (PTX ISA, "Matrix fragments for mma.m16n8k8"),
+//   A (16 x 8): a[0] = columns 2 t, 2 t + 1 of row g, a[1] = the same of row g + 8;
+//   D (16 x 8): d[0], d[1] = columns 2 t, 2 t + 1 of row g, d[2], d[3] = the same of row g + 8;
+// so a D rounded to f16 is an A of the next product, without a detour through memory.
+//
+// kDim is the head dim rounded up to 32 or 64, and columns from the true head dim on are zeros: these two are all the
+// instances there are. TinyBERT's 26 columns take four steps of 8 as 32 do, and only loads and stores know the
+// difference, so an instance of its own would be the same code. A tile's rows lie kDim + 8 halves apart: 80 or 144
+// bytes, multiples of 16 as ldmatrix wants them, and 8 of them start in 8 different groups of 4 banks, so that it reads
+// without conflicts. The padding exists in shared memory and registers only.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/vector_io.cuh"
+
+namespace ember::attention {
+
+constexpr int kWarpRows = 16;              // rows of an A fragment
+constexpr int kColumns = 8;                // columns of a D fragment
+constexpr int kTileRows = 64;              // rows staged at a time
+constexpr int kTileSteps = kTileRows / 8;  // products of 8 rows of the tile each
+
+template <int kDim>
+constexpr int kTileStride = kDim + 8;
+template <int kDim>
+constexpr int kTileHalves = kTileRows* kTileStride<kDim>;
+
+// Bits of f16 numbers in global memory, rows `stride` halves apart. `width` is how many halves an aligned access may
+// take in every row, 8, 2 or 1, and divides `dim`, the number of columns.
+struct HalfRows {
+  std::uint16_t* data;
+  std::int64_t stride;
+  int dim, width;
+
+  __device__ HalfRows block(std::int64_t row, int column) const {
+    return {data + row * stride + column, stride, dim, width};
+  }
+};
+
+__device__ inline int lane_index() {
+  return static_cast<int>(threadIdx.x) % kWarpSize;
+}
+__device__ inline int lane_row() {
+  return lane_index() / 4;
+}  // g
+__device__ inline int lane_column() {
+  return 2 * (lane_index() % 4);
+}  // 2 t
+
+// Columns `column` (even) and column + 1 of a row; zeros from the head dim on.
+__device__ inline std::uint32_t load_pair(const std::uint16_t* row, int column, int dim, int width) {
+  if (column >= dim) return 0;
+  if (width > 1) return *reinterpret_cast<const std::uint32_t*>(row + column);
+  const std::uint32_t low = row[column], high = column + 1 < dim ? row[column + 1] : 0;
+  return low | high << 16;
+}
+
+// The first 16 rows as A fragments; zeros from row `rows` on. Straight from global memory: a row is read once, and only
+// by this warp.
+template <int kDim>
+__device__ inline void load_fragments(std::uint32_t (&a)[kDim / 8][2], const HalfRows& from, int rows) {
+#pragma unroll
+  for (int k = 0; k < kDim / 8; ++k)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int r = lane_row() + 8 * half;
+      a[k][half] = r < rows ? load_pair(from.data + r * from.stride, 8 * k + lane_column(), from.dim, from.width) : 0;
+    }
+}
+
+// The block copies the first `rows` rows into the tile, followed by rows of zeros up to a multiple of 8.
+template <int kDim>
+__device__ inline void stage(std::uint16_t* tile, const HalfRows& from, int rows) {
+  const int filled = (rows + 7) / 8 * 8, threads = static_cast<int>(blockDim.x);
+  if (from.width == 8) {
+    constexpr int kPieces = kDim / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < filled * kPieces; i += threads) {
+      const int r = i / kPieces, column = i % kPieces * 8;
+      uint4 piece = make_uint4(0, 0, 0, 0);
+      if (r < rows && column < from.dim) piece = *reinterpret_cast<const uint4*>(from.data + r * from.stride + column);
+      *reinterpret_cast<uint4*>(tile + r * kTileStride<kDim> + column) = piece;
+    }
+    return;
+  }
+  constexpr int kPairs = kDim / 2;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < filled * kPairs; i += threads) {
+    const int r = i / kPairs, column = i % kPairs * 2;
+    *reinterpret_cast<std::uint32_t*>(tile + r * kTileStride<kDim> + column) =
+        r < rows ? load_pair(from.data + r * from.stride, column, from.dim, from.width) : 0;
+  }
+}
+
+// Where this lane's row begins in the four 8 x 8 matrices that ldmatrix takes from 8 rows and 32 columns of a tile.
+template <int kDim>
+__device__ inline const std::uint16_t* matrix_row(const std::uint16_t* rows, int columns_from) {
+  const int lane = lane_index();
+  return rows + lane % 8 * kTileStride<kDim> + columns_from + lane / 8 * 8;
+}
+
+// d (16 x 8) = a bᵀ, with a (16 x kDim) and b the 8 rows of a tile that start at `rows`.
+template <int kDim>
+__device__ inline void product_transposed(float (&d)[4], const std::uint32_t (&a)[kDim / 8][2],
+                                          const std::uint16_t* rows) {
+  d[0] = d[1] = d[2] = d[3] = 0;
+#pragma unroll
+  for (int k = 0; k < kDim / 8; k += 4) {
+    std::uint32_t b[4];
+    ldmatrix_x4(b, matrix_row<kDim>(rows, 8 * k));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) mma_m16n8k8(d, a[k + i], b[i]);
+  }
+}
+
+// d (16 x kDim) += a b, with a (16 x 8) and b the 8 rows of a tile that start at `rows`.
+template <int kDim>
+__device__ inline void add_product(float (&d)[kDim / 8][4], const std::uint32_t (&a)[2], const std::uint16_t* rows) {
+#pragma unroll
+  for (int n = 0; n < kDim / 8; n += 4) {
+    std::uint32_t b[4];
+    ldmatrix_x4_trans(b, matrix_row<kDim>(rows, 8 * n));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) mma_m16n8k8(d[n + i], a, b[i]);
+  }
+}
+
+template <int kDim>
+__device__ inline void clear(float (&d)[kDim / 8][4]) {
+#pragma unroll
+  for (int n = 0; n < kDim / 8; ++n) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0;
+}
+
+// Multiplies row g of d by factors[0], row g + 8 by factors[1].
+template <int kDim>
+__device__ inline void scale_rows(float (&d)[kDim / 8][4], const float (&factors)[2]) {
+#pragma unroll
+  for (int n = 0; n < kDim / 8; ++n)
+#pragma unroll
+    for (int c = 0; c < 4; ++c) d[n][c] *= factors[c / 2];
+}
+
+// Writes the first `rows` of the 16 rows of d, rounded to f16.
+template <int kDim>
+__device__ inline void store(const HalfRows& to, const float (&d)[kDim / 8][4], int rows) {
+#pragma unroll
+  for (int n = 0; n < kDim / 8; ++n)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int r = lane_row() + 8 * half, column = 8 * n + lane_column();
+      if (r >= rows || column >= to.dim) continue;
+      std::uint16_t* place = to.data + r * to.stride + column;
+      const std::uint32_t pair = pack(&d[n][2 * half]);
+      if (to.width > 1) {
+        *reinterpret_cast<std::uint32_t*>(place) = pair;
+      } else {
+        place[0] = static_cast<std::uint16_t>(pair);
+        if (column + 1 < to.dim) place[1] = static_cast<std::uint16_t>(pair >> 16);
+      }
+    }
+}
+
+// Over the four lanes that share the rows g and g + 8.
+__device__ inline float quad_sum(float value) {
+  value += __shfl_xor_sync(~0u, value, 1);
+  return value + __shfl_xor_sync(~0u, value, 2);
+}
+__device__ inline float quad_max(float value) {
+  value = fmaxf(value, __shfl_xor_sync(~0u, value, 1));
+  return fmaxf(value, __shfl_xor_sync(~0u, value, 2));
+}
+
+}  // namespace ember::attention

@@ -1,0 +1,44 @@
+#include "kernels/cuda/cuda_kernels.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/cuda/check.h"
+#include "runtime/cuda/memory.h"
+
+namespace ember {
+
+CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
+
+CudaKernels::~CudaKernels() = default;
+
+std::string CudaKernels::device_name() const {
+  return fmt::format("{} (sm_{}{})", device_.name, device_.major, device_.minor);
+}
+
+Buffer CudaKernels::allocate(std::size_t bytes) {
+  Buffer buffer = device_buffer(bytes);
+  if (bytes > 0) check_cuda(cudaMemsetAsync(buffer.data(), 0, bytes, stream()), "cudaMemsetAsync");
+  return buffer;
+}
+
+void CudaKernels::upload(void* to_device, const void* from_host, std::size_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemcpyAsync(to_device, from_host, bytes, cudaMemcpyHostToDevice, stream()), "upload");
+  stream_.synchronize();  // the caller may reuse from_host at once, page-locked or not
+}
+
+void CudaKernels::download(void* to_host, const void* from_device, std::size_t bytes) {
+  if (bytes == 0) return;
+  check_cuda(cudaMemcpyAsync(to_host, from_device, bytes, cudaMemcpyDeviceToHost, stream()), "download");
+  stream_.synchronize();
+}
+
+void* CudaKernels::scratch(std::size_t bytes) {
+  const std::size_t now = scratch_.empty() ? 0 : scratch_.back().size();
+  if (now < bytes) scratch_.push_back(device_buffer(std::max(bytes, 2 * now)));
+  return scratch_.empty() ? nullptr : scratch_.back().data();
+}
+
+}  // namespace ember

@@ -1,0 +1,90 @@
+// The CUDA backend: f16 activations and product weights, f32 statistics, gradients of parameters and optimizer state.
+// Each method is defined in the file of its operation and launches on one stream; nothing but allocate, upload and
+// download waits for the device. Shapes are checked on the host; what lies in device memory (token ids, cu_seqlens, the
+// update count of a row) is trusted.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cuda/matmul.h"
+#include "kernels/kernels.h"
+#include "runtime/cuda/device.h"
+#include "runtime/cuda/stream.h"
+
+namespace ember {
+
+class CudaKernels final : public Kernels {
+ public:
+  // `device`: "cuda" or "cuda:N". Error where use_device (runtime/cuda/device.h) throws it.
+  explicit CudaKernels(std::string_view device = "cuda");
+  ~CudaKernels() override;
+
+  std::string device_name() const override;
+  DType activation_type() const override { return DType::f16; }
+  DType product_type() const override { return DType::f16; }
+  Buffer allocate(std::size_t bytes) override;
+  void upload(void* to_device, const void* from_host, std::size_t bytes) override;
+  void download(void* to_host, const void* from_device, std::size_t bytes) override;
+  // The algorithms of the products.
+  std::string choices() const override { return matmul_.algorithms(); }
+  void use_choices(std::string_view text) override { matmul_.use_algorithms(text); }
+
+  void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
+                          const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
+  void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum, Tensor dout,
+                           Tensor sum, Moments moments, const Batch& batch, const LayerNormTensors& norm,
+                           const Dropout& dropout) override;
+  void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
+  // cuBLASLt reads weights as they lie and repacks nothing, so there is no copy to keep.
+  void freeze(std::span<const Tensor>) override {}
+  void thaw(std::span<const Tensor>) override {}
+  void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
+  void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
+  void round_weights(Tensor working, Tensor weight) override;
+  void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
+                         std::int64_t positions, Queries queries, const Dropout& dropout) override;
+  void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
+                          Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions, Queries queries,
+                          const Dropout& dropout) override;
+  void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
+                                  const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
+  void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
+                                   Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
+                                   const Dropout& dropout) override;
+  void gelu_forward(Tensor out, Tensor in, Tensor bias) override;
+  void gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) override;
+  void gather_first(Tensor out, Tensor in, const Batch& batch) override;
+  void gather_first_backward(Tensor din, Tensor dout, const Batch& batch) override;
+  void tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) override;
+  void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) override;
+  void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
+                   const StepState* state) override;
+  void gradient_norm(StepState* state, std::span<const Tensor> gradients) override;
+  void adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
+             float max_norm) override;
+  void adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
+                  const AdamWUpdate* schedule, const StepState* state, float max_norm) override;
+  void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
+                    const AdamWUpdate* schedule, const StepState* state) override;
+  void finish_step(StepState* state, const LossScaling& scaling) override;
+
+ private:
+  // The stream of all work.
+  cudaStream_t stream() const { return stream_; }
+
+  // Device memory for the operation at hand, 256-byte aligned; the next operation may overwrite it. It grows to what
+  // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
+  // work in flight and captured graphs may refer to it.
+  void* scratch(std::size_t bytes);
+
+  DeviceInfo device_;  // first: the members after it live on the current device
+  Stream stream_;
+  Matmul matmul_{stream_};
+  std::vector<Buffer> scratch_;
+};
+
+}  // namespace ember

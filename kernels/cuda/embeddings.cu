@@ -1,0 +1,230 @@
+// The input of the encoder (Kernels::embeddings_forward; Devlin et al. 2019, section 3): word + position + type,
+// LayerNorm and dropout in one pass over the tokens.  (N, C).
+//
+//   forward    sum, rounded to f16; out = dropout(LayerNorm(sum)), of the rounded sum as in residual_layernorm.cu.
+//   backward   one pass leaves dsum, the gradient of sum, and the parts of three column sums: the LayerNorm's two and
+//              type row 0's. Then the rows of dsum are added: for each word of the batch in the order of `occurrences`,
+//              for each position in the order of the sequences.
+//
+// The passes: one warp per token, as in residual_layernorm.cu; which sequence it belongs to, a binary search in
+// cu_seqlens finds. The sums of rows: one block per row of a table, 4 columns to a thread.
+// Forward reads two rows of f32 and writes two of f16 (12 N C bytes; the type's row and the norm stay in cache), about
+// 12 operations an element and 25 for dropout. Backward moves 6 N C bytes in the pass, then 4 N C and writes
+// 4 (U + P + T) C; about 22 operations an element, 25 for dropout, 2 for the sums.
+#include <array>
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/dropout.cuh"
+#include "kernels/cuda/layernorm_row.cuh"
+#include "kernels/require.h"
+#include "runtime/cuda/launch.h"
+
+namespace ember {
+namespace {
+
+// What the kernels need of a Batch.
+struct Sequences {
+  explicit Sequences(const Batch& batch)
+      : token_ids(batch.token_ids),
+        cu_seqlens(batch.cu_seqlens),
+        unique_offsets(batch.unique_offsets),
+        occurrences(batch.occurrences),
+        count(static_cast<int>(batch.sequences)),
+        tokens(static_cast<int>(batch.tokens)),
+        unique(static_cast<int>(batch.unique)) {}
+
+  const std::int32_t *token_ids, *cu_seqlens, *unique_offsets, *occurrences;
+  int count, tokens, unique;
+
+  // Of token n in its sequence, the last that begins at n or before.
+  __device__ int place(int n) const {
+    int first = 0, last = count;  // cu_seqlens[first] <= n < cu_seqlens[last]
+    while (last - first > 1) {
+      const int middle = (first + last) / 2;
+      (cu_seqlens[middle] <= n ? first : last) = middle;
+    }
+    return n - cu_seqlens[first];
+  }
+};
+
+struct Forward {
+  Rows<__half> out, sum;
+  float *mean, *rstd;
+  Sequences sequences;
+  Rows<const float> word, position;
+  const float* type;
+  LayerNormParameters norm;
+  DropoutMask mask;
+  int cols;
+};
+
+template <int V, int N>
+__global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forward a) {
+  const int n = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  if (n >= a.sequences.tokens) return;
+  const float *word = a.word[a.sequences.token_ids[n]], *position = a.position[a.sequences.place(n)];
+  __half *out = a.out[n], *sum = a.sum[n];
+  Vector<V> x[kHeld<N>];
+  for_each_vector<V, N>(a.cols, [&](int i, int c) {
+    float of_position[V], of_type[V];
+    load<V>(x[i], word + c);
+    load<V>(of_position, position + c);
+    load<V>(of_type, a.type + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x[i][j] += of_position[j] + of_type[j];
+    store<V>(sum + c, x[i]);
+    round_to_half(x[i]);
+  });
+  normalise_row<V, N>(x, sum, a.cols, a.mean + n, a.rstd + n, a.norm, [&](int c, float(&y)[V]) {
+    apply_dropout(y, a.mask, static_cast<std::int64_t>(n) * a.cols + c);
+    store<V>(out + c, y);
+  });
+}
+
+struct Backward {
+  Rows<__half> dsum;
+  Rows<const __half> dout, sum;
+  const float *mean, *rstd, *weight;
+  float* parts;  // of dweight and dbias of the LayerNorm, and of type row 0
+  DropoutMask mask;
+  int rows, cols, part_stride;
+};
+
+template <int V, int N>
+__global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_backward_kernel(Backward a) {
+  WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
+  const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
+    const __half* dout = a.dout[row];
+    __half* dsum = a.dsum[row];
+    normalise_row_backward<V, N>(
+        totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
+        [&](int c, float(&dy)[V]) {
+          load<V>(dy, dout + c);
+          apply_dropout(dy, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
+        },
+        [&](int i, int c, const float(&dx)[V]) {
+          store<V>(dsum + c, dx);
+          totals.add(2, i, c, dx);
+        });
+  }
+  totals.write_part();
+}
+
+constexpr int kSumThreads = 128;
+
+template <int V>
+__device__ void add_row(float (&total)[V], const __half* row) {
+  float x[V];
+  load<V>(x, row);
+#pragma unroll
+  for (int j = 0; j < V; ++j) total[j] += x[j];
+}
+
+// Blocks [0, U): the words; then the positions; then the types but the first, which stay zero.
+template <int V>
+__global__ void __launch_bounds__(kSumThreads)
+    sum_tokens_kernel(Rows<float> dword, Rows<float> dposition, Rows<float> dtype, Rows<const __half> dsum,
+                      Sequences sequences, int positions, int cols) {
+  const int u = static_cast<int>(blockIdx.x), place = u - sequences.unique, type = place - positions + 1;
+  for (int c = static_cast<int>(threadIdx.x) * V; c < cols; c += kSumThreads * V) {
+    float total[V] = {};
+    if (place < 0) {
+      const int end = sequences.unique_offsets[u + 1];
+#pragma unroll 4
+      for (int i = sequences.unique_offsets[u]; i < end; ++i) add_row(total, dsum[sequences.occurrences[i]] + c);
+      store<V>(dword[u] + c, total);
+    } else if (type < 1) {
+#pragma unroll 4
+      for (int b = 0; b < sequences.count; ++b) {
+        const int row = sequences.cu_seqlens[b] + place;
+        if (row < sequences.cu_seqlens[b + 1]) add_row(total, dsum[row] + c);
+      }
+      store<V>(dposition[place] + c, total);
+    } else {
+      store<V>(dtype[type] + c, total);
+    }
+  }
+}
+
+void sum_tokens(cudaStream_t stream, const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch) {
+  const Tensor &word = dtables.word, &position = dtables.position, &type = dtables.type;
+  const std::int64_t rows = batch.unique + position.rows + type.rows - 1;
+  if (rows == 0 || dsum.cols == 0) return;
+  const bool aligned = (batch.unique == 0 || vectorises(4, {word})) && vectorises(4, {position, type, dsum});
+  launch("sum_tokens", stream, dim3(static_cast<unsigned>(rows)), dim3(kSumThreads), 0,
+         aligned ? sum_tokens_kernel<4> : sum_tokens_kernel<1>, rows_of<float>(word), rows_of<float>(position),
+         rows_of<float>(type), rows_of<const __half>(dsum), Sequences(batch), static_cast<int>(position.rows),
+         static_cast<int>(dsum.cols));
+}
+
+}  // namespace
+
+void CudaKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch,
+                                     const EmbeddingTensors& tables, const LayerNormTensors& norm, float epsilon,
+                                     const Dropout& dropout) {
+  const std::int64_t rows = batch.tokens, cols = out.cols;
+  require(all_have_shape({out, sum}, rows, cols, DType::f16) && has_room(moments.mean, moments.rstd, rows) &&
+              has_shape(tables.word, tables.word.rows, cols) &&
+              has_shape(tables.position, tables.position.rows, cols) &&
+              has_shape(tables.type, tables.type.rows, cols) && tables.type.rows > 0 &&
+              all_have_shape({norm.weight, norm.bias}, 1, cols, DType::f32),
+          "embeddings_forward: shapes");
+  require(batch.max_length <= tables.position.rows, "embeddings: a sequence longer than the table of positions");
+  if (out.empty()) return;
+  const Forward a{rows_of<__half>(out),
+                  rows_of<__half>(sum),
+                  moments.mean.f32(),
+                  moments.rstd.f32(),
+                  Sequences(batch),
+                  rows_of<const float>(tables.word),
+                  rows_of<const float>(tables.position),
+                  tables.type.f32(),
+                  {norm.weight.f32(), norm.bias.f32(), epsilon},
+                  DropoutMask(dropout),
+                  static_cast<int>(cols)};
+  const bool aligned =
+      vectorises(4, {out, sum, tables.word, tables.position, tables.type.row_block(0, 1), norm.weight, norm.bias});
+  with_row_layout(cols, aligned, [&](auto v, auto n) {
+    launch("embeddings", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
+           embeddings_kernel<v(), n()>, a);
+  });
+}
+
+void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
+                                      Tensor dout, Tensor sum, Moments moments, const Batch& batch,
+                                      const LayerNormTensors& norm, const Dropout& dropout) {
+  const std::int64_t rows = batch.tokens, cols = dout.cols;
+  require(all_have_shape({dsum, dout, sum}, rows, cols, DType::f16) && has_room(moments.mean, moments.rstd, rows) &&
+              has_shape(dtables.word, batch.unique, cols) && has_shape(dtables.position, dtables.position.rows, cols) &&
+              has_shape(dtables.type, dtables.type.rows, cols) && dtables.type.rows > 0 &&
+              all_have_shape({dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32),
+          "embeddings_backward: shapes");
+  require(batch.max_length <= dtables.position.rows, "embeddings: a sequence longer than the table of positions");
+  const std::array sums{dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)};
+  if (dout.empty()) {
+    add_parts(stream(), sums, nullptr, 0);
+  } else {
+    with_row_layout(cols, vectorises(4, {dsum, dout, sum, norm.weight}), [&](auto v, auto n) {
+      const RowSums stage(rows, cols, 3, n() > 0);
+      auto* parts = static_cast<float*>(scratch(stage.bytes));
+      const Backward a{rows_of<__half>(dsum),
+                       rows_of<const __half>(dout),
+                       rows_of<const __half>(sum),
+                       moments.mean.f32(),
+                       moments.rstd.f32(),
+                       norm.weight.f32(),
+                       parts,
+                       DropoutMask(dropout),
+                       static_cast<int>(rows),
+                       static_cast<int>(cols),
+                       static_cast<int>(part_stride(cols))};
+      launch("embeddings_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)), dim3(kRowWarps * kWarpSize),
+             stage.shared_bytes, embeddings_backward_kernel<v(), n()>, a);
+      add_parts(stream(), sums, parts, stage.count);
+    });
+  }
+  sum_tokens(stream(), dtables, dsum, batch);
+}
+
+}  // namespace ember

@@ -1,0 +1,354 @@
+// cuBLASLt is column-major, so each product is computed transposed: a row-major (R, C) matrix is to it a (C, R) one
+// with the same stride, and outᵀ = weight inᵀ has out's memory. BIAS and BGRADB then run along the dimension we need.
+//
+// Token counts differ from step to step. An algorithm is measured for counts rounded up to a multiple of 32 and used
+// for all of them, if cuBLASLt accepts it; else for the count itself.
+#include "kernels/cuda/matmul.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <tuple>
+#include <vector>
+
+#include "kernels/cuda/algorithm_cache.h"
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/matmul_operands.h"
+#include "runtime/cuda/check.h"
+#include "runtime/cuda/event.h"
+#include "runtime/cuda/memory.h"
+
+namespace ember {
+namespace {
+
+constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS itself takes on its newest devices
+constexpr std::int64_t kRowStep = 32;
+constexpr int kCandidates = 16, kWarmUps = 2, kRounds = 3, kLaunches = 10;
+
+enum class Use { forward, backward_input, backward_weight };
+
+// All that decides which algorithms can compute a product, and how fast: d (m x n) = op(a) op(b), column-major.
+struct Shape {
+  Use use = Use::forward;
+  std::int64_t rows = 0, inputs = 0, outputs = 0;  // M, I, O
+  std::int64_t stride_a = 0, stride_b = 0, stride_d = 0;
+  std::uint32_t align_a = 0, align_b = 0, align_d = 0;  // bytes, at most 16
+  bool f32_out = false, bias = false, accumulate = false;
+
+  auto tied() const {
+    return std::tie(use, rows, inputs, outputs, stride_a, stride_b, stride_d, align_a, align_b, align_d, f32_out, bias,
+                    accumulate);
+  }
+  bool operator<(const Shape& other) const { return tied() < other.tied(); }
+};
+
+std::string text_of(const Shape& s) {
+  constexpr std::array kNames{"forward", "backward_input", "backward_weight"};
+  return fmt::format("{} rows={} inputs={} outputs={} strides={},{},{} aligned={},{},{}{}{}{}",
+                     kNames[static_cast<std::size_t>(s.use)], s.rows, s.inputs, s.outputs, s.stride_a, s.stride_b,
+                     s.stride_d, s.align_a, s.align_b, s.align_d, s.f32_out ? " f32" : "", s.bias ? " bias" : "",
+                     s.accumulate ? " accumulate" : "");
+}
+
+std::uint32_t alignment_of(const void* data) {
+  constexpr int kMostBits = 4;
+  return 1u << std::min(kMostBits, std::countr_zero(reinterpret_cast<std::uintptr_t>(data)));
+}
+
+// A product that cuBLASLt can run.
+struct Plan {
+  CublasOperation operation;
+  CublasLayout a, b, d;
+  cublasLtMatmulAlgo_t algorithm{};
+  bool possible = false;
+};
+
+Plan describe(const Shape& s) {
+  const cudaDataType out = s.f32_out ? CUDA_R_32F : CUDA_R_16F;
+  const auto layout = [](std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+    return make_cublas_layout(CUDA_R_16F, rows, cols, stride);
+  };
+  Plan plan;
+  switch (s.use) {
+    case Use::forward:  // outᵀ (O, M) = weight (O, I) inᵀ (I, M)
+      plan.operation =
+          make_cublas_operation(CUBLAS_OP_T, CUBLAS_OP_N, s.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT);
+      plan.a = layout(s.inputs, s.outputs, s.stride_a);
+      plan.b = layout(s.inputs, s.rows, s.stride_b);
+      plan.d = make_cublas_layout(out, s.outputs, s.rows, s.stride_d);
+      break;
+    case Use::backward_input:  // dinᵀ (I, M) = weightᵀ (I, O) doutᵀ (O, M)
+      plan.operation = make_cublas_operation(CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT);
+      plan.a = layout(s.inputs, s.outputs, s.stride_a);
+      plan.b = layout(s.outputs, s.rows, s.stride_b);
+      plan.d = make_cublas_layout(out, s.inputs, s.rows, s.stride_d);
+      break;
+    case Use::backward_weight:  // dweightᵀ (I, O) = inᵀ (I, M) dout (M, O), summing op(b)'s columns over M
+      plan.operation = make_cublas_operation(CUBLAS_OP_N, CUBLAS_OP_T,
+                                             s.bias ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_DEFAULT);
+      plan.a = layout(s.inputs, s.rows, s.stride_a);
+      plan.b = layout(s.outputs, s.rows, s.stride_b);
+      plan.d = make_cublas_layout(out, s.inputs, s.outputs, s.stride_d);
+      break;
+  }
+  if (s.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out);
+  return plan;
+}
+
+struct Operands {
+  const void *a, *b;
+  void* d;
+  void* bias;
+};
+
+std::string identity_of_device() {
+  int device = 0;
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDevice(&device), "asking for the device");
+  check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the device");
+  return fmt::format("{} sm_{}{}, cuBLASLt {}", properties.name, properties.major, properties.minor,
+                     cublasLtGetVersion());
+}
+
+}  // namespace
+
+struct Matmul::State {
+  explicit State(cudaStream_t on)
+      : stream(on),
+        handle(make_cublas_handle()),
+        workspace(device_buffer(kWorkspace)),
+        identity(identity_of_device()),
+        cache(identity, algorithm_cache_file(identity)) {}
+
+  const Plan& plan(const Shape& shape);
+  bool adopt(Plan& plan, const AlgorithmCache::Algorithm& algorithm) const;
+  const AlgorithmCache::Algorithm* algorithm_of(const Shape& shape);
+  std::vector<cublasLtMatmulHeuristicResult_t> suggestions(const Shape& shape, const Plan& plan) const;
+  float milliseconds(const Plan& plan, const Operands& operands) const;
+  cublasStatus_t run(const Plan& plan, const Operands& operands, float beta) const;
+  // False when cuBLASLt has no algorithm for the shape.
+  bool multiply(const Shape& shape, const Operands& operands);
+
+  cudaStream_t stream;
+  CublasHandle handle;
+  Buffer workspace;
+  std::string identity;
+  AlgorithmCache cache;
+  std::map<Shape, Plan> plans;
+};
+
+cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, float beta) const {
+  if (operands.bias != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  const float alpha = 1;
+  return cublasLtMatmul(handle.get(), plan.operation.get(), &alpha, operands.a, plan.a.get(), operands.b, plan.b.get(),
+                        &beta, operands.d, plan.d.get(), operands.d, plan.d.get(), &plan.algorithm, workspace.data(),
+                        workspace.size(), stream);
+}
+
+// What cuBLASLt would try, best guess first, without the algorithms whose parts are added by atomics or in f16.
+std::vector<cublasLtMatmulHeuristicResult_t> Matmul::State::suggestions(const Shape& shape, const Plan& plan) const {
+  const CublasPreference preference = make_cublas_preference();
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace.size());
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape.align_a);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.align_b);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.align_d);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, shape.align_d);
+  std::vector<cublasLtMatmulHeuristicResult_t> results(kCandidates);
+  int found = 0;
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(handle.get(), plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(),
+                                     plan.d.get(), preference.get(), kCandidates, results.data(), &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED)
+    found = 0;
+  else
+    check_cublas(status, text_of(shape));
+  results.resize(static_cast<std::size_t>(found));
+  return results;
+}
+
+// Of one product, the shortest of a few rounds; infinite when the algorithm does not run after all.
+float Matmul::State::milliseconds(const Plan& plan, const Operands& operands) const {
+  float best = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < kWarmUps; ++i)
+    if (run(plan, operands, 0) != CUBLAS_STATUS_SUCCESS) return best;
+  const Event start(Event::Kind::timing), end(Event::Kind::timing);
+  for (int round = 0; round < kRounds; ++round) {
+    check_cuda(cudaEventRecord(start.get(), stream), "timing");
+    for (int i = 0; i < kLaunches; ++i) check_cublas(run(plan, operands, 0), "timing an algorithm");
+    check_cuda(cudaEventRecord(end.get(), stream), "timing");
+    end.synchronize();
+    best = std::min(best, Event::milliseconds(start, end) / kLaunches);
+  }
+  return best;
+}
+
+// From the cache, or by measurement on memory of its own. Null when there is none.
+const AlgorithmCache::Algorithm* Matmul::State::algorithm_of(const Shape& shape) {
+  const std::string name = text_of(shape);
+  if (const auto* known = cache.find(name)) return known;
+  cudaStreamCaptureStatus capturing{};
+  check_cuda(cudaStreamIsCapturing(stream, &capturing), "asking for the state of a stream");
+  if (capturing != cudaStreamCaptureStatusNone)
+    throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + name);
+
+  Plan plan = describe(shape);
+  const auto results = suggestions(shape, plan);
+  if (results.empty()) return nullptr;
+  // Generous by a row.
+  const std::int64_t rows_a = shape.use == Use::backward_weight ? shape.rows : shape.outputs;
+  const std::int64_t rows_d = shape.use == Use::backward_weight ? shape.outputs : shape.rows;
+  const auto bytes = [](std::int64_t rows, std::int64_t stride, std::size_t size) {
+    return static_cast<std::size_t>((rows + 1) * stride) * size;
+  };
+  const Buffer a = device_buffer(bytes(rows_a, shape.stride_a, 2)),
+               b = device_buffer(bytes(shape.rows, shape.stride_b, 2)),
+               d = device_buffer(bytes(rows_d, shape.stride_d, 4)),
+               bias = device_buffer(static_cast<std::size_t>(shape.outputs) * 4);
+  for (const Buffer* buffer : {&a, &b, &d, &bias})
+    check_cuda(cudaMemsetAsync(buffer->data(), 0, buffer->size(), stream), "clearing");
+  const auto* fastest = &results.front();
+  float least = std::numeric_limits<float>::infinity();
+  for (const auto& candidate : results) {
+    if (candidate.state != CUBLAS_STATUS_SUCCESS) continue;
+    plan.algorithm = candidate.algo;
+    const float time = milliseconds(plan, {a.data(), b.data(), d.data(), shape.bias ? bias.data() : nullptr});
+    if (time < least) least = time, fastest = &candidate;
+  }
+  check_cuda(cudaStreamSynchronize(stream), "timing algorithms");  // before their memory goes
+  cache.add(name, std::to_array(fastest->algo.data));
+  return cache.find(name);
+}
+
+// Whether cuBLASLt can compute just this shape so.
+bool Matmul::State::adopt(Plan& plan, const AlgorithmCache::Algorithm& algorithm) const {
+  std::copy(algorithm.begin(), algorithm.end(), plan.algorithm.data);
+  cublasLtMatmulHeuristicResult_t result{};
+  return cublasLtMatmulAlgoCheck(handle.get(), plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(),
+                                 plan.d.get(), &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= workspace.size();
+}
+
+const Plan& Matmul::State::plan(const Shape& shape) {
+  const auto [entry, added] = plans.try_emplace(shape);
+  Plan& plan = entry->second;
+  if (!added) return plan;
+  try {
+    plan = describe(shape);
+    Shape rounded = shape;
+    rounded.rows = (shape.rows + kRowStep - 1) / kRowStep * kRowStep;
+    const AlgorithmCache::Algorithm* algorithm = algorithm_of(rounded);
+    plan.possible = algorithm != nullptr && adopt(plan, *algorithm);
+    if (!plan.possible) {
+      algorithm = algorithm_of(shape);
+      plan.possible = algorithm != nullptr && adopt(plan, *algorithm);
+    }
+  } catch (...) {
+    plans.erase(entry);
+    throw;
+  }
+  return plan;
+}
+
+bool Matmul::State::multiply(const Shape& shape, const Operands& operands) {
+  const Plan& ready = plan(shape);
+  if (!ready.possible) return false;
+  check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f), text_of(shape));
+  return true;
+}
+
+Matmul::Matmul(cudaStream_t stream) : state_(std::make_unique<State>(stream)) {}
+Matmul::Matmul(Matmul&&) noexcept = default;
+Matmul& Matmul::operator=(Matmul&&) noexcept = default;
+
+Matmul::~Matmul() {
+  if (state_ == nullptr) return;
+  try {
+    state_->cache.save();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "the algorithms of matrix products are measured again next time: %s\n", error.what());
+  }
+}
+
+void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
+  require_forward_operands(out, in, weight, bias);
+  if (out.empty()) return;
+  const Shape shape{Use::forward,
+                    in.rows,
+                    in.cols,
+                    out.cols,
+                    weight.stride,
+                    in.stride,
+                    out.stride,
+                    alignment_of(weight.data),
+                    alignment_of(in.data),
+                    alignment_of(out.data),
+                    out.dtype == DType::f32,
+                    !bias.empty(),
+                    false};
+  require(state_->multiply(shape, {weight.data, in.data, out.data, bias.data}), "matmul forward: no algorithm");
+}
+
+void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
+  require_backward_input_operands(din, dout, weight);
+  if (din.empty()) return;
+  const Shape shape{Use::backward_input,
+                    din.rows,
+                    din.cols,
+                    dout.cols,
+                    weight.stride,
+                    dout.stride,
+                    din.stride,
+                    alignment_of(weight.data),
+                    alignment_of(dout.data),
+                    alignment_of(din.data),
+                    false,
+                    false,
+                    accumulate};
+  require(state_->multiply(shape, {weight.data, dout.data, din.data, nullptr}), "matmul input: no algorithm");
+}
+
+bool Matmul::backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
+  require_backward_weight_operands(dweight, dbias, dout, in);
+  if (dweight.empty()) return false;
+  if (in.rows == 0) {
+    for (std::int64_t r = 0; r < dweight.rows; ++r)
+      check_cuda(cudaMemsetAsync(dweight.row(r), 0, static_cast<std::size_t>(dweight.cols) * 4, state_->stream),
+                 "clearing");
+    return false;
+  }
+  Shape shape{Use::backward_weight,
+              in.rows,
+              in.cols,
+              dout.cols,
+              in.stride,
+              dout.stride,
+              dweight.stride,
+              alignment_of(in.data),
+              alignment_of(dout.data),
+              alignment_of(dweight.data),
+              true,
+              !dbias.empty(),
+              false};
+  if (shape.bias && state_->multiply(shape, {in.data, dout.data, dweight.data, dbias.data})) return true;
+  shape.bias = false;
+  require(state_->multiply(shape, {in.data, dout.data, dweight.data, nullptr}), "matmul weight: no algorithm");
+  return false;
+}
+
+std::string Matmul::algorithms() const {
+  return state_->cache.text();
+}
+
+// Plans hold the algorithms that they were made with.
+void Matmul::use_algorithms(std::string_view text) {
+  state_->cache.merge(text);
+  state_->plans.clear();
+}
+
+}  // namespace ember

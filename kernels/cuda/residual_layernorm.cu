@@ -1,0 +1,140 @@
+// The end of each half of an encoder layer: bias, dropout, residual and LayerNorm in one pass, and its backward
+// (Kernels::residual_layernorm_forward; Devlin et al. 2019, section 3; Ba, Kiros and Hinton 2016).
+//
+//   forward    sum = residual + dropout(in + bias), rounded to f16; out = LayerNorm(sum), of the rounded sum, so that
+//              backward, which reads it, differentiates what was computed.       (M, C) each
+//   backward   dresidual = gradient of sum, din = dropout's share of it; three column sums in two stages
+//              (column_sums.cuh).
+//
+// One warp per row, kRowWarps rows to a block; a lane holds its vectors of 4 in registers up to C = 1,024
+// (layernorm_row.cuh). Backward's warps take every (kRowWarps x blocks)-th row and keep their column sums meanwhile.
+// Forward moves 8 M C bytes (reads in and residual, writes sum and out) and does about 14 operations an element,
+// backward 8 M C bytes, 12 bytes a column and block for the sums, and about 22 operations; dropout adds 25 an element.
+#include <array>
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/dropout.cuh"
+#include "kernels/cuda/layernorm_row.cuh"
+#include "kernels/require.h"
+#include "runtime/cuda/launch.h"
+
+namespace ember {
+namespace {
+
+struct Forward {
+  Rows<__half> out, sum;
+  float *mean, *rstd;
+  Rows<const __half> in, residual;
+  const float* bias;
+  LayerNormParameters norm;
+  DropoutMask mask;
+  int rows, cols;
+};
+
+template <int V, int N>
+__global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kernel(Forward a) {
+  const int row = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  if (row >= a.rows) return;
+  const __half *in = a.in[row], *residual = a.residual[row];
+  __half *out = a.out[row], *sum = a.sum[row];
+  Vector<V> x[kHeld<N>];
+  for_each_vector<V, N>(a.cols, [&](int i, int c) {
+    float shift[V], add[V];
+    load<V>(x[i], in + c);
+    load<V>(shift, a.bias + c);
+    load<V>(add, residual + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x[i][j] += shift[j];
+    apply_dropout(x[i], a.mask, static_cast<std::int64_t>(row) * a.cols + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x[i][j] += add[j];
+    store<V>(sum + c, x[i]);
+    round_to_half(x[i]);
+  });
+  normalise_row<V, N>(x, sum, a.cols, a.mean + row, a.rstd + row, a.norm,
+                      [&](int c, const float(&y)[V]) { store<V>(out + c, y); });
+}
+
+struct Backward {
+  Rows<__half> dresidual, din;
+  Rows<const __half> dout, sum;
+  const float *mean, *rstd, *weight;
+  float* parts;  // of dweight, dbias of the LayerNorm, dbias
+  DropoutMask mask;
+  int rows, cols, part_stride;
+};
+
+template <int V, int N>
+__global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_backward_kernel(Backward a) {
+  WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
+  const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
+    const __half* dout = a.dout[row];
+    __half *dresidual = a.dresidual[row], *din = a.din[row];
+    normalise_row_backward<V, N>(
+        totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
+        [&](int c, float(&dy)[V]) { load<V>(dy, dout + c); },
+        [&](int i, int c, float(&dx)[V]) {
+          store<V>(dresidual + c, dx);
+          apply_dropout(dx, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
+          store<V>(din + c, dx);
+          totals.add(2, i, c, dx);
+        });
+  }
+  totals.write_part();
+}
+
+}  // namespace
+
+void CudaKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias,
+                                             Tensor residual, const LayerNormTensors& norm, float epsilon,
+                                             const Dropout& dropout) {
+  const std::int64_t rows = out.rows, cols = out.cols;
+  require(all_have_shape({out, sum, in, residual}, rows, cols, DType::f16) &&
+              all_have_shape({bias, norm.weight, norm.bias}, 1, cols, DType::f32) &&
+              has_room(moments.mean, moments.rstd, rows),
+          "residual_layernorm_forward: shapes");
+  if (out.empty()) return;
+  const Forward a{rows_of<__half>(out),
+                  rows_of<__half>(sum),
+                  moments.mean.f32(),
+                  moments.rstd.f32(),
+                  rows_of<const __half>(in),
+                  rows_of<const __half>(residual),
+                  bias.f32(),
+                  {norm.weight.f32(), norm.bias.f32(), epsilon},
+                  DropoutMask(dropout),
+                  static_cast<int>(rows),
+                  static_cast<int>(cols)};
+  with_row_layout(cols, vectorises(4, {out, sum, in, residual, bias, norm.weight, norm.bias}), [&](auto v, auto n) {
+    launch("residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
+           residual_layernorm_kernel<v(), n()>, a);
+  });
+}
+
+void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
+                                              Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
+                                              const Dropout& dropout) {
+  const std::int64_t rows = dout.rows, cols = dout.cols;
+  require(all_have_shape({dresidual, din, dout, sum}, rows, cols, DType::f16) &&
+              all_have_shape({dbias, dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32) &&
+              has_room(moments.mean, moments.rstd, rows),
+          "residual_layernorm_backward: shapes");
+  const std::array sums{dnorm.weight, dnorm.bias, dbias};
+  if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
+  with_row_layout(cols, vectorises(4, {dresidual, din, dout, sum, norm.weight}), [&](auto v, auto n) {
+    const RowSums stage(rows, cols, 3, n() > 0);
+    auto* parts = static_cast<float*>(scratch(stage.bytes));
+    const Backward a{rows_of<__half>(dresidual),  rows_of<__half>(din),
+                     rows_of<const __half>(dout), rows_of<const __half>(sum),
+                     moments.mean.f32(),          moments.rstd.f32(),
+                     norm.weight.f32(),           parts,
+                     DropoutMask(dropout),        static_cast<int>(rows),
+                     static_cast<int>(cols),      static_cast<int>(part_stride(cols))};
+    launch("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
+           dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
+    add_parts(stream(), sums, parts, stage.count);
+  });
+}
+
+}  // namespace ember

@@ -1,0 +1,77 @@
+#include "runtime/cuda/check.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+#include "runtime/error.h"
+
+namespace ember {
+namespace {
+
+// Errors that say that Ember called CUDA wrongly, or that a kernel did something that it must not.
+bool is_defect(cudaError_t status) {
+  switch (status) {
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorInvalidMemcpyDirection:
+    case cudaErrorInvalidSymbol:
+    case cudaErrorInvalidDevicePointer:
+    case cudaErrorIllegalState:
+    case cudaErrorIllegalAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchOutOfResources:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorNotSupported:
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureMerge:
+    case cudaErrorStreamCaptureUnmatched:
+    case cudaErrorStreamCaptureUnjoined:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+    case cudaErrorCapturedEvent:
+    case cudaErrorStreamCaptureWrongThread:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void check_cuda(cudaError_t status, std::string_view doing) {
+  if (status == cudaSuccess) return;
+  const std::string message =
+      fmt::format("CUDA: {}: {} ({})", doing, cudaGetErrorString(status), cudaGetErrorName(status));
+  cudaGetLastError();  // it has been told; the next call is not to tell it again
+  if (is_defect(status)) throw std::logic_error(message);
+  throw Error(message);
+}
+
+void report_cuda(cudaError_t status, std::string_view doing) noexcept {
+  if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
+  std::fprintf(stderr, "CUDA: %.*s: %s\n", static_cast<int>(doing.size()), doing.data(), cudaGetErrorString(status));
+}
+
+void check_launched(const char* kernel, cudaStream_t stream) {
+  check_cuda(cudaGetLastError(), kernel);
+  static const bool synchronous = [] {
+    const char* text = std::getenv("EMBER_CUDA_SYNC");
+    return text != nullptr && std::strcmp(text, "1") == 0;
+  }();
+  if (!synchronous) return;
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream, &status), kernel);
+  if (status == cudaStreamCaptureStatusNone) check_cuda(cudaStreamSynchronize(stream), kernel);
+}
+
+}  // namespace ember

@@ -1,0 +1,23 @@
+// Errors of the CUDA runtime as exceptions.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string_view>
+
+namespace ember {
+
+// Returns when `status` is cudaSuccess. What a user can mend (no device, a driver too old, no memory left, a device
+// that is lost or in use) becomes an Error, one line that says what was being done and what CUDA says of it; anything
+// else is a defect of Ember's and becomes std::logic_error. `doing`: "cudaMalloc of 400 bytes", the name of a kernel.
+void check_cuda(cudaError_t status, std::string_view doing);
+
+// For destructors, which cannot throw: one line on stderr. Silent where the process is ending, since the runtime may be
+// gone before the last owner.
+void report_cuda(cudaError_t status, std::string_view doing) noexcept;
+
+// After a launch. With EMBER_CUDA_SYNC=1 in the environment it waits for the kernel (unless the stream is being
+// captured), so that what goes wrong in a kernel is reported with its name and not at some later call.
+void check_launched(const char* kernel, cudaStream_t stream);
+
+}  // namespace ember

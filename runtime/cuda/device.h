@@ -1,0 +1,25 @@
+// Choosing the GPU.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace ember {
+
+struct DeviceInfo {
+  int index = 0;
+  std::string name;          // "Tesla T4"
+  int major = 0, minor = 0;  // compute capability
+  std::size_t memory = 0;    // bytes
+};
+
+// The oldest compute capability that the kernels run on: Turing.
+inline constexpr int kOldestMajor = 7, kOldestMinor = 5;
+
+// Makes the device "cuda" (the first) or "cuda:N" current for this thread and returns what it is. Error in one line
+// when the name is neither, there is no driver, device or N-th device, the driver is too old for the CUDA version that
+// Ember was built with, the device is too old for the kernels, or it cannot be used now.
+DeviceInfo use_device(std::string_view name);
+
+}  // namespace ember

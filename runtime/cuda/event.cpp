@@ -1,0 +1,36 @@
+#include "runtime/cuda/event.h"
+
+#include "runtime/cuda/check.h"
+
+namespace ember {
+
+Event::Event(Kind kind) {
+  cudaEvent_t event = nullptr;
+  const unsigned flags = kind == Kind::timing ? cudaEventDefault : cudaEventDisableTiming;
+  check_cuda(cudaEventCreateWithFlags(&event, flags), "making an event");
+  handle_.reset(event);
+}
+
+void Event::record(const Stream& stream) const {
+  check_cuda(cudaEventRecord(get(), stream), "recording an event");
+}
+
+void Event::synchronize() const {
+  check_cuda(cudaEventSynchronize(get()), "waiting for an event");
+}
+
+void Event::block(const Stream& stream) const {
+  check_cuda(cudaStreamWaitEvent(stream, get(), 0), "making a stream wait for an event");
+}
+
+float Event::milliseconds(const Event& start, const Event& end) {
+  float elapsed = 0;
+  check_cuda(cudaEventElapsedTime(&elapsed, start.get(), end.get()), "timing");
+  return elapsed;
+}
+
+void Event::Destroy::operator()(cudaEvent_t event) const noexcept {
+  report_cuda(cudaEventDestroy(event), "releasing an event");
+}
+
+}  // namespace ember

@@ -1,0 +1,17 @@
+// Memory on the device, and host memory that the device copies from without help of the processor.
+#pragma once
+
+#include <cstddef>
+
+#include "runtime/arena.h"
+
+namespace ember {
+
+// Uninitialised memory on the current device, aligned to 256 bytes. Error naming the size, and how much is free, when
+// there is not enough. Empty for 0 bytes.
+Buffer device_buffer(std::size_t bytes);
+
+// Uninitialised page-locked host memory: asynchronous copies need it.
+Buffer pinned_buffer(std::size_t bytes);
+
+}  // namespace ember

@@ -1,0 +1,78 @@
+// What a kernel file includes for CUDA, and nothing else of CUDA's. Under nvcc it is CUDA itself; any other compiler
+// gets the SIMT emulator (tests/simt), whose targets alone have simt/ on their include path. So that one source serves
+// both, kernels
+// - declare shared memory with the two macros below and launch through runtime/cuda/launch.h;
+// - use tensor cores through the functions below, which hold the only inline assembly of the project;
+// - call full-mask collectives from code that all lanes of a warp reach, and __syncwarp() between a write to shared
+//   memory and another lane's read, ldmatrix included.
+#pragma once
+
+#ifndef __CUDACC__
+#include "simt/emulator.h"
+#else
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+// `name`: the block's array of n elements of T. 16-byte aligned, uninitialised.
+#define EMBER_SHARED(T, name, n) __shared__ __align__(16) T name[n]
+// unsigned char* const name: the dynamic shared memory of the launch, 16-byte aligned, uninitialised.
+#define EMBER_DYNAMIC_SHARED(name)                                      \
+  extern __shared__ __align__(16) unsigned char ember_dynamic_shared[]; \
+  unsigned char* const name = ember_dynamic_shared
+
+namespace ember {
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// Loads 8 x 8 matrices of b16 from shared memory. Lane 8 m + i gives the address (16-byte aligned) of row i of matrix
+// m; r[m] receives, in lane 4 g + t, the elements (g, 2 t) and (g, 2 t + 1), low half first; of the transposes with
+// _trans. All lanes take part. PTX ISA, "ldmatrix".
+__device__ __forceinline__ void ldmatrix_x1(std::uint32_t (&r)[1], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
+               : "=r"(r[0])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&r)[2], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&r)[2], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// d (16 x 8, fp32) += a (16 x 8, fp16) b (8 x 8, fp16), over the warp. Lane 4 g + t holds
+//   a[0]: (g, 2 t), (g, 2 t + 1)   a[1]: (g + 8, 2 t), (g + 8, 2 t + 1)   b: (2 t, g), (2 t + 1, g)
+//   d[0], d[1]: (g, 2 t), (g, 2 t + 1)   d[2], d[3]: (g + 8, 2 t), (g + 8, 2 t + 1).
+// So d rounded to fp16 pairs is the a of a next product. PTX ISA, "Matrix Fragments for mma.m16n8k8".
+__device__ __forceinline__ void mma_m16n8k8(float (&d)[4], const std::uint32_t (&a)[2], std::uint32_t b) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+}  // namespace ember
+
+#endif

@@ -1,0 +1,330 @@
+// AdamW on the device: the bits of CpuKernels, the double oracle, and the lazy update of a table's rows against the
+// dense one, bit for bit.
+#include "tests/reference/adamw.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <stdexcept>
+
+#include "tests/cuda/cuda_support.h"
+
+namespace ember {
+namespace {
+
+using testing::DeviceArray;
+using testing::DeviceMatrix;
+using testing::doubles;
+using testing::draw;
+using testing::floats;
+using testing::Layout;
+using testing::StridedMatrix;
+
+constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+
+AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
+  AdamWUpdate update;
+  const auto power = static_cast<double>(t);
+  update.decay = static_cast<float>(1 - learning_rate * weight_decay);
+  update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
+  update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
+  return update;
+}
+
+std::vector<AdamWUpdate> descending_schedule(std::int64_t steps, double first_rate) {
+  std::vector<AdamWUpdate> schedule;
+  for (std::int64_t t = 0; t < steps; ++t)
+    schedule.push_back(
+        coefficients(t + 1, first_rate * static_cast<double>(steps - t) / static_cast<double>(steps), 0.01));
+  return schedule;
+}
+
+DeviceArray<StepState> on_device(const StepState& state) {
+  return DeviceArray<StepState>(std::vector<StepState>(1, state));
+}
+
+// A tensor with its optimizer's state on the device.
+struct State {
+  State(std::int64_t rows, std::int64_t cols, Layout layout = {}, unsigned seed = 9)
+      : State(rows, cols, draw(rows * cols, seed, 0.05f), zeros(rows * cols), zeros(rows * cols), layout) {}
+  State(std::int64_t rows, std::int64_t cols, const std::vector<double>& w, const std::vector<double>& m0,
+        const std::vector<double>& v0, Layout layout = {})
+      : weights(kFloat, rows, cols, w, layout),
+        m(kFloat, rows, cols, m0, layout),
+        v(kFloat, rows, cols, v0, layout),
+        working(kHalf, rows, cols, {}, layout) {}
+
+  static std::vector<double> zeros(std::int64_t count) { return std::vector<double>(static_cast<std::size_t>(count)); }
+
+  AdamWParameter parameter(Tensor gradient = {}, bool decayed = true) const {
+    return {weights.view, m.view, v.view, working.view, gradient, decayed};
+  }
+  std::vector<std::vector<float>> values() const { return testing::device_results({&weights, &m, &v}); }
+  // Weights, moments and working copy as bits.
+  std::vector<std::uint32_t> bits() const {
+    std::vector<std::uint32_t> out;
+    for (const DeviceMatrix* matrix : {&weights, &m, &v, &working})
+      for (const float value : matrix->values()) out.push_back(std::bit_cast<std::uint32_t>(value));
+    return out;
+  }
+  DeviceMatrix weights, m, v, working;
+};
+
+// One dense update of one tensor.
+void adamw(const State& state, const std::vector<double>& gradient, const AdamWUpdate& update, const StepState& step,
+           float max_norm) {
+  const Tensor& like = state.weights.view;
+  const DeviceMatrix g(kFloat, like.rows, like.cols, gradient);
+  const AdamWParameter parameter = state.parameter(g.view);
+  const DeviceArray<AdamWUpdate> schedule(std::vector<AdamWUpdate>(static_cast<std::size_t>(step.updates) + 1, update));
+  testing::device().adamw({&parameter, 1}, schedule.data(), on_device(step).data(), max_norm);
+}
+
+// Whether CpuKernels was compiled for a processor with fused multiply-adds, whose bits a GPU's are.
+bool cpu_fuses() {
+  constexpr std::int64_t kCount = 64;
+  const std::vector<double> m = draw(kCount, 1), g = draw(kCount, 2), zeros(kCount), ones(kCount, 1);
+  const StridedMatrix w_(1, kCount, 0, zeros), m_(1, kCount, 0, m), v_(1, kCount, 0, ones), g_(1, kCount, 0, g);
+  const AdamWUpdate update = coefficients(1, 1e-3, 0);
+  const AdamWParameter parameter{w_.view, m_.view, v_.view, {}, g_.view};
+  const StepState state;
+  make_cpu_kernels(Precision::fp32, 1)->adamw({&parameter, 1}, &update, &state, 0);
+  const std::vector<float> after = m_.values();
+  for (std::size_t i = 0; i < m.size(); ++i)
+    if (after[i] != std::fma(update.beta1, static_cast<float>(m[i]), (1 - update.beta1) * static_cast<float>(g[i])))
+      return false;
+  return true;
+}
+
+// More parameters than fit into a launch, around the chunks' ends, with and without decay, aligned and not.
+TEST(DeviceAdamW, HasTheBitsOfTheCpu) {
+  std::vector<std::int64_t> sizes{1, 7, 33, 4095, 4096, 4097, 9001, 312 * 28};
+  sizes.resize(70, 5);
+  const std::vector<AdamWUpdate> schedule = descending_schedule(5, 1e-2);
+  const DeviceArray<AdamWUpdate> device_schedule(schedule);
+  std::deque<State> states;
+  std::deque<DeviceMatrix> gradients;
+  std::deque<StridedMatrix> host;  // weights, m, v, gradient of each
+  std::vector<AdamWParameter> parameters, host_parameters;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const std::int64_t size = sizes[i];
+    const Layout layout{0, i % 3 == 2 ? 1 : 0};
+    const std::vector<double> weights = draw(size, static_cast<unsigned>(i), 0.05f), gradient = draw(size, 100, 512);
+    states.emplace_back(1, size, weights, State::zeros(size), State::zeros(size), layout);
+    gradients.emplace_back(kFloat, 1, size, gradient, layout);
+    parameters.push_back(states.back().parameter(gradients.back().view, i % 2 == 0));
+    for (const auto& values : {weights, State::zeros(size), State::zeros(size), gradient})
+      host.emplace_back(1, size, 0, values);
+    host_parameters.push_back(
+        {host[4 * i].view, host[4 * i + 1].view, host[4 * i + 2].view, {}, host[4 * i + 3].view, i % 2 == 0});
+  }
+  const auto cpu = make_cpu_kernels(Precision::fp32, 1);
+  for (std::int32_t t = 0; t < 5; ++t) {
+    const StepState step{.loss_scale = 1024, .gradient_norm = 0.5f + 0.5f * static_cast<float>(t), .updates = t};
+    testing::device().adamw(parameters, device_schedule.data(), on_device(step).data(), 1);
+    cpu->adamw(host_parameters, schedule.data(), &step, 1);
+  }
+  const bool same_arithmetic = cpu_fuses();
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const auto values = states[i].values();
+    for (std::size_t k = 0; k < 3; ++k) {
+      const std::vector<float> expected = host[4 * i + k].values();
+      if (same_arithmetic)
+        EXPECT_EQ(values[k], expected) << "parameter " << i << ", " << k;
+      else
+        EXPECT_TRUE(testing::all_close(values[k], doubles(expected), 1e-7, 1e-6)) << "parameter " << i << ", " << k;
+    }
+    EXPECT_TRUE(states[i].working.intact());
+    EXPECT_EQ(states[i].working.values(), testing::to_halves(values[0]));
+  }
+}
+
+TEST(DeviceAdamW, AgreesWithTheOracle) {
+  const std::int64_t size = 4099;
+  for (const float max_norm : {0.0f, 1.0f}) {
+    const State state(1, size);
+    reference::AdamW<double> oracle;
+    oracle.weights = doubles(state.weights.values());
+    oracle.first_moment.resize(oracle.weights.size());
+    oracle.second_moment.resize(oracle.weights.size());
+    for (std::int64_t t = 1; t <= 20; ++t) {
+      const std::vector<double> gradient = draw(size, static_cast<unsigned>(t));
+      const float norm = 0.1f * static_cast<float>(t);  // 0.1 to 2: with and without clipping
+      const double rate = 1e-3 * static_cast<double>(21 - t);
+      adamw(state, gradient, coefficients(t, rate, 0.01), {.gradient_norm = norm}, max_norm);
+      oracle.update(gradient, t, rate, 0.01, norm, max_norm);
+    }
+    const auto values = state.values();
+    EXPECT_TRUE(testing::all_close(values[0], oracle.weights, 2e-7, 1e-6));
+    // 1 - 0.9f and 1 - 0.999f, which are exact, differ from 0.1 and 0.001 by 2.4e-7 and 1.3e-5 of them.
+    EXPECT_TRUE(testing::all_close(values[1], oracle.first_moment, 5e-7, 1e-6));
+    EXPECT_TRUE(testing::all_close(values[2], oracle.second_moment, 0, 2e-5));
+  }
+}
+
+TEST(DeviceAdamW, MomentumEndsBelowTheSmallestNormal) {
+  const State state(1, 3, {0, 0, 0}, {FLT_MIN, -FLT_MIN, 2 * FLT_MIN}, {0, 0, 0});
+  adamw(state, {0, 0, 0}, coefficients(1, 1e-3, 0), {}, 0);
+  const std::vector<float> m = state.m.values();
+  EXPECT_EQ(m[0], 0);
+  EXPECT_EQ(m[1], 0);
+  EXPECT_FALSE(std::signbit(m[1]));
+  EXPECT_GT(m[2], FLT_MIN);
+}
+
+TEST(DeviceAdamW, TakesTheLossScaleOut) {
+  const State scaled(1, 33), plain(1, 33);
+  const std::vector<double> g = draw(33, 1);
+  std::vector<double> larger = g;
+  for (double& value : larger) value *= 1024;
+  adamw(plain, g, coefficients(1, 1e-3, 0.01), {.gradient_norm = 0.5f}, 1);
+  adamw(scaled, larger, coefficients(1, 1e-3, 0.01), {.loss_scale = 1024, .gradient_norm = 0.5f}, 1);
+  EXPECT_EQ(scaled.bits(), plain.bits());
+}
+
+TEST(DeviceAdamW, ASkippedStepMovesNothing) {
+  const State state(2, 12), table(2, 12);
+  const std::vector<std::uint32_t> before = state.bits();
+  const StepState skipped{.gradient_norm = INFINITY, .finite = 0};
+  const std::vector<double> gradient(24, std::numeric_limits<double>::infinity());
+  adamw(state, gradient, coefficients(1, 1e-3, 0.01), skipped, 1);
+  const DeviceMatrix g(kFloat, 2, 12, gradient);
+  const DeviceArray<std::int32_t> ids({0, 1}), updates({0, 0});
+  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0.01)});
+  testing::device().adamw_rows(table.parameter(g.view), ids.data(), updates.data(), schedule.data(),
+                               on_device(skipped).data(), 1);
+  EXPECT_EQ(state.bits(), before);
+  EXPECT_EQ(table.bits(), before);
+  EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0}));
+}
+
+TEST(DeviceAdamW, NothingToUpdate) {
+  const State none(0, 12), table(3, 12);
+  const std::vector<std::uint32_t> before = table.bits();
+  const DeviceMatrix g(kFloat, 0, 12);
+  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0.01)});
+  const DeviceArray<StepState> state = on_device({});
+  const DeviceArray<std::int32_t> updates({0, 0, 0});
+  const AdamWParameter parameter = none.parameter(g.view);
+  CudaKernels& kernels = testing::device();
+  kernels.adamw({}, schedule.data(), state.data(), 1);
+  kernels.adamw({&parameter, 1}, schedule.data(), state.data(), 1);
+  kernels.adamw_rows(table.parameter(g.view), updates.data(), updates.data(), schedule.data(), state.data(), 1);
+  kernels.adamw_replay(table.parameter(), updates.data(), 0, updates.data(), schedule.data(), state.data());
+  kernels.adamw_replay(table.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());
+  EXPECT_EQ(table.bits(), before);
+  EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0, 0}));
+}
+
+// ---- Lazy rows ------------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kSteps = 1000, kRows = 12;
+
+// Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
+// the rest at random, the later ones rarely.
+std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) {
+  std::vector<std::int32_t> rows;
+  if (t == 20 || t == 980) rows.push_back(2);
+  if (t == 50) rows.push_back(3);
+  if (t > 990) rows.push_back(4);
+  for (std::int32_t row = 5; row < kRows; ++row)
+    if (std::uniform_real_distribution<double>()(generator) < 1.0 / (row * row - 20)) rows.push_back(row);
+  return rows;
+}
+
+// A table trained densely and lazily side by side.
+struct Pair {
+  explicit Pair(std::int64_t cols)
+      : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kSteps, 5e-3)) {}
+
+  void step(std::int64_t t, std::mt19937& generator) {
+    const std::vector<std::int32_t> rows = touched_rows(t, generator);
+    const auto count = std::ssize(rows);
+    const std::vector<double> some = draw(count * cols, static_cast<unsigned>(t));
+    std::vector<double> all = State::zeros(kRows * cols);
+    for (std::int64_t i = 0; i < count * cols; ++i)
+      all[static_cast<std::size_t>(rows[static_cast<std::size_t>(i / cols)] * cols + i % cols)] =
+          some[static_cast<std::size_t>(i)];
+    StepState now = state.values()[0];
+    now.gradient_norm = 0.2f + 0.01f * static_cast<float>(t % 150);
+    now.finite = t % 50 == 49 ? 0 : 1;  // now and then a step is skipped
+    testing::device().upload(state.data(), &now, sizeof now);
+    const DeviceMatrix g_all(kFloat, kRows, cols, all), g_some(kFloat, count, cols, some);
+    const AdamWParameter whole = dense.parameter(g_all.view);
+    const DeviceArray<std::int32_t> ids(rows);
+    CudaKernels& kernels = testing::device();
+    kernels.adamw({&whole, 1}, schedule.data(), state.data(), 1);
+    kernels.adamw_replay(lazy.parameter(), ids.data(), count, updates.data(), schedule.data(), state.data());
+    kernels.adamw_rows(lazy.parameter(g_some.view), ids.data(), updates.data(), schedule.data(), state.data(), 1);
+    kernels.finish_step(state.data(), {});
+  }
+  void catch_up() {
+    testing::device().adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());
+  }
+
+  std::int64_t cols;
+  State dense, lazy;
+  DeviceArray<std::int32_t> updates{std::vector<std::int32_t>(kRows)};
+  DeviceArray<AdamWUpdate> schedule;
+  DeviceArray<StepState> state = on_device({});
+};
+
+class DeviceLazyAdamW : public ::testing::TestWithParam<std::int64_t> {};
+
+TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
+  Pair pair(GetParam());
+  std::mt19937 generator(3);
+  for (std::int64_t t = 0; t < kSteps; ++t) {
+    pair.step(t, generator);
+    if (t == 400) {  // an evaluation in between
+      pair.catch_up();
+      ASSERT_EQ(pair.lazy.bits(), pair.dense.bits());
+    }
+    if (t == 970) {  // what the test is about has come about: momentum that has ended, and rows that lag behind
+      EXPECT_EQ(pair.dense.m.values()[static_cast<std::size_t>(2 * pair.cols)], 0);
+      EXPECT_NE(pair.dense.v.values()[static_cast<std::size_t>(2 * pair.cols)], 0);
+      EXPECT_NE(pair.lazy.bits(), pair.dense.bits());
+    }
+  }
+  pair.catch_up();
+  EXPECT_EQ(pair.lazy.bits(), pair.dense.bits());
+  EXPECT_TRUE(pair.lazy.working.intact());
+  pair.lazy.values();  // watches the surroundings
+  EXPECT_EQ(pair.updates.values(), std::vector<std::int32_t>(kRows, kSteps - kSteps / 50));
+}
+
+// Single elements and vectors of four, in one turn of a block and in two.
+INSTANTIATE_TEST_SUITE_P(Columns, DeviceLazyAdamW, ::testing::Values(13, 130, 12, 516));
+
+TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
+  const State table(4, 3);
+  const DeviceMatrix narrow(kFloat, 1, 2), half(kHalf, 4, 3), single(kFloat, 4, 3), other(kFloat, 4, 4);
+  const DeviceArray<std::int32_t> ids({0, 0, 0, 0});
+  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0)});
+  const DeviceArray<StepState> state = on_device({});
+  CudaKernels& kernels = testing::device();
+  const auto dense = [&](const AdamWParameter& parameter) {
+    kernels.adamw({&parameter, 1}, schedule.data(), state.data(), 0);
+  };
+  EXPECT_THROW(dense(table.parameter(narrow.view)), std::logic_error);
+  EXPECT_THROW(dense(table.parameter(half.view)), std::logic_error) << "a gradient in f16";
+  AdamWParameter wrong = table.parameter(single.view);
+  wrong.working = single.view;
+  EXPECT_THROW(dense(wrong), std::logic_error) << "a working copy in f32";
+  wrong = table.parameter(single.view);
+  wrong.first_moment = other.view;
+  EXPECT_THROW(dense(wrong), std::logic_error);
+  EXPECT_THROW(
+      kernels.adamw_rows(table.parameter(narrow.view), ids.data(), ids.data(), schedule.data(), state.data(), 0),
+      std::logic_error);
+  EXPECT_THROW(
+      kernels.adamw_replay(table.parameter({}, false), ids.data(), 1, ids.data(), schedule.data(), state.data()),
+      std::logic_error);
+}
+
+}  // namespace
+}  // namespace ember

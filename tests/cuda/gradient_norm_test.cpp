@@ -1,0 +1,131 @@
+// gradient_norm and finish_step on the device.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "tests/cuda/cuda_support.h"
+
+namespace ember {
+namespace {
+
+using testing::DeviceArray;
+using testing::DeviceMatrix;
+using testing::Layout;
+
+// A thread sums at most 64 squares in float, the rest is in double: 64 roundings of 6e-8, halved by the square root, if
+// all were the same way.
+constexpr double kRounding = 2e-6;
+
+struct Gradients {
+  explicit Gradients(const std::vector<std::int64_t>& sizes, float scale = 1, Layout layout = {}) {
+    unsigned seed = 0;
+    for (const std::int64_t size : sizes) {
+      values.push_back(testing::draw(size, ++seed, scale));
+      add(layout);
+    }
+  }
+  void add(Layout layout) {
+    matrices.push_back(std::make_unique<DeviceMatrix>(DType::f32, 1, std::ssize(values.back()), values.back(), layout));
+    views.push_back(matrices.back()->view);
+  }
+  StepState state(float loss_scale = 1) const {
+    const DeviceArray<StepState> on_device(std::vector<StepState>(
+        1, StepState{.loss_scale = loss_scale, .gradient_norm = -1, .finite = -1, .updates = 7}));
+    testing::device().gradient_norm(on_device.data(), views);
+    return on_device.values()[0];
+  }
+  double expected() const {
+    long double sum = 0;
+    for (const std::vector<double>& value : values)
+      for (const double x : value) sum += static_cast<long double>(x) * x;
+    return static_cast<double>(std::sqrt(sum));
+  }
+  std::vector<std::vector<double>> values;
+  std::vector<std::unique_ptr<DeviceMatrix>> matrices;
+  std::vector<Tensor> views;
+};
+
+TEST(GradientNorm, AgreesWithTheSum) {
+  for (const auto& sizes : std::vector<std::vector<std::int64_t>>{{1},
+                                                                  {7},
+                                                                  {16383},
+                                                                  {16384},
+                                                                  {16385},
+                                                                  {26, 1, 312 * 40, 28, 0, 40003},
+                                                                  {0, 3},
+                                                                  std::vector<std::int64_t>(150, 5)})
+    for (const float scale : {1.0f, 65504.0f, 1e30f, 1e-30f})  // squares that a float cannot hold
+      for (const Layout layout : {Layout{0, 0}, Layout{0, 1}}) {
+        const Gradients gradients(sizes, scale, layout);
+        const double expected = gradients.expected();
+        const StepState state = gradients.state();
+        ASSERT_TRUE(std::isfinite(state.gradient_norm));
+        EXPECT_NEAR(state.gradient_norm, expected, kRounding * expected);
+        EXPECT_EQ(state.finite, 1);
+        EXPECT_EQ(state.updates, 7);
+        EXPECT_EQ(gradients.state().gradient_norm, state.gradient_norm) << "a repetition gives other bits";
+      }
+}
+
+TEST(GradientNorm, AgreesWithTheCpu) {
+  const Gradients gradients({312, 40000, 28});
+  std::vector<std::vector<float>> values;
+  std::vector<Tensor> views;
+  for (const std::vector<double>& value : gradients.values) values.push_back(testing::floats(value));
+  for (std::vector<float>& value : values) views.push_back(vector(value.data(), std::ssize(value)));
+  StepState state{.loss_scale = 1024};
+  make_cpu_kernels(Precision::fp32, 1)->gradient_norm(&state, views);
+  EXPECT_NEAR(gradients.state(1024).gradient_norm, state.gradient_norm, kRounding * state.gradient_norm);
+}
+
+TEST(GradientNorm, NothingHasNormZero) {
+  for (const Gradients& gradients : {Gradients({}), Gradients({0})}) {
+    EXPECT_EQ(gradients.state().gradient_norm, 0);
+    EXPECT_EQ(gradients.state().finite, 1);
+  }
+}
+
+TEST(GradientNorm, IsNotFiniteWhenAnElementIsNot) {
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double bad : {infinity, -infinity, nan})
+    for (const std::size_t place : {std::size_t{0}, std::size_t{16383}, std::size_t{17000}}) {
+      Gradients gradients({17});
+      gradients.values.push_back(testing::draw(17001, 2));
+      gradients.values.back()[place] = bad;
+      gradients.add({});
+      const StepState state = gradients.state();
+      EXPECT_FALSE(std::isfinite(state.gradient_norm));
+      EXPECT_EQ(state.finite, 0);
+    }
+}
+
+TEST(GradientNorm, TakesTheLossScaleOut) {
+  EXPECT_EQ(Gradients({312, 7}, 4096).state(4096).gradient_norm, Gradients({312, 7}).state().gradient_norm);
+}
+
+TEST(FinishStep, CountsAndAdaptsTheScale) {
+  const LossScaling scaling{2000};
+  const auto finish = [&](StepState state, const LossScaling& by) {
+    const DeviceArray<StepState> on_device(std::vector<StepState>(1, state));
+    testing::device().finish_step(on_device.data(), by);
+    return on_device.values()[0];
+  };
+  const StepState clean = finish({.loss_scale = 65536, .updates = 5, .clean_steps = 3}, scaling);
+  EXPECT_EQ(clean.loss_scale, 65536);
+  EXPECT_EQ(clean.updates, 6);
+  EXPECT_EQ(clean.clean_steps, 4);
+  const StepState grown = finish({.loss_scale = 65536, .updates = 5, .clean_steps = 1999}, scaling);
+  EXPECT_EQ(grown.loss_scale, 131072);
+  EXPECT_EQ(grown.clean_steps, 0);
+  const StepState skipped = finish({.loss_scale = 65536, .finite = 0, .updates = 5, .clean_steps = 1999}, scaling);
+  EXPECT_EQ(skipped.loss_scale, 32768);
+  EXPECT_EQ(skipped.updates, 5);
+  EXPECT_EQ(skipped.clean_steps, 0);
+  EXPECT_EQ(skipped.skipped, 1);
+  EXPECT_EQ(finish({.finite = 0}, {}).loss_scale, 1);
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,156 @@
+// linear_* on the device against the double oracle and CpuKernels.
+#include "tests/reference/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+#include "tests/cuda/cuda_support.h"
+
+namespace ember {
+namespace {
+
+using testing::device_results;
+using testing::DeviceMatrix;
+using testing::doubles;
+using testing::draw_halves;
+using testing::floats;
+using testing::kSmallestHalf;
+using testing::Layout;
+using testing::near_twin;
+using testing::Results;
+using testing::StridedMatrix;
+using testing::to_halves;
+
+constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+
+struct Case {
+  std::string name;
+  std::int64_t rows, outputs, inputs;
+  DType out_type = kHalf;
+  float scale = 1, dscale = 1;
+};
+
+const Case kCases[] = {
+    {"empty", 0, 312, 312},
+    {"one_row", 1, 312, 312},
+    {"two_rows", 2, 32, 30},
+    {"tinybert_queries", 33, 936, 312},
+    {"classifier", 16, 28, 312, kFloat},
+    {"ffn", 31, 1200, 312},
+    {"ffn_out", 32, 312, 1200},
+    {"bert", 33, 768, 384},
+    {"awkward", 129, 13, 30},
+    {"many_rows", 1100, 8, 16},
+    {"large", 33, 28, 64, kHalf, 35, 60},  // sums of 64 and of 28 products up to 50,000
+    {"small", 33, 28, 312, kHalf, 1e-2f, 1e-4f},
+};
+
+class Linear : public ::testing::TestWithParam<Case> {
+ protected:
+  const std::int64_t rows = GetParam().rows, outputs = GetParam().outputs, inputs = GetParam().inputs;
+  const DType out_type = GetParam().out_type;
+  const float scale = GetParam().scale, dscale = GetParam().dscale;
+  const std::vector<double> in = draw_halves(rows * inputs, 1, scale), weight = draw_halves(outputs * inputs, 2, scale),
+                            bias = draw_halves(outputs, 3, scale), dout = draw_halves(rows * outputs, 4, dscale),
+                            before = draw_halves(rows * inputs, 5, scale*dscale);
+
+  // out with the bias, out without
+  Results forward(Layout layout) const {
+    const DeviceMatrix in_(kHalf, rows, inputs, in, layout), weight_(kHalf, outputs, inputs, weight),
+        bias_(out_type, 1, outputs, bias), out(out_type, rows, outputs, {}, layout),
+        plain(out_type, rows, outputs, {}, layout);
+    testing::device().linear_forward(out.view, in_.view, weight_.view, bias_.view);
+    testing::device().linear_forward(plain.view, in_.view, weight_.view, {});
+    return device_results({&out, &plain});
+  }
+  // din, din added to `before`, dweight, dbias, dweight alone
+  Results backward(Layout layout) const {
+    const DeviceMatrix in_(kHalf, rows, inputs, in, layout), weight_(kHalf, outputs, inputs, weight),
+        dout_(kHalf, rows, outputs, dout, layout), din(kHalf, rows, inputs, {}, layout),
+        sum(kHalf, rows, inputs, before, layout), dweight(kFloat, outputs, inputs), dbias(kFloat, 1, outputs),
+        alone(kFloat, outputs, inputs);
+    CudaKernels& kernels = testing::device();
+    kernels.linear_backward_input(din.view, dout_.view, weight_.view, false);
+    kernels.linear_backward_input(sum.view, dout_.view, weight_.view, true);
+    kernels.linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+    kernels.linear_backward_weight(alone.view, {}, dout_.view, in_.view);
+    return device_results({&din, &sum, &dweight, &dbias, &alone});
+  }
+  // out, din, dweight, dbias
+  Results cpu() const {
+    const StridedMatrix in_(rows, inputs, 0, in), weight_(outputs, inputs, 0, weight), bias_(1, outputs, 0, bias),
+        dout_(rows, outputs, 0, dout), out(rows, outputs, 0), din(rows, inputs, 0), dweight(outputs, inputs, 0),
+        dbias(1, outputs, 0);
+    const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+    kernels->linear_forward(out.view, in_.view, weight_.view, bias_.view);
+    kernels->linear_backward_input(din.view, dout_.view, weight_.view, false);
+    kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+    return testing::results({&out, &din, &dweight, &dbias});
+  }
+  std::vector<float> stored(const std::vector<float>& values) const {
+    return out_type == kHalf ? to_halves(values) : values;
+  }
+};
+
+// Sums of products in f32, in another order than the twin's: a few 1e-7 of the sum of sizes.
+double floor_of(std::int64_t terms, double size) {
+  return 1e-6 * size * (1 + static_cast<double>(terms) / 8) + kSmallestHalf;
+}
+
+TEST_P(Linear, ForwardAgreesWithTheOracleAndTheCpu) {
+  const Results actual = testing::run_twice([&] { return forward({}); });
+  const double floor = floor_of(inputs, scale * scale);
+  const auto twin =
+      stored(reference::linear_forward<float>(floats(in), floats(weight), floats(bias), rows, outputs, inputs));
+  const auto plain = stored(reference::linear_forward<float>(floats(in), floats(weight), {}, rows, outputs, inputs));
+  EXPECT_TRUE(
+      near_twin(actual[0], twin, reference::linear_forward<double>(in, weight, bias, rows, outputs, inputs), floor));
+  EXPECT_TRUE(
+      near_twin(actual[1], plain, reference::linear_forward<double>(in, weight, {}, rows, outputs, inputs), floor));
+  EXPECT_TRUE(near_twin(actual[0], twin, doubles(cpu()[0]), floor));
+}
+
+TEST_P(Linear, BackwardAgreesWithTheOracleAndTheCpu) {
+  const Results actual = testing::run_twice([&] { return backward({}); }), from_cpu = cpu();
+  const auto twin = reference::linear_backward<float>(floats(dout), floats(in), floats(weight), rows, outputs, inputs);
+  auto exact = reference::linear_backward<double>(dout, in, weight, rows, outputs, inputs);
+  const double in_floor = floor_of(outputs, scale * dscale), weight_floor = floor_of(rows, scale * dscale),
+               bias_floor = floor_of(rows, dscale);
+  EXPECT_TRUE(near_twin(actual[0], to_halves(twin.in), exact.in, in_floor));
+  EXPECT_TRUE(near_twin(actual[0], to_halves(twin.in), doubles(from_cpu[1]), in_floor));
+  EXPECT_TRUE(near_twin(actual[2], twin.weight, exact.weight, weight_floor));
+  EXPECT_TRUE(near_twin(actual[2], twin.weight, doubles(from_cpu[2]), weight_floor));
+  EXPECT_TRUE(near_twin(actual[3], twin.bias, exact.bias, bias_floor));
+  EXPECT_TRUE(near_twin(actual[3], twin.bias, doubles(from_cpu[3]), bias_floor));
+  EXPECT_TRUE(near_twin(actual[4], twin.weight, exact.weight, weight_floor));
+  std::vector<float> sum = twin.in;
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += static_cast<float>(before[i]), exact.in[i] += before[i];
+  EXPECT_TRUE(near_twin(actual[1], to_halves(sum), exact.in, in_floor));
+}
+
+TEST_P(Linear, RowsMayLieApart) {
+  EXPECT_EQ(forward({}), forward({8, 8}));
+  const Results plain = backward({}), apart = backward({8, 8});
+  for (const std::size_t i : {0, 1, 2, 4}) EXPECT_EQ(plain[i], apart[i]) << i;
+  // The column sums of a matrix whose rows cannot be read as vectors have another order only within a thread's columns.
+  EXPECT_EQ(plain[3], apart[3]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::ValuesIn(kCases),
+                         [](const auto& tested) { return tested.param.name; });
+
+TEST(LinearShapes, WrongOnesAreRefused) {
+  const DeviceMatrix in(kHalf, 3, 4), weight(kHalf, 5, 4), out(kHalf, 3, 5), narrow(kHalf, 3, 3), bias(kHalf, 1, 5),
+      single(kFloat, 1, 5), dweight(kFloat, 5, 4);
+  CudaKernels& kernels = testing::device();
+  EXPECT_NO_THROW(kernels.linear_forward(out.view, in.view, weight.view, bias.view));
+  EXPECT_THROW(kernels.linear_forward(out.view, narrow.view, weight.view, bias.view), std::logic_error);
+  EXPECT_THROW(kernels.linear_forward(out.view, in.view, weight.view, single.view), std::logic_error);
+  EXPECT_THROW(kernels.linear_backward_input(narrow.view, out.view, weight.view, false), std::logic_error);
+  EXPECT_THROW(kernels.linear_backward_weight(weight.view, {}, out.view, in.view), std::logic_error);
+  EXPECT_THROW(kernels.linear_backward_weight(dweight.view, bias.view, out.view, in.view), std::logic_error);
+}
+
+}  // namespace
+}  // namespace ember

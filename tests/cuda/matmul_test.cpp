@@ -1,0 +1,187 @@
+// Matmul against plain sums in double: its three uses, with columns cut out of wider matrices, and bit-equal
+// repetition.
+#include "kernels/cuda/matmul.h"
+
+#include <cuda_fp16.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+#include "runtime/cuda/check.h"
+#include "runtime/cuda/device.h"
+#include "runtime/cuda/graph.h"
+#include "runtime/cuda/memory.h"
+#include "tests/kernels/strided.h"
+#include "tests/reference/linear.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+using testing::draw;
+
+// A matrix on the device with `gap` elements between its rows, which must stay as they are.
+class DeviceMatrix {
+ public:
+  DeviceMatrix(const Stream& stream, DType type, std::int64_t rows, std::int64_t cols, std::int64_t gap,
+               const std::vector<double>& values = {})
+      : stream_(stream), before_(static_cast<std::size_t>(rows * (cols + gap))) {
+    for (std::size_t i = 0; i < before_.size(); ++i) {
+      const auto r = static_cast<std::int64_t>(i) / (cols + gap), c = static_cast<std::int64_t>(i) % (cols + gap);
+      before_[i] = c >= cols        ? 7.0f
+                   : values.empty() ? NAN
+                                    : static_cast<float>(values[static_cast<std::size_t>(r * cols + c)]);
+    }
+    memory_ = device_buffer(before_.size() * size_of(type));
+    view = {memory_.data(), rows, cols, cols + gap, type};
+    std::vector<__half> halves;
+    for (const float value : before_) halves.push_back(__float2half_rn(value));
+    if (memory_.size() == 0) return;
+    check_cuda(
+        cudaMemcpyAsync(memory_.data(), type == DType::f16 ? static_cast<const void*>(halves.data()) : before_.data(),
+                        memory_.size(), cudaMemcpyHostToDevice, stream_),
+        "copying");
+    stream_.synchronize();
+  }
+
+  std::vector<float> values() const {
+    std::vector<std::byte> bytes(memory_.size());
+    check_cuda(cudaMemcpyAsync(bytes.data(), memory_.data(), bytes.size(), cudaMemcpyDeviceToHost, stream_), "copying");
+    stream_.synchronize();
+    std::vector<float> out;
+    for (std::size_t i = 0; i < before_.size(); ++i) {
+      float value = 0;
+      __half half;
+      if (view.dtype == DType::f32)
+        std::memcpy(&value, bytes.data() + 4 * i, 4);
+      else
+        std::memcpy(&half, bytes.data() + 2 * i, 2), value = __half2float(half);
+      const bool inside = static_cast<std::int64_t>(i) % view.stride < view.cols;
+      if (inside)
+        out.push_back(value);
+      else
+        EXPECT_EQ(value, 7.0f) << "element " << i << " between the rows was written";
+    }
+    return out;
+  }
+
+  Tensor view;
+
+ private:
+  const Stream& stream_;
+  std::vector<float> before_;
+  Buffer memory_;
+};
+
+// Normals that f16 holds exactly.
+std::vector<double> draw_halves(std::int64_t size, unsigned seed) {
+  std::vector<double> out;
+  for (const auto value : draw(static_cast<std::size_t>(size), seed))
+    out.push_back(static_cast<double>(__half2float(__float2half_rn(static_cast<float>(value)))));
+  return out;
+}
+
+// Sums of n products of unit normals: fp32 accumulation costs at most n 2^-24 of n, in practice far less than
+// 8 sqrt(n) 2^-24 times sqrt(n); rounding the result to f16 2^-11 of it.
+::testing::AssertionResult near(const std::vector<float>& actual, const std::vector<double>& expected,
+                                std::int64_t terms, DType type) {
+  const double n = static_cast<double>(terms);
+  return testing::all_close<float, double>(actual, expected, 8 * n * 0x1p-24 + (type == DType::f16 ? 0x1p-24 : 0),
+                                           type == DType::f16 ? 0x1p-11 * 1.01 : 0);
+}
+
+class MatmulOf : public ::testing::TestWithParam<std::tuple<std::tuple<int, int, int>, int>> {
+ protected:
+  void SetUp() override { use_device("cuda"); }
+  Stream stream_;
+};
+
+TEST_P(MatmulOf, AgreesWithPlainSums) {
+  const auto [shape, gap] = GetParam();
+  const auto [m, o, i] = shape;
+  Matmul matmul(stream_);
+  const auto in = draw_halves(m * i, 1), weight = draw_halves(o * i, 2), bias = draw_halves(o, 3),
+             dout = draw_halves(m * o, 4), start = draw_halves(m * i, 5);
+  const DeviceMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, gap, weight),
+      dout_(stream_, DType::f16, m, o, gap, dout);
+  for (const DType type : {DType::f16, DType::f32})
+    for (const bool with_bias : {false, true}) {
+      const DeviceMatrix out(stream_, type, m, o, gap), bias_(stream_, type, 1, o, 0, bias);
+      matmul.forward(out.view, in_.view, weight_.view, with_bias ? bias_.view : Tensor{});
+      const auto first = out.values();
+      EXPECT_TRUE(near(first, reference::linear_forward(in, weight, with_bias ? bias : std::vector<double>{}, m, o, i),
+                       i, type));
+      matmul.forward(out.view, in_.view, weight_.view, with_bias ? bias_.view : Tensor{});
+      EXPECT_EQ(out.values(), first);
+    }
+
+  auto expected = reference::linear_backward(dout, in, weight, m, o, i);
+  const DeviceMatrix din(stream_, DType::f16, m, i, gap), sum(stream_, DType::f16, m, i, gap, start);
+  matmul.backward_input(din.view, dout_.view, weight_.view, false);
+  EXPECT_TRUE(near(din.values(), expected.in, o, DType::f16));
+  matmul.backward_input(sum.view, dout_.view, weight_.view, true);
+  for (std::size_t e = 0; e < start.size(); ++e) expected.in[e] += start[e];
+  EXPECT_TRUE(near(sum.values(), expected.in, o + 1, DType::f16));
+
+  const DeviceMatrix dweight(stream_, DType::f32, o, i, 0), dbias(stream_, DType::f32, 1, o, 0);
+  const bool summed = matmul.backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+  EXPECT_TRUE(near(dweight.values(), expected.weight, m, DType::f32));
+  if (summed) {
+    EXPECT_TRUE(near(dbias.values(), expected.bias, m, DType::f32));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, MatmulOf,
+                         ::testing::Combine(::testing::Values(std::tuple{1, 8, 8}, std::tuple{1, 28, 312},
+                                                              std::tuple{16, 312, 312}, std::tuple{33, 936, 312},
+                                                              std::tuple{65, 64, 1200}, std::tuple{130, 312, 768},
+                                                              std::tuple{7, 26, 130}),
+                                            ::testing::Values(0, 8)));
+
+class MatmulEdge : public MatmulOf {};
+
+TEST_F(MatmulEdge, NoRows) {
+  Matmul matmul(stream_);
+  const DeviceMatrix some(stream_, DType::f16, 1, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
+      dout(stream_, DType::f16, 1, 4, 0);
+  const DeviceMatrix dweight(stream_, DType::f32, 4, 8, 2);
+  const Tensor in = some.view.row_block(0, 0), out = dout.view.row_block(0, 0);
+  matmul.forward(out, in, weight.view, {});
+  matmul.backward_input(in, out, weight.view, false);
+  EXPECT_FALSE(matmul.backward_weight(dweight.view, {}, out, in));
+  EXPECT_EQ(dweight.values(), std::vector<float>(32, 0.0f));
+}
+
+TEST_F(MatmulEdge, WrongOperandsAreDefects) {
+  Matmul matmul(stream_);
+  const DeviceMatrix in(stream_, DType::f16, 2, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
+      out(stream_, DType::f16, 2, 4, 0), single(stream_, DType::f32, 2, 8, 0), bias(stream_, DType::f32, 1, 4, 0);
+  EXPECT_THROW(matmul.forward(out.view, single.view, weight.view, {}), std::logic_error);
+  EXPECT_THROW(matmul.forward(out.view, in.view, in.view, {}), std::logic_error);
+  EXPECT_THROW(matmul.forward(out.view, in.view, weight.view, bias.view), std::logic_error) << "f32 bias, f16 output";
+  EXPECT_THROW(matmul.backward_input(out.view, in.view, weight.view, false), std::logic_error);
+  EXPECT_THROW(static_cast<void>(matmul.backward_weight(weight.view, {}, out.view, in.view)), std::logic_error);
+}
+
+TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
+  Matmul matmul(stream_);
+  const auto in = draw_halves(16 * 64, 1), weight = draw_halves(24 * 64, 2);
+  const DeviceMatrix in_(stream_, DType::f16, 16, 64, 0, in), weight_(stream_, DType::f16, 24, 64, 0, weight),
+      out(stream_, DType::f32, 16, 24, 0), again(stream_, DType::f32, 16, 24, 0);
+  matmul.forward(out.view, in_.view, weight_.view, {});
+  const Graph graph(stream_, [&] { matmul.forward(again.view, in_.view, weight_.view, {}); });
+  EXPECT_TRUE(std::isnan(again.values()[0])) << "recording ran something";
+  graph.launch(stream_);
+  EXPECT_EQ(again.values(), out.values());
+  Matmul resumed(stream_);
+  resumed.use_algorithms(matmul.algorithms());
+  EXPECT_EQ(resumed.algorithms(), matmul.algorithms());
+  resumed.forward(again.view, in_.view, weight_.view, {});
+  EXPECT_EQ(again.values(), out.values());
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,87 @@
+// The file and the text of matrix products' algorithms; they need no device.
+#include "kernels/cuda/algorithm_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "runtime/error.h"
+#include "runtime/file.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+using Algorithm = AlgorithmCache::Algorithm;
+constexpr Algorithm kOne{1, 2, 3, 4, 5, 6, 7, 0xFFFFFFFFFFFFFFFF}, kTwo{9};
+
+TEST(AlgorithmCache, KeepsWhatWasAddedFromRunToRun) {
+  const testing::TemporaryDirectory folder;
+  const auto file = folder / "deep" / "file.txt";
+  {
+    AlgorithmCache cache("T4, 12", file);
+    EXPECT_EQ(cache.find("forward rows=32"), nullptr);
+    cache.save();
+    EXPECT_FALSE(std::filesystem::exists(file)) << "there was nothing to keep";
+    cache.add("forward rows=32", kOne);
+    cache.save();
+  }
+  AlgorithmCache other("T4, 12", file), late("T4, 12", file), different("H100, 12", file);
+  ASSERT_NE(other.find("forward rows=32"), nullptr);
+  EXPECT_EQ(*other.find("forward rows=32"), kOne);
+  EXPECT_EQ(different.find("forward rows=32"), nullptr) << "of another device";
+  other.add("forward rows=64", kTwo);
+  other.save();
+  late.add("backward rows=32", kTwo);
+  late.save();
+  const AlgorithmCache all("T4, 12", file);
+  EXPECT_TRUE(all.find("forward rows=32") && all.find("forward rows=64") && all.find("backward rows=32"));
+}
+
+TEST(AlgorithmCache, TextOfACheckpointGoesFirst) {
+  AlgorithmCache cache("T4, 12", {}), measured("T4, 12", {}), elsewhere("T4, 13", {});
+  cache.add("a", kOne);
+  cache.add("b", kTwo);
+  measured.add("a", kTwo);
+  measured.add("c", kTwo);
+  measured.merge(cache.text());
+  EXPECT_EQ(*measured.find("a"), kOne);
+  EXPECT_EQ(*measured.find("b"), kTwo);
+  EXPECT_EQ(*measured.find("c"), kTwo);
+  elsewhere.merge(cache.text());
+  EXPECT_EQ(elsewhere.find("a"), nullptr);
+}
+
+TEST(AlgorithmCache, RefusesWhatIsNotSuchAText) {
+  AlgorithmCache cache("T4, 12", {});
+  cache.add("a", kOne);
+  const std::string good = cache.text(), title = good.substr(0, good.find('\n') + 1);
+  cache.merge(good);
+  for (const std::string& bad : {std::string("nonsense"), std::string(), title + "12 a\n",
+                                 title + good.substr(title.size() + 1), title + std::string(128, 'g') + " a\n",
+                                 title + std::string(128, '0') + "\n", title + std::string(128, '0') + "a\n"})
+    EXPECT_THROW(cache.merge(bad), Error) << bad;
+  EXPECT_EQ(cache.text(), good);
+  const testing::TemporaryDirectory folder;
+  write_file_atomically(folder / "file.txt", "nonsense");
+  AlgorithmCache damaged("T4, 12", folder / "file.txt");
+  EXPECT_EQ(damaged.find("a"), nullptr);
+  damaged.add("a", kOne);
+  damaged.save();
+  EXPECT_EQ(read_file(folder / "file.txt"), good);
+}
+
+TEST(AlgorithmCache, TheFileIsWhereTheEnvironmentSays) {
+  for (const char* name : {"EMBER_CACHE_DIR", "XDG_CACHE_HOME", "HOME"}) unsetenv(name);
+  EXPECT_EQ(algorithm_cache_file("T4"), "");
+  setenv("HOME", "/home/a", 1);
+  EXPECT_EQ(algorithm_cache_file("Tesla T4 sm_75, cuBLASLt 12"),
+            "/home/a/.cache/ember/matmul-Tesla-T4-sm-75--cuBLASLt-12.txt");
+  setenv("XDG_CACHE_HOME", "/cache", 1);
+  EXPECT_EQ(algorithm_cache_file("T4").parent_path(), "/cache/ember");
+  setenv("EMBER_CACHE_DIR", "/here", 1);
+  EXPECT_EQ(algorithm_cache_file("T4").parent_path(), "/here");
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,300 @@
+// The scheduler: a pool of threads, those that may go on, the barrier of the block, and the loop over the blocks.
+#include "simt/core.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string_view>
+#include <vector>
+
+#include "simt/grid.h"
+#include "simt/schedule.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace simt {
+namespace {
+
+Schedule schedule_of_environment() {
+  const char* text = std::getenv("EMBER_SIMT_SCHEDULE");
+  const std::string_view name = text == nullptr ? "fifo" : text;
+  if (name == "fifo") return {Order::fifo, 0};
+  if (name == "lifo") return {Order::lifo, 0};
+  constexpr std::string_view kRandom = "random:";
+  char* end = nullptr;
+  const std::uint64_t seed = name.starts_with(kRandom) ? std::strtoull(text + kRandom.size(), &end, 10) : 0;
+  if (end == nullptr || *end != 0 || end == text + kRandom.size()) {
+    std::fprintf(stderr, "simt: EMBER_SIMT_SCHEDULE is '%s'; fifo, lifo or random:SEED was expected\n", text);
+    std::abort();
+  }
+  return {Order::random, seed};
+}
+
+// Threads that may go on, in the order in which they were woken. At most all of a block.
+class ReadyThreads {
+ public:
+  void push(Thread* thread) { at(end_++) = thread; }
+  bool empty() const { return begin_ == end_; }
+  Thread* take(Order order, std::minstd_rand& random) {
+    if (order == Order::fifo) return at(begin_++);
+    if (order == Order::random) std::swap(at(begin_ + random() % (end_ - begin_)), at(end_ - 1));
+    return at(--end_);
+  }
+
+ private:
+  Thread*& at(unsigned i) { return ring_[i % ring_.size()]; }
+  std::array<Thread*, kMostThreads> ring_{};
+  unsigned begin_ = 0, end_ = 0;
+};
+
+struct Barrier {
+  int arrived = 0;
+  Place place;
+  unsigned generation = 0;
+  // Two, because a thread may reach the next barrier before another has left this one.
+  char tags[2];
+};
+
+struct Core {
+  Schedule schedule = schedule_of_environment();
+  std::minstd_rand random{static_cast<std::minstd_rand::result_type>(schedule.seed + 1)};
+  std::vector<std::unique_ptr<Thread>> pool;  // grows, is never freed: fibers are used again
+  Fiber launcher;
+  Thread* running = nullptr;
+  ReadyThreads ready;
+  int count = 0;  // threads of the block
+  int alive = 0;
+  Barrier barrier;
+  const std::function<void()>* body = nullptr;
+  char block_starts, block_ends;  // tags for TSan
+  char launcher_allocates;
+};
+
+Core& core() {
+  static Core& instance = *new Core;  // outlives every destructor
+  return instance;
+}
+
+// Leaves `from` for the next thread that may go on, or for the launcher when all have ended.
+void switch_from(Fiber& from) {
+  Core& c = core();
+  if (c.ready.empty()) {
+    if (c.alive > 0) report("deadlock: every thread waits for one that does not come");
+    c.launcher.resume(from);
+    return;
+  }
+  Thread* next = c.ready.take(c.schedule.order, c.random);
+  if (next == c.running && &from == &next->fiber) return;
+  c.running = next;
+  threadIdx = next->index;
+  next->fiber.resume(from);
+}
+
+void open_barrier_when_complete() {
+  Core& c = core();
+  if (c.alive == 0 || c.barrier.arrived < c.alive) return;
+  c.barrier.arrived = 0;
+  ++c.barrier.generation;
+  for (int i = 0; i < c.count; ++i)
+    if (!c.pool[i]->ended) wake(*c.pool[i]);
+}
+
+// What a thread of the pool does all its life: one block after another.
+void thread_main() {
+  Core& c = core();
+  for (;;) {
+    acquire(&c.block_starts);
+    (*c.body)();
+    release(&c.block_ends);
+    Thread& self = *c.running;
+    self.ended = true;
+    --c.alive;
+    leave_warp(self);
+    open_barrier_when_complete();
+    switch_from(self.fiber);
+  }
+}
+
+void run_block(dim3 block) {
+  Core& c = core();
+  c.alive = c.count;
+  c.barrier.arrived = 0;
+  for (int i = 0; i < c.count; ++i) {
+    Thread& thread = *c.pool[i];
+    const auto n = static_cast<unsigned>(i);
+    thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
+    thread.number = i;
+    thread.lane = i % kWarpSize;
+    thread.warp = i / kWarpSize;
+    thread.ended = false;
+    wake(thread);
+  }
+  start_warps();
+  release(&c.block_starts);
+  switch_from(c.launcher);
+  c.running = nullptr;
+  acquire(&c.block_ends);
+}
+
+std::vector<std::size_t> order_of_blocks(std::size_t count) {
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  Core& c = core();
+  if (c.schedule.order == Order::lifo) std::reverse(order.begin(), order.end());
+  if (c.schedule.order == Order::random) std::shuffle(order.begin(), order.end(), c.random);
+  return order;
+}
+
+std::string name_of(const uint3& index) {
+  return fmt::format("({}, {}, {})", index.x, index.y, index.z);
+}
+
+std::string name_of(Place place) {
+  return fmt::format("{}:{}", place.file_name(), place.line());
+}
+
+bool same(Place a, Place b) {
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+// "threads 0 to 31 wait in __syncthreads at reduce.cu:20" for each stretch of threads that are alike.
+void print_waiting_threads() {
+  Core& c = core();
+  std::string last;
+  int first = 0;
+  for (int i = 0; i <= c.count; ++i) {
+    std::string state;
+    if (i < c.count) {
+      const Thread& t = *c.pool[i];
+      state = t.ended ? "have ended" : "may go on";
+      if (!t.ended && t.waits_in != nullptr) {
+        state = fmt::format("wait in {} at {}", t.waits_in, name_of(t.place));
+        if (t.mask != 0) state += fmt::format(", mask {:#010x}", t.mask);
+      }
+    }
+    if (state == last) continue;
+    if (!last.empty()) std::fprintf(stderr, "  threads %d to %d %s\n", first, i - 1, last.c_str());
+    last = state;
+    first = i;
+  }
+}
+
+}  // namespace
+
+void set_schedule(Schedule schedule) {
+  core().schedule = schedule;
+  core().random.seed(static_cast<std::minstd_rand::result_type>(schedule.seed + 1));
+}
+
+Schedule schedule() {
+  return core().schedule;
+}
+
+void report(const std::string& what, Place place) {
+  report(fmt::format("{} at {}", what, name_of(place)));
+}
+
+void report(const std::string& what) {
+  std::fprintf(stderr, "simt: %s", what.c_str());
+  if (const Thread* thread = core().running; thread != nullptr) {
+    std::fprintf(stderr, "; block %s, thread %s\n", name_of(blockIdx).c_str(), name_of(thread->index).c_str());
+    print_waiting_threads();
+  } else {
+    std::fprintf(stderr, "\n");
+  }
+  std::fflush(stderr);
+  std::abort();
+}
+
+Thread& current() {
+  return *core().running;
+}
+
+int lane() {
+  return current().lane;
+}
+
+int threads_of_block() {
+  return core().count;
+}
+
+Thread& thread_of_block(int number) {
+  return *core().pool[static_cast<std::size_t>(number)];
+}
+
+void wake(Thread& thread) {
+  thread.waits_in = nullptr;
+  core().ready.push(&thread);
+}
+
+void wait_in(const char* operation, unsigned mask, Place place) {
+  Thread& self = current();
+  self.waits_in = operation;
+  self.mask = mask;
+  self.place = place;
+  switch_from(self.fiber);
+}
+
+void let_others_run() {
+  switch_from(current().fiber);
+}
+
+void block_barrier(Place place) {
+  Core& c = core();
+  Barrier& barrier = c.barrier;
+  if (barrier.arrived > 0 && !same(place, barrier.place))
+    report(
+        fmt::format("threads of one block are in different barriers: __syncthreads at {} and", name_of(barrier.place)),
+        place);
+  barrier.place = place;
+  char& tag = barrier.tags[barrier.generation % 2];
+  release(&tag);
+  ++barrier.arrived;
+  if (barrier.arrived < c.alive) {
+    wait_in("__syncthreads", 0, place);
+  } else {
+    open_barrier_when_complete();
+    let_others_run();
+  }
+  acquire(&tag);
+}
+
+void as_launcher(void (*allocate)(void*), void* argument) {
+  Core& c = core();
+  c.launcher.impersonate();
+  allocate(argument);
+  release(&c.launcher_allocates);
+  c.running->fiber.impersonate();
+}
+
+void see_allocations() {
+  acquire(&core().launcher_allocates);
+}
+
+void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared,
+              const std::function<void()>& thread) {
+  Core& c = core();
+  if (c.running != nullptr) report("a kernel launches a kernel");
+  c.count = static_cast<int>(block.x * block.y * block.z);
+  while (static_cast<int>(c.pool.size()) < c.count) c.pool.push_back(std::make_unique<Thread>(&thread_main));
+  c.body = &thread;
+  gridDim = grid;
+  blockDim = block;
+  for (const std::size_t i : order_of_blocks(std::size_t{grid.x} * grid.y * grid.z)) {
+    blockIdx = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
+                static_cast<unsigned>(i / grid.x / grid.y)};
+    start_shared_memory(dynamic_bytes, most_shared);
+    run_block(block);
+    end_shared_memory();
+  }
+}
+
+}  // namespace simt

@@ -1,0 +1,58 @@
+// Inside the emulator's core: the threads of the running block, who of them may go on, and the reports. The core is
+// compiled without TSan, so that its own memory takes no part in the search for races; in a thread's turn it must not
+// call what TSan intercepts (memcpy and the like), which would count as accesses of that thread.
+#pragma once
+
+#include <string>
+
+#include "simt/block.h"
+#include "simt/fiber.h"
+
+namespace simt {
+
+struct Exchange;
+
+struct Thread {
+  explicit Thread(void (*entry)()) : fiber(entry) {}
+
+  Fiber fiber;
+  uint3 index{};
+  int number = 0;  // in the block
+  int lane = 0;
+  int warp = 0;
+  bool ended = true;
+  const char* waits_in = nullptr;  // null while it runs or may run
+  unsigned mask = 0;               // of the collective it waits in
+  Place place;
+  Exchange* held = nullptr;  // the last collective, whose values it may still read
+};
+
+// Prints what is wrong, where, and what the threads of the block wait for; aborts. The kernel is at fault.
+[[noreturn]] void report(const std::string& what, Place place);
+[[noreturn]] void report(const std::string& what);
+
+Thread& current();
+int threads_of_block();
+Thread& thread_of_block(int number);
+
+// The running thread waits until someone wakes it.
+void wait_in(const char* operation, unsigned mask, Place place);
+// The running thread, which has been woken already, goes to the end of the queue.
+void let_others_run();
+void wake(Thread& thread);
+
+// warp.cpp: the lanes of a new block; a thread that ends.
+void start_warps();
+void leave_warp(Thread& thread);
+
+// shared_memory.cpp: gives a new block its dynamic shared memory and forgets that of the last one. `most`: what the
+// block may use in all.
+void start_shared_memory(std::size_t dynamic_bytes, std::size_t most);
+void end_shared_memory();
+
+// Runs `allocate` as the launching thread would, then lets the running one see it: memory that a thread allocates looks
+// to TSan as if that thread had written it.
+void as_launcher(void (*allocate)(void*), void* argument);
+void see_allocations();
+
+}  // namespace simt

@@ -1,0 +1,107 @@
+// Matmul for the emulator, which has no cuBLASLt: the same operands and roundings, computed by oneDNN's sgemm on the
+// f16 numbers as floats. It never does the column sums, so that the kernel that stands in for the epilogue runs.
+#include <cuda_fp16.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
+
+#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/matmul_operands.h"
+#include "runtime/cuda/check.h"
+#include "simt/half_to_float.h"
+#include "simt/runtime_state.h"
+
+namespace ember {
+namespace {
+
+// The tensor's numbers, rows adjacent.
+std::vector<float> floats(Tensor t) {
+  std::vector<float> out(static_cast<std::size_t>(t.size()));
+  for (std::int64_t i = 0; i < t.size(); ++i) {
+    const std::int64_t from = i / t.cols * t.stride + i % t.cols;
+    out[static_cast<std::size_t>(i)] = t.dtype == DType::f32
+                                           ? static_cast<const float*>(t.data)[from]
+                                           : simt::half_to_float(static_cast<const std::uint16_t*>(t.data)[from]);
+  }
+  return out;
+}
+
+void store(Tensor t, const std::vector<float>& values) {
+  for (std::int64_t i = 0; i < t.size(); ++i) {
+    const std::int64_t to = i / t.cols * t.stride + i % t.cols;
+    const float value = values[static_cast<std::size_t>(i)];
+    if (t.dtype == DType::f32)
+      static_cast<float*>(t.data)[to] = value;
+    else
+      static_cast<__half*>(t.data)[to] = __float2half_rn(value);
+  }
+}
+
+// out (rows, cols) = op(a) op(b) + out, where op transposes if asked; `inner` terms in each sum.
+void product(std::vector<float>& out, std::int64_t rows, std::int64_t cols, std::int64_t inner, bool transpose_a,
+             Tensor a, bool transpose_b, Tensor b) {
+  const std::vector<float> left = floats(a), right = floats(b);
+  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', rows, cols, inner, 1.0f,
+                                          left.data(), a.cols, right.data(), b.cols, 1.0f, out.data(), cols);
+  require(status == dnnl_success, "oneDNN's sgemm failed");
+}
+
+}  // namespace
+
+struct Matmul::State {
+  cudaStream_t stream;
+
+  // Runs the computation in the stream: now, or when the graph that records it is launched.
+  template <typename Computation>
+  void enqueue(Computation computation) const {
+    check_cuda(simt::perform(stream, computation), "a matrix product");
+  }
+};
+
+Matmul::Matmul(cudaStream_t stream) : state_(new State{stream}) {}
+Matmul::Matmul(Matmul&&) noexcept = default;
+Matmul& Matmul::operator=(Matmul&&) noexcept = default;
+Matmul::~Matmul() = default;
+
+void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
+  require_forward_operands(out, in, weight, bias);
+  if (out.empty()) return;
+  state_->enqueue([=] {
+    std::vector<float> sums(static_cast<std::size_t>(out.size()));
+    product(sums, out.rows, out.cols, in.cols, false, in, true, weight);
+    if (!bias.empty()) {
+      const std::vector<float> added = floats(bias);
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += added[i % added.size()];
+    }
+    store(out, sums);
+  });
+}
+
+void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
+  require_backward_input_operands(din, dout, weight);
+  if (din.empty()) return;
+  state_->enqueue([=] {
+    std::vector<float> sums = accumulate ? floats(din) : std::vector<float>(static_cast<std::size_t>(din.size()));
+    product(sums, din.rows, din.cols, dout.cols, false, dout, false, weight);
+    store(din, sums);
+  });
+}
+
+bool Matmul::backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
+  require_backward_weight_operands(dweight, dbias, dout, in);
+  if (dweight.empty()) return false;
+  state_->enqueue([=] {
+    std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
+    if (in.rows > 0) product(sums, dweight.rows, dweight.cols, in.rows, true, dout, false, in);
+    store(dweight, sums);
+  });
+  return false;
+}
+
+// There is nothing to choose from.
+std::string Matmul::algorithms() const {
+  return {};
+}
+void Matmul::use_algorithms(std::string_view) {}
+
+}  // namespace ember

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Removes each barrier of kernels/cuda, one at a time, and shows which tests notice.
+
+A barrier is a call of __syncthreads or __syncwarp. Each mutant is built in every given build folder and its operation's
+tests run there: under the schedules fifo, lifo and random in a folder without TSan, once in a folder with it. Whatever
+fails, or hangs, has caught the mutant. Prints a table; exit status 1 when a mutant was caught nowhere, in which case
+either a test is missing or the barrier is unnecessary and should go.
+
+    cmake -S . -B build-mutants -G Ninja
+    cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
+    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention]
+
+The sources are changed in place and restored, so no file of kernels/cuda may differ from the last commit. Run on
+demand, not in CI: a mutant takes as long as its tests.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KERNELS = ROOT / "kernels" / "cuda"
+BARRIER = re.compile(r"__sync(?:threads|warp)\([^()]*\)")
+SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
+
+
+def barriers(only):
+    """Every (file, start, end) of a barrier, in code and not in a comment."""
+    for path in sorted(KERNELS.glob("*.cu*")):
+        if only and not path.name.startswith(only):
+            continue
+        text = path.read_text()
+        for match in BARRIER.finditer(text):
+            line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+            if "//" not in line:
+                yield path, match.start(), match.end()
+
+
+def tests_of(path):
+    """The tests whose operation the file implements; for what several operations share, the tests of all."""
+    names = [source.stem.removesuffix("_test") for source in sorted((ROOT / "tests" / "cuda").glob("*_test.cpp"))]
+    own = [name for name in names if path.stem == name or path.stem.startswith(name + "_")]
+    return [f"simt_{name}_test" for name in own or names]
+
+
+def has_tsan(folder):
+    return re.search(r"^EMBER_SANITIZE:\w+=.*thread", (folder / "CMakeCache.txt").read_text(), re.M) is not None
+
+
+def build(folder, tests):
+    subprocess.run(["cmake", "--build", folder, "--target", *tests], check=True, stdout=subprocess.DEVNULL)
+
+
+def passes(program, schedule, seconds):
+    environment = {**os.environ, "EMBER_SIMT_SCHEDULE": schedule, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+    environment["TSAN_OPTIONS"] = "halt_on_error=1"
+    try:
+        done = subprocess.run([program], env=environment, timeout=seconds, capture_output=True)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def failures(folder, tests, seconds):
+    """The runs of the tests in a build folder that fail."""
+    build(folder, tests)
+    programs = [next(folder.rglob(test)) for test in tests]
+    schedules = {"TSan": "fifo"} if has_tsan(folder) else {schedule: schedule for schedule in SCHEDULES}
+    return [
+        label
+        for label, schedule in schedules.items()
+        if not all(passes(program, schedule, seconds) for program in programs)
+    ]
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folders", nargs="+", type=pathlib.Path, help="configured build folders")
+    arguments.add_argument("--only", default="", help="files whose name starts so")
+    arguments.add_argument("--seconds", type=int, default=600, help="after which a run has hung")
+    options = arguments.parse_args()
+    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", KERNELS], cwd=ROOT).returncode != 0:
+        sys.exit("kernels/cuda differs from the last commit: commit first, since the files are changed in place")
+
+    mutants = list(barriers(options.only))
+    for tests in sorted({tuple(tests_of(path)) for path, _, _ in mutants}):
+        for folder in options.folders:
+            if failed := failures(folder, tests, options.seconds):
+                sys.exit(f"{folder}: {', '.join(tests)} fail without a mutation: {', '.join(failed)}")
+
+    survivors = 0
+    print("| barrier | caught by |\n|---|---|", flush=True)
+    for path, start, end in mutants:
+        text = path.read_text()
+        try:
+            path.write_text(text[:start] + "(void)0" + text[end:])
+            tests = tests_of(path)
+            caught = [label for folder in options.folders for label in failures(folder, tests, options.seconds)]
+        finally:
+            path.write_text(text)
+        survivors += not caught
+        line = text.count("\n", 0, start) + 1
+        print(f"| {path.relative_to(ROOT)}:{line} | {', '.join(caught) or 'nothing'} |", flush=True)
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+// Defects that the emulator is there to find, each planted in a kernel and found: by a wrong value, by the emulator's
+// own report, or by a sanitizer. Those that one sanitizer alone can see say so where it is not on.
+#include <cmath>
+#include <numeric>
+
+#include "tests/simt/emulator_support.h"
+
+// A race ends the process, so that a death test sees it.
+extern "C" const char* __tsan_default_options() {
+  return "halt_on_error=1";
+}
+
+namespace ember {
+namespace {
+
+using testing::DeviceArray;
+using testing::run;
+using testing::sanitizer;
+
+enum class Bug {
+  none,
+  no_barrier_before_the_tree,
+  no_barrier_in_the_tree,
+  no_barrier_at_the_end,
+  shared_overrun,
+  dynamic_overrun,
+  global_overrun,
+};
+
+// out = the sum of n values, a tile of 256 at a time.
+template <Bug kBug>
+__global__ void block_sum(const float* x, float* out, int n) {
+  EMBER_SHARED(float, s, 256);
+  EMBER_DYNAMIC_SHARED(dynamic);
+  const int t = static_cast<int>(threadIdx.x);
+  float total = 0;
+  for (int base = 0; base < n; base += 256) {
+    const int i = base + t;
+    float value = i < n ? x[i] : 0.0f;
+    if (kBug == Bug::global_overrun && i <= n) value = x[i + 1];
+    if (kBug == Bug::dynamic_overrun) reinterpret_cast<float*>(dynamic)[t + 1] = value;
+    s[t + (kBug == Bug::shared_overrun)] = value;
+    if (kBug != Bug::no_barrier_before_the_tree) __syncthreads();
+    for (int offset = 128; offset > 0; offset /= 2) {
+      if (t < offset) s[t] += s[t + offset];
+      if (kBug != Bug::no_barrier_in_the_tree) __syncthreads();
+    }
+    total += s[0];
+    if (kBug != Bug::no_barrier_at_the_end) __syncthreads();
+  }
+  if (t == 0) *out = total;
+}
+
+template <Bug kBug>
+float sum_of_thousand() {
+  std::vector<float> values(1000);
+  std::iota(values.begin(), values.end(), 1.0f);
+  const DeviceArray<float> x(values), out(1);
+  const Stream stream;
+  launch("block_sum", stream, 1, 256, 256 * sizeof(float), block_sum<kBug>, x.data(), out.data(), 1000);
+  return out.values()[0];
+}
+
+constexpr float kSum = 500500;
+
+// How many of the seven schedules give a wrong sum.
+template <Bug kBug>
+int wrong_sums() {
+  int wrong = 0;
+  testing::under_every_schedule([&] { wrong += sum_of_thousand<kBug>() != kSum; });
+  return wrong;
+}
+
+TEST(PlantedBug, NoneRaisesNoAlarm) {
+  EXPECT_EQ(wrong_sums<Bug::none>(), 0);
+}
+
+TEST(PlantedBug, MissingBarrierBeforeATree) {
+  if (sanitizer("thread")) {
+    EMBER_EXPECT_RACE(wrong_sums<Bug::no_barrier_before_the_tree>());
+  } else {
+    EXPECT_GE(wrong_sums<Bug::no_barrier_before_the_tree>(), 6);
+  }
+}
+
+TEST(PlantedBug, MissingBarrierInATree) {
+  if (sanitizer("thread")) {
+    EMBER_EXPECT_RACE(wrong_sums<Bug::no_barrier_in_the_tree>());
+  } else {
+    EXPECT_GE(wrong_sums<Bug::no_barrier_in_the_tree>(), 6);
+  }
+}
+
+TEST(PlantedBug, MissingBarrierThatNoValueShows) {
+  EMBER_NEEDS_SANITIZER("thread");
+  EMBER_EXPECT_RACE(sum_of_thousand<Bug::no_barrier_at_the_end>());
+}
+
+TEST(PlantedBug, OverrunOfASharedArray) {
+  if (!sanitizer("undefined")) EMBER_NEEDS_SANITIZER("address");
+  EXPECT_DEATH(sum_of_thousand<Bug::shared_overrun>(), "index 256 out of bounds|heap-buffer-overflow");
+}
+
+TEST(PlantedBug, OverrunOfDynamicSharedMemory) {
+  EMBER_NEEDS_SANITIZER("address");
+  EXPECT_DEATH(sum_of_thousand<Bug::dynamic_overrun>(), "heap-buffer-overflow");
+}
+
+TEST(PlantedBug, OverrunOfGlobalMemory) {
+  EMBER_NEEDS_SANITIZER("address");
+  EXPECT_DEATH(sum_of_thousand<Bug::global_overrun>(), "heap-buffer-overflow");
+}
+
+// A graph keeps the arguments of its launches, and here outlives what they point to.
+void launch_a_graph_too_late() {
+  const Stream stream;
+  const DeviceArray<float> out(1);
+  float* x = nullptr;
+  check_cuda(cudaMalloc(reinterpret_cast<void**>(&x), 4000), "allocating");
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capturing");
+  launch("block_sum", stream, 1, 256, 1024, block_sum<Bug::none>, x, out.data(), 1000);
+  check_cuda(cudaStreamEndCapture(stream, &graph), "capturing");
+  check_cuda(cudaGraphInstantiate(&executable, graph, 0), "instantiating");
+  check_cuda(cudaFree(x), "freeing");
+  cudaGraphLaunch(executable, stream);
+}
+
+TEST(PlantedBug, UseOfMemoryThatWasFreed) {
+  EMBER_NEEDS_SANITIZER("address");
+  EXPECT_DEATH(launch_a_graph_too_late(), "heap-use-after-free");
+}
+
+// 16 bytes at once from rows of 52 bytes, as a row of head dim 26 has.
+__global__ void wide_load(const __half* p, float* out) {
+  out[threadIdx.x] = reinterpret_cast<const float4*>(p + 26 * threadIdx.x)->x;
+}
+
+TEST(PlantedBug, MisalignedLoad) {
+  EMBER_NEEDS_SANITIZER("undefined");
+  const DeviceArray<__half> p(26 * 40);
+  const DeviceArray<float> out(32);
+  EXPECT_DEATH(run(1, 32, wide_load, p.data(), out.data()), "misaligned address");
+}
+
+template <bool kWait>
+__global__ void transpose(const __half* in, std::uint32_t* out) {
+  EMBER_SHARED(__half, s, 64);
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = lane; i < 64; i += 32) s[i] = in[i];
+  if (kWait) __syncwarp();
+  std::uint32_t r[1];
+  ldmatrix_x1(r, s + lane % 8 * 8);
+  out[lane] = r[0];
+}
+
+TEST(PlantedBug, MissingSyncwarpBeforeLdmatrix) {
+  const DeviceArray<__half> in(std::vector<__half>(64));
+  const DeviceArray<std::uint32_t> out(32);
+  run(1, 32, transpose<true>, in.data(), out.data());
+  EMBER_NEEDS_SANITIZER("thread");
+  EMBER_EXPECT_RACE(run(1, 32, transpose<false>, in.data(), out.data()));
+}
+
+// Lanes 0 to 15 wait for each other; lane 16 reads what they wrote.
+__global__ void reads_beyond_its_mask(int* out) {
+  EMBER_SHARED(int, s, 32);
+  const int lane = static_cast<int>(threadIdx.x);
+  s[lane] = lane;
+  __syncwarp(lane < 16 ? 0xFFFFu : 0xFFFF0000u);
+  out[lane] = s[lane ^ 16];
+}
+
+TEST(PlantedBug, SyncwarpOfTheWrongLanes) {
+  EMBER_NEEDS_SANITIZER("thread");
+  const DeviceArray<int> out(32);
+  EMBER_EXPECT_RACE(run(1, 32, reads_beyond_its_mask, out.data()));
+}
+
+// A shuffle is no fence: CUDA promises nothing about memory around it.
+__global__ void shuffle_as_fence(int* out) {
+  EMBER_SHARED(int, s, 32);
+  const int lane = static_cast<int>(threadIdx.x);
+  s[lane] = lane;
+  const int other = __shfl_xor_sync(~0u, lane, 1);
+  out[lane] = s[other];
+}
+
+TEST(PlantedBug, ShuffleTakenForAFence) {
+  EMBER_NEEDS_SANITIZER("thread");
+  const DeviceArray<int> out(32);
+  EMBER_EXPECT_RACE(run(1, 32, shuffle_as_fence, out.data()));
+}
+
+__global__ void counts_without_atomics(int* total) {
+  *total += 1;
+}
+
+TEST(PlantedBug, CounterWithoutAtomics) {
+  EMBER_NEEDS_SANITIZER("thread");
+  const DeviceArray<int> total(std::vector<int>{0});
+  EMBER_EXPECT_RACE(run(1, 2, counts_without_atomics, total.data()));
+}
+
+__global__ void some_threads_wait(int) {
+  if (threadIdx.x < 40)
+    __syncthreads();
+  else
+    __syncwarp();
+}
+
+__global__ void two_barriers(int) {
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
+}
+
+__global__ void half_a_warp_shuffles(int) {
+  if (threadIdx.x < 16) __shfl_xor_sync(~0u, 1, 1);
+  __syncthreads();
+}
+
+__global__ void half_a_warp_ends(int) {
+  if (threadIdx.x < 16) return;
+  __shfl_xor_sync(~0u, 1, 1);
+}
+
+__global__ void ends_while_awaited(int) {
+  if (threadIdx.x != 31) __ballot_sync(~0u, 1);
+}
+
+__global__ void different_collectives(int) {
+  if (threadIdx.x < 16)
+    __ballot_sync(~0u, 1);
+  else
+    __syncwarp();
+}
+
+__global__ void mask_without_the_caller(int) {
+  __syncwarp(0xFFFF);
+}
+
+__global__ void source_beyond_the_mask(int) {
+  if (threadIdx.x < 16) __shfl_sync(0xFFFF, 1, 16);
+}
+
+__global__ void ldmatrix_in_half_a_warp(int) {
+  EMBER_SHARED(__half, s, 64);
+  std::uint32_t r[1];
+  ldmatrix_x1(r, s);
+}
+
+TEST(PlantedBug, DivergenceIsReportedWithItsPlace) {
+  const auto file = [](const char* what) { return std::string(what) + ".*planted_bugs_test.cpp:[0-9]+"; };
+  EXPECT_DEATH(run(1, 64, some_threads_wait, 0), "deadlock");
+  EXPECT_DEATH(run(1, 64, some_threads_wait, 0), file("threads 0 to 39 wait in __syncthreads at"));
+  EXPECT_DEATH(run(1, 64, two_barriers, 0), file("different barriers"));
+  EXPECT_DEATH(run(1, 32, half_a_warp_shuffles, 0), "deadlock");
+  EXPECT_DEATH(run(1, 32, half_a_warp_ends, 0), file("names lanes 0x0000ffff, which have ended"));
+  EXPECT_DEATH(run(1, 32, ends_while_awaited, 0), "a thread ends while lanes of its warp wait");
+  EXPECT_DEATH(run(1, 32, different_collectives, 0), file("in different collectives"));
+  EXPECT_DEATH(run(1, 32, mask_without_the_caller, 0), "does not name it");
+  EXPECT_DEATH(run(1, 32, source_beyond_the_mask, 0), "reads from lane 16, which the mask does not name");
+  EXPECT_DEATH(run(1, 16, ldmatrix_in_half_a_warp, 0), "needs all 32 lanes");
+}
+
+__global__ void ldmatrix_from(const __half* row, int offset) {
+  EMBER_SHARED(__half, s, 128);
+  std::uint32_t r[1];
+  ldmatrix_x1(r, row != nullptr ? row : s + offset);
+}
+
+TEST(PlantedBug, LdmatrixOfTheWrongAddress) {
+  const DeviceArray<__half> global(64);
+  EXPECT_DEATH(run(1, 32, ldmatrix_from, global.data(), 0), "not within one array of shared memory");
+  EXPECT_DEATH(run(1, 32, ldmatrix_from, nullptr, 4), "not a multiple of 16 bytes");
+  EXPECT_DEATH(run(1, 32, ldmatrix_from, nullptr, 128), "not within one array of shared memory");
+}
+
+__global__ void reads(const float* p) {
+  static_cast<void>(*p);
+}
+
+TEST(PlantedBug, HostMemoryGivenToAKernel) {
+  const float here = 1;
+  EXPECT_DEATH(run(1, 1, reads, &here), "argument 0 of a kernel is a pointer that the device cannot reach");
+}
+
+template <int kBytes>
+__global__ void uses_shared(int) {
+  EMBER_SHARED(unsigned char, s, kBytes);
+  s[0] = 1;
+}
+
+__global__ void uses_dynamic(int) {
+  EMBER_DYNAMIC_SHARED(s);
+  s[0] = 1;
+}
+
+TEST(PlantedBug, MoreSharedMemoryThanThereIs) {
+  run(1, 1, uses_shared<48 << 10>, 0);
+  EXPECT_DEATH(run(1, 1, uses_shared<(48 << 10) + 16>, 0), "49168 bytes of shared memory, the limit is 49152");
+  EXPECT_DEATH(run(1, 1, uses_dynamic, 0), "launched without");
+  const Stream stream;
+  launch("asks for 64 KB", stream, 1, 1, 64 << 10, uses_dynamic, 0);
+  EXPECT_THROW(launch("asks for more", stream, 1, 1, (64 << 10) + 1, uses_dynamic, 0), std::logic_error);
+  const auto both = +[](int) {
+    EMBER_SHARED(unsigned char, s, 16);
+    EMBER_DYNAMIC_SHARED(d);
+    s[0] = d[0] = 1;
+  };
+  EXPECT_DEATH(launch("both", stream, 1, 1, 64 << 10, both, 0), "the limit is 65536");
+  cudaLaunchConfig_t config{};
+  config.gridDim = config.blockDim = 1;
+  config.stream = stream;
+  config.dynamicSmemBytes = (48 << 10) + 1;
+  const auto unasked = +[](int) {
+    EMBER_DYNAMIC_SHARED(d);
+    d[0] = 1;
+  };
+  EXPECT_EQ(cudaLaunchKernelEx(&config, unasked, 0), cudaErrorInvalidValue);
+  cudaGetLastError();
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,149 @@
+// The device and the errors of the emulated CUDA runtime, and the launch of a kernel.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+
+#include "simt/block.h"
+#include "simt/grid.h"
+#include "simt/launch.h"
+#include "simt/runtime_state.h"
+
+namespace simt {
+namespace {
+
+cudaError_t& last_error() {
+  static cudaError_t error = cudaSuccess;
+  return error;
+}
+
+// The dynamic shared memory that cudaFuncSetAttribute allowed each kernel.
+std::map<const void*, std::size_t>& allowed_shared() {
+  static auto& instance = *new std::map<const void*, std::size_t>;
+  return instance;
+}
+
+bool valid_shape(dim3 grid, dim3 block) {
+  const std::size_t threads = std::size_t{block.x} * block.y * block.z;
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7FFFFFFF && grid.y <= 65535 && grid.z <= 65535 &&
+         threads > 0 && threads <= kMostThreads && block.z <= 64;
+}
+
+}  // namespace
+
+Device& device() {
+  static Device instance;
+  return instance;
+}
+
+cudaError_t result(cudaError_t error) {
+  if (error != cudaSuccess) last_error() = error;
+  return error;
+}
+
+cudaError_t state_of_device() {
+  if (device().fault != cudaSuccess) return device().fault;
+  if (device().driver_version / 1000 < CUDART_VERSION / 1000) return cudaErrorInsufficientDriver;
+  return device().count == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
+
+void require_device_pointer(const void* pointer, int argument) {
+  if (pointer == nullptr || is_device_memory(pointer, 0) || is_pinned_memory(pointer, 0)) return;
+  std::fprintf(stderr, "simt: argument %d of a kernel is a pointer that the device cannot reach\n", argument);
+  std::fflush(stderr);
+  std::abort();
+}
+
+cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> thread) {
+  if (!valid_shape(config.gridDim, config.blockDim)) return result(cudaErrorInvalidConfiguration);
+  const auto allowed = allowed_shared().find(kernel);
+  const std::size_t more = allowed == allowed_shared().end() ? 0 : allowed->second;
+  if (config.dynamicSmemBytes > std::max(more, kShared)) return result(cudaErrorInvalidValue);
+  const std::size_t most = more > kShared ? kMostShared : kShared;
+  return perform(config.stream, [config, most, thread = std::move(thread)] {
+    run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, thread);
+  });
+}
+
+}  // namespace simt
+
+using simt::result;
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+      static_cast<std::size_t>(value) > simt::kMostShared)
+    return result(cudaErrorInvalidValue);
+  simt::allowed_shared()[kernel] = static_cast<std::size_t>(value);
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = simt::device().count;
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaSetDevice(int index) {
+  if (index < 0 || index >= simt::device().count) return result(cudaErrorInvalidDevice);
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  if (index < 0 || index >= simt::device().count) return result(cudaErrorInvalidDevice);
+  *properties = cudaDeviceProp{};
+  std::snprintf(properties->name, sizeof properties->name, "SIMT emulator");
+  properties->major = simt::device().major;
+  properties->minor = simt::device().minor;
+  properties->totalGlobalMem = simt::device().memory;
+  properties->multiProcessorCount = 1;
+  properties->sharedMemPerBlock = simt::kShared;
+  properties->sharedMemPerBlockOptin = simt::kMostShared;
+  properties->warpSize = simt::kWarpSize;
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = simt::device().driver_version;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaGetLastError() {
+  return std::exchange(simt::last_error(), cudaSuccess);
+}
+
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+#define EMBER_SIMT_NAME(name) \
+  case name:                  \
+    return #name;
+    EMBER_SIMT_NAME(cudaSuccess)
+    EMBER_SIMT_NAME(cudaErrorInvalidValue)
+    EMBER_SIMT_NAME(cudaErrorMemoryAllocation)
+    EMBER_SIMT_NAME(cudaErrorInvalidConfiguration)
+    EMBER_SIMT_NAME(cudaErrorInsufficientDriver)
+    EMBER_SIMT_NAME(cudaErrorNoDevice)
+    EMBER_SIMT_NAME(cudaErrorInvalidDevice)
+    EMBER_SIMT_NAME(cudaErrorNoKernelImageForDevice)
+    EMBER_SIMT_NAME(cudaErrorInvalidResourceHandle)
+    EMBER_SIMT_NAME(cudaErrorIllegalState)
+    EMBER_SIMT_NAME(cudaErrorIllegalAddress)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureUnsupported)
+    EMBER_SIMT_NAME(cudaErrorUnknown)
+#undef EMBER_SIMT_NAME
+    default:
+      return "an error that the emulator has no name for";
+  }
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  return cudaGetErrorName(error);
+}

@@ -1,0 +1,91 @@
+// What the user reads when the device is missing, too old, full or lost.
+#include <gtest/gtest.h>
+
+#include "runtime/cuda/device.h"
+#include "runtime/error.h"
+#include "simt/device.h"
+#include "tests/simt/emulator_support.h"
+
+namespace ember {
+namespace {
+
+// The device that a test changed is itself again afterwards.
+class RuntimeErrors : public ::testing::Test {
+ protected:
+  void TearDown() override { simt::device() = {}; }
+  template <typename Body>
+  static void expect_error(const std::string& part, Body body) {
+    try {
+      body();
+      ADD_FAILURE() << "no error; expected: " << part;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    }
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "left behind for the next call";
+  }
+};
+
+TEST_F(RuntimeErrors, NoDriverNoDeviceOrTooFew) {
+  simt::device().driver_version = 0;
+  expect_error("no NVIDIA driver is installed", [] { use_device("cuda"); });
+  simt::device().driver_version = 11080;
+  expect_error("the NVIDIA driver is for CUDA 11.8", [] { use_device("cuda"); });
+  simt::device() = {};
+  simt::device().count = 0;
+  expect_error("no CUDA device was found; use --device cpu", [] { use_device("cuda:1"); });
+  simt::device().count = 2;
+  EXPECT_EQ(use_device("cuda:1").index, 1);
+  expect_error("--device cuda:2: there are 2 CUDA devices", [] { use_device("cuda:2"); });
+}
+
+TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
+  simt::device().minor = 0;
+  expect_error("compute capability 7.0; 7.5 (Turing) or newer is needed", [] { use_device("cuda"); });
+  simt::device().major = 9;
+  EXPECT_EQ(use_device("cuda").major, 9);
+}
+
+TEST_F(RuntimeErrors, NoMemoryLeft) {
+  simt::device().memory = 3 << 20;
+  const std::size_t before = simt::memory_in_use();
+  {
+    const Buffer one = device_buffer(2 << 20);
+    expect_error("out of device memory: 3 MiB were asked for, 1 of 3 MiB are free", [] { device_buffer(2 << 20); });
+    EXPECT_EQ(simt::memory_in_use(), before + (2 << 20));
+  }
+  EXPECT_EQ(simt::memory_in_use(), before);
+  const Buffer two = device_buffer(2 << 20);
+}
+
+__global__ void nothing(int) {}
+
+TEST_F(RuntimeErrors, ALostDevice) {
+  const Stream stream;
+  const Buffer buffer = device_buffer(8);
+  simt::device().fault = cudaErrorUnknown;
+  expect_error("waiting for the device", [&] { stream.synchronize(); });
+  expect_error("nothing", [&] { launch("nothing", stream, 1, 1, 0, nothing, 0); });
+  expect_error("cuda", [] { use_device("cuda"); });
+  // The owners above are released without a word from their destructors that could end the program.
+}
+
+TEST_F(RuntimeErrors, WrongUseIsADefect) {
+  const Stream stream;
+  const Buffer device = device_buffer(8);
+  std::vector<char> host(16);
+  const auto copy = [&](void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+    check_cuda(cudaMemcpyAsync(to, from, bytes, kind, stream), "copying");
+  };
+  copy(device.data(), host.data(), 8, cudaMemcpyHostToDevice);
+  EXPECT_THROW(copy(device.data(), host.data(), 9, cudaMemcpyHostToDevice), std::logic_error);
+  EXPECT_THROW(copy(device.data(), host.data(), 8, cudaMemcpyDeviceToHost), std::logic_error);
+  EXPECT_THROW(copy(host.data() + 8, host.data(), 8, cudaMemcpyDeviceToHost), std::logic_error);
+  EXPECT_THROW(check_cuda(cudaMemsetAsync(host.data(), 0, 8, stream), "clearing"), std::logic_error);
+  EXPECT_THROW(check_cuda(cudaFree(host.data()), "freeing"), std::logic_error);
+  EXPECT_THROW(launch("nothing", nullptr, 1, 1, 0, nothing, 0), std::logic_error) << "the default stream";
+  EXPECT_THROW(launch("nothing", stream, 0, 1, 0, nothing, 0), std::logic_error) << "an empty grid";
+}
+
+}  // namespace
+}  // namespace ember

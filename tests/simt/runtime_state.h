@@ -1,0 +1,45 @@
+// Inside the emulated CUDA runtime: what its handles stand for.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "simt/device.h"
+
+using SimtOperations = std::vector<std::function<void()>>;
+
+struct CUstream_st {
+  std::unique_ptr<SimtOperations> recording;  // null unless the stream is being captured
+};
+struct CUevent_st {
+  bool recorded = false;
+  bool timed = true;
+  double seconds = 0;
+};
+struct CUgraph_st {
+  SimtOperations operations;
+};
+struct CUgraphExec_st {
+  SimtOperations operations;
+};
+
+namespace simt {
+
+// Remembers the error for cudaGetLastError and returns it.
+cudaError_t result(cudaError_t error);
+// The device's fault, if a test gave it one; an error without a device or a driver that is new enough.
+cudaError_t state_of_device();
+// The same, and an error while any stream is being captured.
+cudaError_t ready_to_allocate();
+// Runs the operation now, or records it in a stream that is being captured. The null stream is refused: Ember uses
+// none.
+cudaError_t perform(cudaStream_t stream, std::function<void()> operation);
+
+// Memory that cudaMalloc gave, or cudaMallocHost; both ends count as inside, since an empty array may stand there.
+bool is_device_memory(const void* pointer, std::size_t bytes);
+bool is_pinned_memory(const void* pointer, std::size_t bytes);
+
+}  // namespace simt

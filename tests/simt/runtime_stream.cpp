@@ -1,0 +1,143 @@
+// Streams, events and graphs of the emulated CUDA runtime. Everything runs at once, in the order of the calls, so a
+// stream is always idle and an event that was recorded has happened. A stream that is being captured runs nothing: its
+// operations are recorded, with their arguments by value, and run each time the graph is launched. One stream makes a
+// graph; a second one that joins by an event is refused.
+#include <chrono>
+
+#include "simt/runtime_state.h"
+
+using simt::result;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int captures_under_way = 0;
+
+// What CUDA does not allow in a capture: waiting for the device and the like.
+cudaError_t require_idle(cudaStream_t stream) {
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return error;
+  return stream->recording == nullptr ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
+}
+
+}  // namespace
+
+namespace simt {
+
+cudaError_t ready_to_allocate() {
+  const cudaError_t error = state_of_device();
+  return error == cudaSuccess && captures_under_way > 0 ? cudaErrorStreamCaptureUnsupported : error;
+}
+
+cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
+  if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
+  if (stream->recording != nullptr)
+    stream->recording->push_back(std::move(operation));
+  else
+    operation();
+  return result(cudaSuccess);
+}
+
+}  // namespace simt
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  *stream = new CUstream_st;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (stream->recording != nullptr) --captures_under_way;
+  delete stream;
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return result(require_idle(stream));
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  return result(require_idle(stream));
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  stream->recording = std::make_unique<SimtOperations>();
+  ++captures_under_way;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (stream == nullptr || stream->recording == nullptr) return result(cudaErrorIllegalState);
+  *graph = new CUgraph_st{std::move(*stream->recording)};
+  stream->recording.reset();
+  --captures_under_way;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  *status = stream->recording == nullptr ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  *event = new CUevent_st;
+  (*event)->timed = (flags & cudaEventDisableTiming) == 0;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  delete event;
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  event->recorded = true;
+  event->seconds = now();
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return result(event == nullptr ? cudaErrorInvalidResourceHandle : simt::state_of_device());
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  if (start == nullptr || end == nullptr || !start->timed || !end->timed || !start->recorded || !end->recorded)
+    return result(cudaErrorInvalidResourceHandle);
+  *milliseconds = static_cast<float>(1e3 * (end->seconds - start->seconds));
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  if (graph == nullptr) return result(cudaErrorInvalidValue);
+  *executable = new CUgraphExec_st{graph->operations};
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (executable == nullptr) return result(cudaErrorInvalidValue);
+  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  for (const auto& operation : executable->operations) operation();
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return result(cudaSuccess);
+}
