@@ -109,7 +109,8 @@ TEST_P(Gelu, RowsMayBeMisaligned) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Gelu, ::testing::ValuesIn(kCases),
                          [](const auto& tested) { return tested.param.name; });
 
-// Every half: each result is the half nearest the exact one, or its neighbour where float's rounding decides.
+// Every half: each result is the half nearest the exact one, or its neighbour where float's rounding decides. erfc and
+// its argument are off by 2e-6 of the result at most where that is no subnormal half, which is 0.002 of a step.
 TEST(GeluValues, EveryHalf) {
   std::vector<double> in;
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
@@ -125,7 +126,7 @@ TEST(GeluValues, EveryHalf) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double exact = reference::gelu(in[i]), step = std::max(std::fabs(exact) * 0x1p-10, kSmallestHalf);
     ASSERT_TRUE(std::isfinite(values[i])) << in[i];
-    ASSERT_LE(std::fabs(values[i] - exact), 0.501 * step) << in[i];
+    ASSERT_LE(std::fabs(values[i] - exact), 0.505 * step) << in[i];
   }
 }
 

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -162,7 +161,7 @@ std::string name_of(Place place) {
 }
 
 bool same(Place a, Place b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() && same_text(a.file_name(), b.file_name());
 }
 
 // "threads 0 to 31 wait in __syncthreads at reduce.cu:20" for each stretch of threads that are alike.

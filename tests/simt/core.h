@@ -3,6 +3,7 @@
 // call what TSan intercepts (memcpy and the like), which would count as accesses of that thread.
 #pragma once
 
+#include <cstring>
 #include <string>
 
 #include "simt/block.h"
@@ -30,6 +31,11 @@ struct Thread {
 // Prints what is wrong, where, and what the threads of the block wait for; aborts. The kernel is at fault.
 [[noreturn]] void report(const std::string& what, Place place);
 [[noreturn]] void report(const std::string& what);
+
+// Names that are mostly the same literal.
+inline bool same_text(const char* a, const char* b) {
+  return a == b || std::strcmp(a, b) == 0;
+}
 
 Thread& current();
 int threads_of_block();

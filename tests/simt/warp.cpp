@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cstring>
 #include <memory>
 
 #include "simt/core.h"
@@ -93,7 +92,7 @@ Exchange& join(const char* operation, unsigned mask, Place place) {
       break;
     }
     if (under_way(*e)) {
-      if (e->mask == mask && std::strcmp(e->operation, operation) == 0) return *e;
+      if (e->mask == mask && same_text(e->operation, operation)) return *e;
       require_no_conflict(*e, operation, mask, place);
     } else if (e->operation == nullptr) {
       unused = e.get();
