@@ -87,6 +87,16 @@ bool read_lower_case(const fs::path& path) {
   return lower_case;
 }
 
+std::string difference_in_labels(std::int64_t rows, const std::vector<std::string>& model,
+                                 const std::vector<std::string>& data) {
+  if (rows != std::ssize(data)) return fmt::format("the classifier has {} labels, the data have {}", rows, data.size());
+  const auto differ = std::mismatch(model.begin(), model.end(), data.begin(), data.end());
+  if (differ.first == model.end() || differ.second == data.end())
+    return fmt::format("{} names {} labels, the data have {}", kConfigFile, model.size(), data.size());
+  return fmt::format("label {} of the classifier is {}, of the data {}", differ.first - model.begin(),
+                     printable(*differ.first), printable(*differ.second));
+}
+
 // The labels in effect. A classifier into others leaves `index`, so that a new one is drawn.
 std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& config, const LoadOptions& options,
                                        Index& index, LoadReport& report) {
@@ -105,6 +115,8 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   const std::vector<std::string> anonymous = anonymous_labels(options.labels->size());
   const bool nameless = config.labels.empty() && rows == options.labels->size();
   if (nameless || config.labels == names || config.labels == anonymous) return names;
+  check(options.replace_classifier || !has(index, kClassifier), "{}: {}; --new-classifier draws a new one",
+        file.string(), difference_in_labels(rows, config.labels, names));
   for (const char* member : {"weight", "bias"}) {
     if (const StoredTensor* tensor = find(index, kClassifier, member))
       report.ignored.push_back(printable(tensor->name));

@@ -17,9 +17,11 @@
 namespace ember {
 
 struct LoadOptions {
-  // The labels to classify into, where the data decide them; the classifier is kept only if it has just these names (or
-  // as many anonymous LABEL_n ones) and drawn afresh otherwise. Without: the directory must have a classifier.
+  // The labels to classify into, where the data decide them. A classifier into just these names (or as many anonymous
+  // LABEL_n ones) is kept; any other is an Error, or with replace_classifier drawn afresh, as a missing one always is.
+  // Without: the directory must have a classifier.
   std::optional<Labels> labels;
+  bool replace_classifier = false;
   std::uint64_t seed = 42;    // for what is drawn
   bool from_scratch = false;  // draw every weight; model.safetensors is not read
   // Without labels: a classifier that is missing is drawn too, into config.json's labels or else into two.

@@ -162,7 +162,7 @@ int run(const Options& options) {
     return 0;
   }
   LoadOptions load;
-  load.draw_classifier = true;
+  load.draw_classifier = load.replace_classifier = true;
   if (!options.labels.empty()) load.labels = Labels::read(options.labels);
   const CheckpointFiles files = find_files(options, weights);
   const CheckpointMatch model = match_checkpoint(files, read_surroundings(files, load), load);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs, builds and runs every test: as released, with the CUDA backend under the emulator's other schedules; under
-# AddressSanitizer and UBSan; the CUDA backend under ThreadSanitizer, whose findings are races within a block; then each
-# fuzz target for 20 seconds.
-#   tools/test.sh [--no-sanitizers]     neither sanitizers nor fuzzing
+# Installs, builds and runs every test, as released and under AddressSanitizer and UBSan.
+#   tools/test.sh [--no-sanitizers | --thorough]
+# --no-sanitizers: as released only. --thorough, what .ci/run does: also the CUDA backend under the emulator's other
+# schedules and under ThreadSanitizer, whose findings are races within a block; then each fuzz target for 20 seconds.
 # The CUDA backend is compiled where nvcc is; with EMBER_CUDA=ON in the environment its absence is an error. Its tests
 # under the emulator need CUDA's headers and say SKIPPED without them.
 # The tests that need the real data look for it in ../shared beside the checkout, or in $EMBER_SHARED, and say SKIPPED
@@ -10,6 +10,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
+case ${1:-} in
+  "") depth=sanitizers ;;
+  --no-sanitizers) depth=release ;;
+  --thorough) depth=thorough ;;
+  *) echo "usage: tools/test.sh [--no-sanitizers | --thorough]" >&2; exit 2 ;;
+esac
 
 tools/install_packages.sh --tests
 
@@ -35,17 +41,19 @@ run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
 
 build release build all -DCMAKE_BUILD_TYPE=Release -DEMBER_CUDA="${EMBER_CUDA:-AUTO}"
 run_tests release build
+[ "$depth" != release ] || exit 0
+
+# Compiling is most of what this costs, so little is optimised.
+debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF)
+export UBSAN_OPTIONS=print_stacktrace=1
+build "address and undefined-behaviour sanitizers" build-asan all "${debug[@]}" -DEMBER_SANITIZE=address,undefined
+run_tests "address and undefined-behaviour sanitizers" build-asan
+[ "$depth" = thorough ] || exit 0
+
 for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
   echo "== test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'
 done
-if [ "${1:-}" != "--no-sanitizers" ]; then
-  export UBSAN_OPTIONS=print_stacktrace=1
-  build "address and undefined-behaviour sanitizers" build-asan all -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 \
-    -DEMBER_SANITIZE=address,undefined -DEMBER_CUDA=OFF
-  run_tests "address and undefined-behaviour sanitizers" build-asan
-  build "thread sanitizer" build-tsan simt_tests -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_SANITIZE=thread \
-    -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF
-  run_tests "thread sanitizer" build-tsan -R '^simt_'
-fi
-[ "${1:-}" = "--no-sanitizers" ] || tests/fuzz/run.sh 20
+build "thread sanitizer" build-tsan simt_tests "${debug[@]}" -DEMBER_SANITIZE=thread -DEMBER_BENCH=OFF
+run_tests "thread sanitizer" build-tsan -R '^simt_'
+tests/fuzz/run.sh 20

@@ -45,8 +45,11 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
   check(std::filesystem::is_directory(options.data, ignored), "{}: no such folder (--data)",
         printable(options.data.string(), 4096));
   Labels labels = Labels::read(options.data / "labels.txt");
-  LoadedModel model = load_hugging_face(
-      options.model, kernels, {.labels = labels, .seed = options.recipe.seed, .from_scratch = options.from_scratch});
+  LoadedModel model = load_hugging_face(options.model, kernels,
+                                        {.labels = labels,
+                                         .replace_classifier = options.new_classifier,
+                                         .seed = options.recipe.seed,
+                                         .from_scratch = options.from_scratch});
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
   const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);
   std::vector<std::string> notes;

@@ -94,6 +94,8 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_option("--threads", options.threads, "Threads of the CPU; 0: all")->capture_default_str();
   app.add_flag("--resume", options.resume, "Continue from the newest checkpoint in --out");
   app.add_flag("--overwrite", options.overwrite, "Discard the run that --out holds and start afresh");
+  app.add_flag("--new-classifier", options.new_classifier,
+               "Draw a new classifier where the model's is into other labels than the data's");
   app.add_flag("--from-scratch", options.from_scratch, "Draw all weights; only config.json and vocab.txt are read");
   app.add_flag("--skip-bad-rows", options.skip_bad_rows, "Count malformed rows and go on");
   app.add_flag("--quiet", options.quiet, "Print nothing but errors");
@@ -173,7 +175,8 @@ std::unique_ptr<Kernels> make_kernels(const TrainOptions& options) {
   return make_cpu_kernels(precision == "bf16" ? Precision::bf16 : Precision::fp32, options.threads);
 }
 
-std::map<std::string, std::string> identity(const TrainOptions& options) {
+std::map<std::string, std::string> identity(const TrainOptions& options, const Kernels& kernels) {
+  const bool fp16 = kernels.activation_type() == DType::f16, bf16 = kernels.product_type() == DType::bf16;
   const Recipe& recipe = options.recipe;
   return {
       {"--epochs", std::to_string(recipe.epochs)},
@@ -188,8 +191,10 @@ std::map<std::string, std::string> identity(const TrainOptions& options) {
       {"--early-stopping", std::to_string(options.early_stopping)},
       {"--max-steps", std::to_string(options.max_steps)},
       {"--eval-every", to_string(options.evaluate)},
-      {"--device", "cpu"},
-      {"--precision", options.precision == "bf16" ? "bf16" : "fp32"},
+      {"--device", kernels.on_host() ? "cpu" : "cuda"},
+      {"--precision", fp16   ? "fp16"
+                      : bf16 ? "bf16"
+                             : "fp32"},
   };
 }
 

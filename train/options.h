@@ -55,6 +55,7 @@ struct TrainOptions {
   bool resume = false;
   bool overwrite = false;
   bool from_scratch = false;
+  bool new_classifier = false;
   bool skip_bad_rows = false;
   bool quiet = false;
 };
@@ -68,8 +69,9 @@ void validate(const TrainOptions& options);
 // The backend that --device, --precision and --threads ask for. Error when this build or machine has none such.
 std::unique_ptr<Kernels> make_kernels(const TrainOptions& options);
 
-// The flags on which the bits of a run depend, as text: a run can only be resumed with the same ones. --threads is not
-// among them, although another number may change last bits, so that a run can move to another machine.
-std::map<std::string, std::string> identity(const TrainOptions& options);
+// The flags on which the bits of a run depend, as text, with the device and precision in effect: a run can only be
+// resumed with the same ones. --threads is not among them, although another number may change last bits, so that a run
+// can move to another machine.
+std::map<std::string, std::string> identity(const TrainOptions& options, const Kernels& kernels);
 
 }  // namespace ember

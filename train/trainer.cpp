@@ -311,7 +311,7 @@ void Run::finish() {
 }
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
-  return {identity(options), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
+  return {identity(options, kernels), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
           model_fingerprint(inputs.model.config, inputs.model.weights, kernels), options.threads};
 }
 

@@ -29,8 +29,8 @@ BertConfig config_of_head_dim_26() {
 
 // A model with its optimizer on one backend.
 struct Rig {
-  Rig(const BertConfig& config, std::unique_ptr<Kernels> on)
-      : config(config), kernels(std::move(on)), weights(config, *kernels), device_batch(*kernels) {
+  Rig(BertConfig of, std::unique_ptr<Kernels> on)
+      : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), device_batch(*kernels) {
     std::vector<float> values;
     for (std::size_t i = 0; i < weights.list.size(); ++i) {
       values.resize(static_cast<std::size_t>(weights.list[i].value.size()));
@@ -121,7 +121,9 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
       EXPECT_EQ(after.updates, before.updates);
       EXPECT_EQ(after.loss_scale, before.loss_scale / 2);
       EXPECT_EQ(after.clean_steps, 0);
-      if (!image.empty()) EXPECT_EQ(device.image(), image) << "a skipped step moved something";
+      if (!image.empty()) {
+        EXPECT_EQ(device.image(), image) << "a skipped step moved something";
+      }
       continue;
     }
     EXPECT_EQ(after.updates, before.updates + 1);

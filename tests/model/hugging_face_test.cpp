@@ -224,7 +224,9 @@ TEST(LoadHuggingFace, AsksForAClassifierUnlessLabelsAreGiven) {
 TEST(LoadHuggingFace, KeepsTheClassifierOfTheSameLabelsOnly) {
   const ModelDirectory directory;
   const auto initialised = [&](std::vector<std::string> names) {
-    const LoadedModel model = load_hugging_face(directory.path(), kernels(), with_labels(names));
+    LoadOptions options = with_labels(names);
+    options.replace_classifier = true;
+    const LoadedModel model = load_hugging_face(directory.path(), kernels(), options);
     EXPECT_EQ(model.config.labels, names);
     EXPECT_EQ(model.report.ignored.size(), model.report.initialised.size());
     return model.report.initialised;
@@ -259,6 +261,16 @@ TEST(LoadHuggingFace, NamesLabelsByNumberWhenTheConfigHasNone) {
   directory.write();
   EXPECT_EQ(complaint(directory),
             "model.safetensors: the classifier has 1152921504606846976 labels, expected 1 to 16384");
+}
+
+TEST(LoadHuggingFace, RefusesTheClassifierOfOtherLabels) {
+  const ModelDirectory directory;
+  const auto refused = [&](std::vector<std::string> names) { return complaint(directory, with_labels(names)); };
+  EXPECT_EQ(refused({"joy", "grief"}),
+            "model.safetensors: the classifier has 3 labels, the data have 2; --new-classifier draws a new one");
+  EXPECT_EQ(
+      refused({"joy", "fear", "neutral"}),
+      "model.safetensors: label 1 of the classifier is grief, of the data fear; --new-classifier draws a new one");
 }
 
 TEST(LoadHuggingFace, DrawsEverythingFromScratch) {

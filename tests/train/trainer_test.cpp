@@ -286,7 +286,7 @@ TEST_F(TrainerTest, BadInputTouchesNothing) {
   add("nowhere").model = scratch / "nowhere";
   add("--batch-size").recipe.batch_size = 0;
   add("--max-length").recipe.max_length = 25;  // of 24 positions
-  add("CUDA").device = "cuda";
+  add("--device").device = "cuda:9999";
   add("model.safetensors").from_scratch = false;  // there is none
   const fs::path broken = scratch / "broken";
   testing::write_tiny_data(broken);
