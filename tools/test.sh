@@ -50,6 +50,7 @@ build "address and undefined-behaviour sanitizers" build-asan all "${debug[@]}" 
 run_tests "address and undefined-behaviour sanitizers" build-asan
 [ "$depth" = thorough ] || exit 0
 
+[ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
 for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
   echo "== test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'
