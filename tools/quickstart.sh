@@ -60,6 +60,7 @@ if [ $need_network = no ] || reachable "$goemotions_url/test.tsv"; then
       build/tools/convert_hf cache/tinybert $cached_model
     fi
     model=$cached_model
+    train_flags=(--new-classifier)  # it has none but what convert_hf drew
   fi
 elif [ -n "$data$model" ]; then
   die "there is no network to get the rest from; give both --model and --data"

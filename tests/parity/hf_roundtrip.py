@@ -74,7 +74,8 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         published, converted, out = (Path(scratch) / name for name in ("published", "converted", "out"))
         write_published(published, args.vocabulary)
-        report = run(args.build / "tools/convert_hf", published, converted, "--dtype", args.dtype)
+        report = run(args.build / "tools/convert_hf", published, converted, "--dtype", args.dtype, "--labels",
+                     args.goemotions / "labels.txt")
         print(report.splitlines()[-1])
         run(args.build / "train/train", "--model", converted, "--data", args.goemotions, "--out", out, "--max-steps", STEPS,
             "--lr", "1e-4")
