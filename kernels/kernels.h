@@ -142,6 +142,22 @@ class Kernels {
                                   Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
                                   Queries queries, const Dropout& dropout) = 0;
 
+  // attention_forward for Queries::first of the rows that keys and values are products of: with weight = [Wk; Wv] (2C,
+  // C) in product_type(), bias = [bk, bv] (2C) as linear_forward takes it and in (N, C),
+  //   key = in Wkᵀ + bk,  value = in Wvᵀ + bv,  out = attention(query, key, value).  out, query: (B, C).
+  // A backend need not compute them, since only B rows ask: the scores of a head are also (q Wk) · in + a constant that
+  // softmax does not see, its output is Wv (sum of p in) + bv sum of p. kept (N, 2C) is memory for backward.
+  // By default the products and attention_forward.
+  virtual void first_attention_forward(Tensor out, Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias,
+                                       const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                       const Dropout& dropout);
+  // The gradients of query, in, weight and bias, shaped like them (dweight, dbias: f32). kept as forward left it; dkept
+  // (N, 2C) is scratch. The true gradient of bk is zero.
+  virtual void first_attention_backward(Tensor dquery, Tensor din, Tensor dweight, Tensor dbias, Tensor dkept,
+                                        Tensor dout, Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias,
+                                        const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                        const Dropout& dropout);
+
   // ---- Between the products ---------------------------------------------------------------------------------------
   // sum = residual + dropout(in + bias);  out = LayerNorm(sum).  All (M, C); bias (C). sum may be in or residual.
   virtual void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias,

@@ -56,7 +56,7 @@ std::vector<Tensor> Bert::product_weights() const {
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     const LayerWeights& w = working_.layers[static_cast<std::size_t>(l)];
     if (is_last(l))
-      list.insert(list.end(), {w.qkv_weight.row_block(0, c), w.qkv_weight.row_block(c, 2 * c)});
+      list.push_back(w.qkv_weight.row_block(0, c));
     else
       list.push_back(w.qkv_weight);
     list.insert(list.end(), {w.attention_weight, w.ffn_in_weight, w.ffn_out_weight});
@@ -185,9 +185,9 @@ void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
     kernels_.gather_first(now_.cls_in, in, batch);
     residual = now_.cls_in;
     kernels_.linear_forward(a.query, residual, product.qkv_weight.row_block(0, c), qkv_bias.columns(0, c));
-    kernels_.linear_forward(a.qkv, in, product.qkv_weight.row_block(c, 2 * c), qkv_bias.columns(c, 2 * c));
-    kernels_.attention_forward(a.attention, a.query, a.qkv.columns(0, c), a.qkv.columns(c, c), batch, config_.heads,
-                               config_.positions, Queries::first, attention_dropout);
+    kernels_.first_attention_forward(a.attention, a.qkv, a.query, in, product.qkv_weight.row_block(c, 2 * c),
+                                     qkv_bias.columns(c, 2 * c), batch, config_.heads, config_.positions,
+                                     attention_dropout);
   } else {
     kernels_.linear_forward(a.qkv, in, product.qkv_weight, qkv_bias);
     kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
@@ -280,18 +280,18 @@ void Bert::attention_backward(std::int64_t l, Tensor in, const Batch& batch) {
 void Bert::last_attention_backward(std::int64_t l, Tensor in, const Batch& batch) {
   const LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
-  const Tensor weight = working_.layers[static_cast<std::size_t>(l)].qkv_weight;
+  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const std::int64_t c = config_.hidden;
+  const Tensor bias = bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
   const Tensor dquery = now_.dcls_next;  // its content is spent
-  const Tensor dkv = matrix(now_.dqkv.data, batch.tokens, 2 * c, now_.dqkv.dtype);
-  kernels_.attention_backward(dquery, dkv.columns(0, c), dkv.columns(c, c),
-                              first_rows(now_.dattention, batch.sequences), a.query, a.qkv.columns(0, c),
-                              a.qkv.columns(c, c), batch, config_.heads, config_.positions, Queries::first,
-                              dropout(config_.attention_dropout, Site::attention_probabilities, l));
+  const Tensor dkept = matrix(now_.dqkv.data, batch.tokens, 2 * c, now_.dqkv.dtype);
+  kernels_.first_attention_backward(dquery, now_.drows, g.qkv_weight.row_block(c, 2 * c), g.qkv_bias.columns(c, 2 * c),
+                                    dkept, first_rows(now_.dattention, batch.sequences), a.qkv, a.query, in,
+                                    product.qkv_weight.row_block(c, 2 * c), bias.columns(c, 2 * c), batch,
+                                    config_.heads, config_.positions,
+                                    dropout(config_.attention_dropout, Site::attention_probabilities, l));
   kernels_.linear_backward_weight(g.qkv_weight.row_block(0, c), g.qkv_bias.columns(0, c), dquery, now_.cls_in);
-  kernels_.linear_backward_weight(g.qkv_weight.row_block(c, 2 * c), g.qkv_bias.columns(c, 2 * c), dkv, in);
-  kernels_.linear_backward_input(now_.dcls, dquery, weight.row_block(0, c), true);
-  kernels_.linear_backward_input(now_.drows, dkv, weight.row_block(c, 2 * c), false);
+  kernels_.linear_backward_input(now_.dcls, dquery, product.qkv_weight.row_block(0, c), true);
   kernels_.gather_first_backward(now_.drows, now_.dcls, batch);
 }
 

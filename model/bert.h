@@ -57,7 +57,7 @@ class Bert {
  private:
   // What a layer's forward leaves for its backward.
   struct LayerActivations {
-    Tensor qkv;                           // (N, 3C); of the last layer keys and values (N, 2C)
+    Tensor qkv;                           // (N, 3C); of the last layer what first_attention keeps (N, 2C)
     Tensor query;                         // (B, C), last layer only
     Tensor attention;                     // (M, C) with M = N, or B in the last layer, here and below
     Tensor attention_sum, attention_out;  // before and after LayerNorm (M, C)

@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kLogEvery = 100;           // steps
-constexpr std::int64_t kEvaluationTokens = 2048;  // per batch
+constexpr std::int64_t kEvaluationTokens = 1024;  // per batch
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/attention_head.h"
+#include "kernels/cpu/attention_probabilities.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/require.h"
 
@@ -16,39 +17,6 @@ namespace {
 struct Gradients {
   Tensor query, key, value, out;
 };
-
-// From P in scratch.scores and dO Vᵀ in scratch.dscores: P M there and dS here. In two passes over all rows, so that
-// what a row's fold waits for is hidden behind other rows.
-template <bool kDropout>
-void probabilities_backward(const AttentionScratch& scratch, std::int64_t length, std::int64_t rows) {
-  const std::int64_t stride = panel_stride(length), columns = whole_panels(length);
-  float rowsums[kQueryRows];
-  for (std::int64_t r = 0; r < rows; ++r) {
-    float sums[kPanel] = {};
-    for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
-      const float *p = scratch.scores + begin, *multipliers = kDropout ? scratch.multipliers + begin : nullptr;
-      float* dp = scratch.dscores + begin;
-#pragma omp simd
-      for (std::int64_t j = 0; j < kPanel; ++j) {
-        if constexpr (kDropout) dp[j] *= multipliers[j];
-        sums[j] += dp[j] * p[j];
-      }
-    }
-    rowsums[r] = fold(sums, [](float a, float b) { return a + b; });
-  }
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float rowsum = rowsums[r];
-    for (std::int64_t begin = r * stride; begin < r * stride + columns; begin += kPanel) {
-      const float* multipliers = kDropout ? scratch.multipliers + begin : nullptr;
-      float *p = scratch.scores + begin, *dp = scratch.dscores + begin;
-#pragma omp simd
-      for (std::int64_t j = 0; j < kPanel; ++j) {
-        dp[j] = p[j] * (dp[j] - rowsum);
-        if constexpr (kDropout) p[j] *= multipliers[j];
-      }
-    }
-  }
-}
 
 void backward_head(const Gradients& d, const AttentionCall& call, const AttentionHead& head,
                    const AttentionScratch& scratch) {
@@ -68,7 +36,8 @@ void backward_head(const Gradients& d, const AttentionCall& call, const Attentio
     attention_probabilities(scratch, call, head, begin, rows);
     small_product(scratch.dscores, stride, {dout, d.out.stride, 1}, {scratch.values_transposed, stride}, rows, dim,
                   columns);
-    (call.dropout.active() ? probabilities_backward<true> : probabilities_backward<false>)(scratch, length, rows);
+    softmax_backward(scratch.scores, scratch.dscores, call.dropout.active() ? scratch.multipliers : nullptr, stride,
+                     rows, length);
     small_product(head.of_tokens(d.value), d.value.stride, {scratch.scores, 1, stride}, {scratch.dout, dim_stride},
                   length, rows, dim, accumulate);
     small_product(head.of_queries(d.query) + begin * d.query.stride, d.query.stride, {scratch.dscores, stride, 1},

@@ -2,73 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/cpu/dropout.h"
-#include "kernels/cpu/vector_math.h"
 #include "kernels/require.h"
 
 namespace ember {
-namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// Added to a row's last panel from kHide + its unused columns on: they become -infinity, whose exponential is zero. A
-// table, because a load of a panel would stall on the single stores just made into it.
-alignas(64) constexpr float kHide[2 * kPanel] = {
-    0,          0,          0,          0,          0,          0,          0,          0,
-    0,          0,          0,          0,          0,          0,          0,          0,
-    -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity,
-    -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity, -kInfinity};
-
-float largest(const float* scores, std::int64_t columns) {
-  const auto larger = [](float a, float b) { return a > b ? a : b; };
-  float lanes[kPanel];
-  std::fill_n(lanes, kPanel, -kInfinity);
-  for (std::int64_t begin = 0; begin < columns; begin += kPanel) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < kPanel; ++j) lanes[j] = larger(scores[begin + j], lanes[j]);
-  }
-  return fold(lanes, larger);
-}
-
-// exp(score - offset) in place of each score; returns their sum.
-float exponentials(float* scores, std::int64_t columns, float offset) {
-  float sums[kPanel] = {};
-  for (std::int64_t begin = 0; begin < columns; begin += kPanel) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < kPanel; ++j) {
-      const float value = vector_exp(scores[begin + j] - offset);
-      scores[begin + j] = value;
-      sums[j] += value;
-    }
-  }
-  return fold(sums, [](float a, float b) { return a + b; });
-}
-
-// Softmax of the first `length` columns of each row; those up to the end of the panel become zero. A NaN or an infinity
-// among a row's scores makes the whole row NaN. Each pass runs over all rows before the next starts: what a row's fold
-// waits for is then hidden behind other rows.
-void softmax(float* scores, std::int64_t stride, std::int64_t rows, std::int64_t length) {
-  const std::int64_t columns = whole_panels(length), last = columns - kPanel;
-  const float* hide = kHide + (columns - length);
-  float offsets[kQueryRows], inverses[kQueryRows];
-  for (std::int64_t r = 0; r < rows; ++r) {
-    float* row = scores + r * stride;
-#pragma omp simd
-    for (std::int64_t j = 0; j < kPanel; ++j) row[last + j] += hide[j];
-    offsets[r] = largest(row, columns);
-  }
-  for (std::int64_t r = 0; r < rows; ++r) inverses[r] = 1 / exponentials(scores + r * stride, columns, offsets[r]);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    float* row = scores + r * stride;
-    const float inverse = inverses[r];
-#pragma omp simd
-    for (std::int64_t j = 0; j < columns; ++j) row[j] *= inverse;
-  }
-}
-
-}  // namespace
 
 AttentionCall::AttentionCall(Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                              std::int64_t positions, Queries queries, const Dropout& dropout)

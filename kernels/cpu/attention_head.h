@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cpu/attention_probabilities.h"
 #include "kernels/cpu/small_product.h"
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
@@ -11,7 +12,7 @@
 namespace ember {
 
 // Queries handled together: few enough that their scores against 512 keys stay in the second-level cache.
-constexpr std::int64_t kQueryRows = 6 * kPanelRows;
+constexpr std::int64_t kQueryRows = kProbabilityRows;
 
 // What is the same for every head of a call.
 struct AttentionCall {

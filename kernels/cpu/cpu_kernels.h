@@ -37,6 +37,12 @@ class CpuKernels : public Kernels {
   void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
                           Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions, Queries queries,
                           const Dropout& dropout) override;
+  void first_attention_forward(Tensor out, Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias,
+                               const Batch& batch, std::int64_t heads, std::int64_t positions,
+                               const Dropout& dropout) override;
+  void first_attention_backward(Tensor dquery, Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dout,
+                                Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias, const Batch& batch,
+                                std::int64_t heads, std::int64_t positions, const Dropout& dropout) override;
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
                                   const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,

@@ -27,13 +27,18 @@ std::int64_t panels(std::int64_t columns) {
   return (columns + kColumns - 1) / kColumns;
 }
 
-// `Rows` rows and kColumns columns of a product with one panel of the weight, which is (I, kColumns).
+// `Rows` rows and kColumns columns of a product with one panel of the weight, which is (I, kColumns), plus `bias`.
+// Another panel at `next`, if there is one, is asked for meanwhile, into the second-level cache.
 template <int Rows>
 void tile(float* out, std::int64_t out_stride, const float* in, std::int64_t in_stride, const float* panel,
-          std::int64_t inner) {
-  Vector sum[Rows][2] = {};
+          std::int64_t inner, const float* bias, const float* next) {
+  Vector sum[Rows][2];
+  for (int r = 0; r < Rows; ++r) std::memcpy(sum[r], bias, sizeof sum[r]);
   for (std::int64_t k = 0; k < inner; ++k) {
-    for (int c = 0; c < kColumns; c += 16) __builtin_prefetch(panel + (k + kAhead) * kColumns + c);
+    for (int c = 0; c < kColumns; c += 16) {
+      __builtin_prefetch(panel + (k + kAhead) * kColumns + c);
+      if (next != nullptr) __builtin_prefetch(next + k * kColumns + c, 0, 2);
+    }
     const Vector left = *reinterpret_cast<const Vector*>(panel + k * kColumns);
     const Vector right = *reinterpret_cast<const Vector*>(panel + k * kColumns + kLanes);
 #pragma GCC unroll 16
@@ -46,7 +51,8 @@ void tile(float* out, std::int64_t out_stride, const float* in, std::int64_t in_
   for (int r = 0; r < Rows; ++r) std::memcpy(out + r * out_stride, sum[r], sizeof sum[r]);
 }
 
-using Tile = void (*)(float*, std::int64_t, const float*, std::int64_t, const float*, std::int64_t);
+using Tile = void (*)(float*, std::int64_t, const float*, std::int64_t, const float*, std::int64_t, const float*,
+                      const float*);
 
 template <std::size_t... I>
 constexpr std::array<Tile, sizeof...(I)> tiles_up_to(std::index_sequence<I...>) {
@@ -58,17 +64,20 @@ constexpr auto kTiles = tiles_up_to(std::make_index_sequence<kRows>());
 void multiply_panel(Tensor out, Tensor in, const float* panel, Tensor bias, std::int64_t column) {
   const std::int64_t width = std::min<std::int64_t>(kColumns, out.cols - column);
   const std::int64_t tiles = (out.rows + kRows - 1) / kRows;
+  float added[kColumns] = {};
+  if (!bias.empty()) std::copy_n(bias.f32() + column, width, added);
   for (std::int64_t t = 0; t < tiles; ++t) {
     const std::int64_t begin = t * out.rows / tiles, rows = (t + 1) * out.rows / tiles - begin;
-    float block[kRows][kColumns];
-    kTiles[static_cast<std::size_t>(rows - 1)](block[0], kColumns, in.row(begin), in.stride, panel, in.cols);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      float* to = out.row(begin + r) + column;
-      if (bias.empty())
-        std::copy_n(block[r], width, to);
-      else
-        for (std::int64_t c = 0; c < width; ++c) to[c] = block[r][c] + bias.f32()[column + c];
+    // The last of several tiles finds its panel in the cache, so memory is idle while it multiplies.
+    const float* next = t > 0 && t + 1 == tiles ? panel + in.cols * kColumns : nullptr;
+    const Tile multiply = kTiles[static_cast<std::size_t>(rows - 1)];
+    if (width == kColumns) {
+      multiply(out.row(begin) + column, out.stride, in.row(begin), in.stride, panel, in.cols, added, next);
+      continue;
     }
+    float block[kRows][kColumns];
+    multiply(block[0], kColumns, in.row(begin), in.stride, panel, in.cols, added, next);
+    for (std::int64_t r = 0; r < rows; ++r) std::copy_n(block[r], width, out.row(begin + r) + column);
   }
 }
 
