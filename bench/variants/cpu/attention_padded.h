@@ -5,7 +5,7 @@
 // The operands are packed, so what would be a row of padding is read from the last row of its sequence: the same
 // arithmetic and traffic without a copy. Rows of padding are computed and not stored.
 //
-// What is slow: L² of the longest instead of L² of each sequence (3.7 times as many in bench_variants), a dot product
+// What is slow: L² of the longest instead of L² of each sequence (3.7 times as much in bench_variants), a dot product
 // whose additions wait for each other, and 4 B H L² bytes that are written and read three times.
 #pragma once
 
