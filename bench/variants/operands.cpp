@@ -38,7 +38,7 @@ Sequences::Sequences(Memory& memory, std::int64_t copies) {
   batch.cu_seqlens = memory.copy(ends);
 }
 
-LayerNormCall layernorm_call(Memory& memory, std::int64_t rows) {
+LayerNormCall layernorm_call(Memory& memory, std::int64_t rows, float dropout) {
   const DType type = memory.kernels().activation_type();
   const auto activations = [&] { return memory.random(rows, kHidden, type); };
   const auto vector = [&] { return memory.random(1, kHidden); };
@@ -50,7 +50,7 @@ LayerNormCall layernorm_call(Memory& memory, std::int64_t rows) {
           activations(),
           {vector(), vector()},
           1e-12f,
-          {0.1f, 42, 0x300, 1}};
+          {dropout, 42, 0x300, 1}};
 }
 
 AttentionCall attention_call(Memory& memory, const Batch& batch, float dropout) {
@@ -105,18 +105,16 @@ AdamWTraining::AdamWTraining(Kernels& kernels) : memory_(kernels) {
   state_ = memory_.copy(std::vector<StepState>(1));
 }
 
-void AdamWTraining::start_again() {
-  const std::vector<std::int32_t> none(kVocabulary);
-  memory_.kernels().upload(row_updates_, none.data(), none.size() * sizeof(std::int32_t));
-  step_ = 0;
-}
-
 double AdamWTraining::rows() const {
   return static_cast<double>(first_id_.back()) / kBatches;
 }
 
 AdamWCall AdamWTraining::next() {
-  if (step_ == kSteps) start_again();
+  if (step_ == kSteps) {
+    const std::vector<std::int32_t> none(kVocabulary);
+    memory_.kernels().upload(row_updates_, none.data(), none.size() * sizeof(std::int32_t));
+    step_ = 0;
+  }
   const StepState state{.gradient_norm = 2, .updates = step_};
   memory_.kernels().upload(state_, &state, sizeof state);
   const auto batch = static_cast<std::size_t>(step_++ % kBatches);

@@ -39,7 +39,7 @@ class Sequences {
   Batch batch;
 };
 
-LayerNormCall layernorm_call(Memory& memory, std::int64_t rows);
+LayerNormCall layernorm_call(Memory& memory, std::int64_t rows, float dropout);
 AttentionCall attention_call(Memory& memory, const Batch& batch, float dropout);
 
 // TinyBERT's weights in training: 72 dense tensors and the word embedding, of which each step touches the rows of 308
@@ -47,12 +47,11 @@ AttentionCall attention_call(Memory& memory, const Batch& batch, float dropout);
 class AdamWTraining {
  public:
   explicit AdamWTraining(Kernels& kernels);
-  AdamWCall next();     // the call of the next step
-  void start_again();   // at step 0, the weights as they are
+  AdamWCall next();     // the call of the next step; after the last one of the schedule step 0 again
   double rows() const;  // of the table that a step touches, on average
 
  private:
-  static constexpr std::int32_t kSteps = 4096, kBatches = 512;
+  static constexpr std::int32_t kSteps = 16384, kBatches = 512;
   AdamWParameter parameter(std::int64_t rows, std::int64_t cols, Tensor gradient, bool decayed);
 
   Memory memory_;
