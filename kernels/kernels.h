@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -94,6 +95,8 @@ class Kernels {
   virtual void upload(void* to_device, const void* from_host, std::size_t bytes) = 0;
   virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
   virtual bool on_host() const { return false; }  // whether the device's memory is the host's
+  // The columns of a head that attention takes at most.
+  virtual std::int64_t most_head_columns() const { return std::numeric_limits<std::int64_t>::max(); }
   // What was chosen by measurement and may change last bits, as text for a checkpoint: a run that goes on with the same
   // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend.
   virtual std::string choices() const { return {}; }

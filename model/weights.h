@@ -50,7 +50,7 @@ BertTensors lay_out(const BertConfig& config, Arena& arena, std::int64_t word_ro
 // Every parameter in a fixed order, under its Hugging Face name; the first is the word embedding.
 std::vector<Parameter> parameters(const BertConfig& config, const BertTensors& tensors);
 
-// Owner of a whole set of weights on a device.
+// Owner of a whole set of weights on a device. Error where the device's attention does not take heads of that size.
 struct BertWeights {
   BertWeights(const BertConfig& config, Kernels& kernels);
   Buffer memory;

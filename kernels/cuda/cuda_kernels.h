@@ -29,6 +29,7 @@ class CudaKernels final : public Kernels {
   Buffer allocate(std::size_t bytes) override;
   void upload(void* to_device, const void* from_host, std::size_t bytes) override;
   void download(void* to_host, const void* from_device, std::size_t bytes) override;
+  std::int64_t most_head_columns() const override { return 64; }
   // The algorithms of the products.
   std::string choices() const override { return matmul_.algorithms(); }
   void use_choices(std::string_view text) override { matmul_.use_algorithms(text); }

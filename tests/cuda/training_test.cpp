@@ -150,6 +150,15 @@ TEST(Training, GivesTheSameBitsAgain) {
   EXPECT_EQ(run(), run());
 }
 
+TEST(Training, AHeadOfTooManyColumnsIsRefused) {
+  BertConfig config = testing::tiny_config();
+  config.hidden = 132, config.heads = 2;
+  CudaKernels device;
+  EXPECT_THROW(BertWeights(config, device), Error);
+  config.hidden = 128;
+  EXPECT_NO_THROW(BertWeights(config, device));
+}
+
 // `train` from a folder to a folder; and in two halves, which must make no difference.
 TEST(Training, ARunAndAResumedRun) {
   testing::TemporaryDirectory scratch;
