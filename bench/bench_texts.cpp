@@ -134,7 +134,6 @@ int run(const Options& options) {
     task = std::make_unique<Inference>(options);
   else
     task = std::make_unique<Tokenisation>(options);
-  task->round();  // warm-up
   say({{"ready", true}, {"engine", "Ember"}});
   for (std::string line; std::getline(std::cin, line);) {
     if (line == "round") {

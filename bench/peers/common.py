@@ -1,16 +1,17 @@
 """What the peers share: reading the folders that Ember reads, timing, and how they talk to bench/compare.sh.
 
 A peer runs by itself: it warms up, times `--rounds` rounds, prints one JSON line a round and at last their medians. With
-`--worker` it answers instead: after its warm-up it prints {"ready": true, ...}, then for each line of standard input
+`--worker` it answers instead: it prints {"ready": true, ...}, then for each line of standard input
   round        one JSON line with what a round measured, for example {"texts_per_second": 310.2, "latency_ms": 3.4}
   check FILE   does the job once more, writes its outputs into FILE (float32 logits text after text, or int32 ids) where
                the job has any, and prints one JSON line, for training with the loss
-so that compare.sh has many peers ready and lets them take turns. A peer whose package is not installed says so on
-standard error, `onnxruntime: not installed, skipped`, and ends with status 77.
+so that compare.sh has many peers ready and lets them take turns; the check comes first and is the warm-up. A peer whose
+package is not installed says so on standard error, `onnxruntime: not installed, skipped`, and ends with status 77.
 """
 
 import argparse
 import csv
+import ctypes
 import importlib
 import importlib.metadata
 import itertools
@@ -24,6 +25,7 @@ from pathlib import Path
 SKIPPED = 77
 MAX_LENGTH = 128
 BATCH_SIZE = 16
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 LATENCY_TEXTS = 50  # texts whose median is a round's latency
 
 
@@ -40,10 +42,20 @@ def set_threads(count):
     """Before torch and its like are imported: their libraries read these when they are loaded."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(count)
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as Ember's train: threads that wait do not hold up others
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def keep_freed_memory():
+    """Has malloc reuse freed blocks instead of giving them back: torch's gradients are new blocks every step, the largest
+    38 MB, whose page faults would cost as much as the optimizer. PyTorch's guide to tuning gets this with another malloc."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def require(*modules):
@@ -134,6 +146,7 @@ def serve(args, facts, run, check):
             command, _, path = line.rstrip("\n").partition(" ")
             answer(run() if command == "round" else check(Path(path)))
         return
+    run()
     figures = []
     for _ in range(args.rounds):
         figures.append(run())

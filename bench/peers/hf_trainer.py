@@ -3,6 +3,7 @@
 
     hf_trainer.py --model DIR --data DIR --out DIR [--epochs 4] [--threads N] [--padding longest|128]
                   [--precision fp32|bf16|fp16] [--device cpu|cuda] [--max-steps N] [--seed 42]
+    hf_trainer.py --model DIR --data DIR --rounds 5 [--threads N] [--padding ...] [--precision ...] [--device ...]
 
 `--model` is a Hugging Face directory (bench/peers/minilm_directory.py writes one), `--data` holds train.tsv, dev.tsv,
 test.tsv and labels.txt of GoEmotions. The recipe: batch 16, AdamW (2e-5, decay 0.01 on all but biases and LayerNorm),
@@ -13,23 +14,28 @@ fairer opponent in speed. `--max-steps` shortens the schedule too, as it does in
 Progress goes to stderr; the last line of stdout is JSON: dev figures of every epoch, dev and test figures of the best
 epoch (by F1-micro at 0.5, as the recipe says), and training examples/s (evaluation excluded). OUT receives the model,
 result.json, and predictions.npz: dev_logits, dev_targets, test_logits, test_targets in the files' order.
+
+With `--rounds` (or `--worker`, see common.py) nothing is evaluated or written and only speed is measured: a round is one
+epoch over train.tsv from the model's weights, after a warm-up of one; a check is two epochs and the loss on dev.tsv.
 Needs bench/peers/requirements.txt.
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+import common
 
 
 def arguments():
     parser = argparse.ArgumentParser(description="Hugging Face's Trainer by Ember's reference recipe.")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="required unless only speed is measured")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--max-steps", type=int, default=-1)
     parser.add_argument("--padding", choices=["longest", "128"], default="longest")
@@ -37,13 +43,19 @@ def arguments():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     parser.add_argument("--seed", type=int, default=42)
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=0, help="measure speed alone, this often")
+    parser.add_argument("--worker", action="store_true", help="measure speed alone, as standard input asks")
+    args = parser.parse_args()
+    if not (args.out or args.rounds or args.worker):
+        parser.error("--out: give a folder, or --rounds to measure speed alone")
+    return args
 
 
 ARGS = arguments()
-if ARGS.threads > 0:  # read by OpenMP when torch is loaded
-    os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)
+if ARGS.threads > 0:
+    common.set_threads(ARGS.threads)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+common.require("torch", "transformers", "accelerate", "sklearn")
 
 import numpy as np
 import torch
@@ -52,33 +64,13 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import (AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback,
                           TrainingArguments)
 
-MAX_LENGTH = 128
-BATCH_SIZE = 16
 THRESHOLDS = [i / 100 for i in range(5, 96, 5)]
 
 
-def read_split(path, tokenizer, label_count):
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t"))
-    encoded = tokenizer([row[0] for row in rows], truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    examples = []
-    for ids, row in zip(encoded, rows):
-        targets = [0.0] * label_count
-        for label in row[1].split(","):
-            targets[int(label)] = 1.0
-        examples.append({"input_ids": ids, "labels": targets})
-    return examples
-
-
 def collate(examples):
-    longest = MAX_LENGTH if ARGS.padding == "128" else max(len(e["input_ids"]) for e in examples)
-    ids = torch.zeros(len(examples), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, example in enumerate(examples):
-        length = len(example["input_ids"])
-        ids[row, :length] = torch.tensor(example["input_ids"])
-        mask[row, :length] = 1
-    return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([e["labels"] for e in examples])}
+    ids, mask = common.padded([e["input_ids"] for e in examples], common.MAX_LENGTH if ARGS.padding == "128" else 0)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask),
+            "labels": torch.tensor([e["labels"] for e in examples])}
 
 
 def figures(logits, targets):
@@ -122,24 +114,65 @@ class Progress(TrainerCallback):
                             **{k.removeprefix("eval_"): v for k, v in metrics.items()}})
 
 
-def training_arguments():
-    return TrainingArguments(
+def training_arguments(**changes):
+    return TrainingArguments(**dict(
         output_dir=str(ARGS.out), num_train_epochs=ARGS.epochs, max_steps=ARGS.max_steps,
-        per_device_train_batch_size=BATCH_SIZE, per_device_eval_batch_size=64, learning_rate=2e-5,
+        per_device_train_batch_size=common.BATCH_SIZE, per_device_eval_batch_size=64, learning_rate=2e-5,
         lr_scheduler_type="linear", warmup_steps=0, optim="adamw_torch", weight_decay=0.01, adam_beta1=0.9,
         adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0, seed=ARGS.seed, bf16=ARGS.precision == "bf16",
         fp16=ARGS.precision == "fp16", use_cpu=ARGS.device == "cpu", eval_strategy="epoch", save_strategy="epoch",
         save_total_limit=1, save_only_model=True, load_best_model_at_end=True, metric_for_best_model="f1_micro",
         greater_is_better=True, logging_steps=50, disable_tqdm=True, report_to="none", remove_unused_columns=False,
-        dataloader_num_workers=0)
+        dataloader_num_workers=0) | changes)
+
+
+class Speed:
+    """Epochs of the Trainer without evaluation and saving, each time from the model's weights."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.model = AutoModelForSequenceClassification.from_pretrained(ARGS.model)
+        self.start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        tokenizer = common.load_tokenizer(ARGS.model)
+        self.train, self.dev = (common.examples(ARGS.data / name, tokenizer, self.model.config.num_labels)
+                                for name in ("train.tsv", "dev.tsv"))
+
+    def trained(self, epochs):
+        self.model.load_state_dict(self.start)
+        progress = Progress()
+        quiet = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "load_best_model_at_end": False}
+        trainer = Trainer(model=self.model, data_collator=collate, train_dataset=self.train, callbacks=[progress],
+                          args=training_arguments(output_dir=self.folder, num_train_epochs=epochs, **quiet))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return trainer, progress.seconds
+
+    def round(self):
+        return {"examples_per_second": len(self.train) / self.trained(1)[1]}
+
+    def check(self, _path):
+        trainer, _ = self.trained(2)
+        predictions = trainer.predict(self.dev)
+        return {"loss": figures(predictions.predictions, predictions.label_ids)["loss"]}
+
+
+def measure_speed():
+    with tempfile.TemporaryDirectory() as folder:
+        speed = Speed(folder)
+        facts = {"engine": "transformers.Trainer", "precision": ARGS.precision, "threads": torch.get_num_threads(),
+                 "device": ARGS.device, "variant": f"padded to {ARGS.padding}", **common.versions("transformers", "torch")}
+        common.serve(ARGS, facts, speed.round, speed.check)
 
 
 def main():
     if ARGS.threads > 0:
         torch.set_num_threads(ARGS.threads)
+    if ARGS.worker or ARGS.rounds:
+        return measure_speed()
     model = AutoModelForSequenceClassification.from_pretrained(ARGS.model)
     tokenizer = AutoTokenizer.from_pretrained(ARGS.model)
-    splits = {name: read_split(ARGS.data / f"{name}.tsv", tokenizer, model.config.num_labels)
+    encoder = common.load_tokenizer(ARGS.model)
+    splits = {name: common.examples(ARGS.data / f"{name}.tsv", encoder, model.config.num_labels)
               for name in ("train", "dev", "test")}
     progress = Progress()
     trainer = Trainer(model=model, args=training_arguments(), train_dataset=splits["train"],

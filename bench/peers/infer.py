@@ -18,7 +18,7 @@ from pathlib import Path
 
 import common
 
-BATCH_SIZES = (1, 4, 8, 16, 32, 64)
+BATCH_SIZES = (4, 16, 32, 64)
 TUNING_TEXTS = 128
 PACKAGES = {"torch": ["torch", "transformers"], "onnxruntime": ["onnxruntime", "onnx", "onnxscript", "torch", "transformers"],
             "ctranslate2": ["ctranslate2", "torch", "transformers"]}

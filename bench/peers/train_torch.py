@@ -194,11 +194,11 @@ class Training:
 
 
 def main():
+    common.keep_freed_memory()
     torch.set_num_threads(ARGS.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(ARGS.seed)
     training = Training()
-    training.round()
     variant = ARGS.layout + (", compiled" if ARGS.compile else "")
     facts = {"engine": "torch", "precision": ARGS.precision, "threads": ARGS.threads, "device": ARGS.device,
              "variant": variant, **common.versions("torch", "transformers")}

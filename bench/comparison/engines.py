@@ -1,0 +1,79 @@
+"""Who takes part in which comparison, and by which command."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker import Train, Worker
+
+PEERS = Path(__file__).resolve().parent.parent / "peers"
+TASKS = ("training", "inference", "tokenisation")
+
+
+@dataclass
+class Engine:
+    """`name` and `precision` make its row; `kind` is what runs the command."""
+    name: str
+    precision: str
+    command: list
+    kind: type = Worker
+    environment: dict = field(default_factory=dict)
+
+
+@dataclass
+class Inputs:
+    """What all engines of one comparison are given."""
+    build: Path
+    model: Path
+    data: Path  # folder with the rows of training and of dev
+    texts: Path  # texts of test, one a line
+    python: str
+    training_threads: int
+    inference_threads: int
+
+
+def training(inputs):
+    threads = ["--threads", str(inputs.training_threads)]
+    model = ["--model", str(inputs.model), "--data", str(inputs.data)]
+
+    def ember(precision):
+        return Engine("Ember", precision, [str(inputs.build / "train" / "train"), *model, *threads, "--epochs", "2", "--device",
+                                           "cpu", "--precision", precision, "--keep", "1", "--quiet"], Train)
+
+    def peer(name, precision, script, *flags):
+        return Engine(name, precision, [inputs.python, str(PEERS / script), *model, *threads, "--precision", precision,
+                                        "--worker", *flags])
+
+    return [ember("fp32"), peer("Trainer, padded to 128", "fp32", "hf_trainer.py", "--padding", "128"),
+            peer("Trainer, dynamic padding", "fp32", "hf_trainer.py", "--padding", "longest"),
+            peer("PyTorch, dynamic padding", "fp32", "train_torch.py"),
+            peer("PyTorch, dynamic padding, compiled", "fp32", "train_torch.py", "--compile"),
+            peer("PyTorch, packed", "fp32", "train_torch.py", "--layout", "packed"),
+            ember("bf16"), peer("PyTorch, dynamic padding", "bf16", "train_torch.py"),
+            peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed")]
+
+
+def inference(inputs):
+    flags = ["--model", str(inputs.model), "--texts", str(inputs.texts), "--threads", str(inputs.inference_threads)]
+
+    def ember(precision):
+        return Engine("Ember", precision, [str(inputs.build / "bench" / "bench_texts"), "--task", "inference", *flags,
+                                           "--precision", precision])
+
+    def peer(name, precision, engine, *more, **environment):
+        return Engine(name, precision, [inputs.python, str(PEERS / "infer.py"), "--engine", engine, *flags, "--precision",
+                                        precision, "--worker", *more], environment=environment)
+
+    return [ember("fp32"), peer("PyTorch", "fp32", "torch"), peer("PyTorch, compiled", "fp32", "torch", "--compile"),
+            peer("ONNX Runtime", "fp32", "onnxruntime"), peer("CTranslate2", "fp32", "ctranslate2"),
+            peer("CTranslate2, MKL", "fp32", "ctranslate2", CT2_USE_MKL="1"),
+            ember("bf16"), peer("PyTorch", "bf16", "torch"),
+            peer("ONNX Runtime", "int8", "onnxruntime"), peer("CTranslate2", "int8", "ctranslate2")]
+
+
+def tokenisation(inputs):
+    flags = ["--model", str(inputs.model), "--texts", str(inputs.texts), "--threads", "1"]
+    return [Engine("Ember", "ids", [str(inputs.build / "bench" / "bench_texts"), "--task", "tokenisation", *flags]),
+            Engine("tokenizers", "ids", [inputs.python, str(PEERS / "tokenization.py"), *flags, "--worker"])]
+
+
+ENGINES = {"training": training, "inference": inference, "tokenisation": tokenisation}

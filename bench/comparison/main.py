@@ -1,0 +1,286 @@
+"""bench/compare.sh BUILD MODEL DATA: Ember and its peers by turns on the same inputs, in one table.
+
+MODEL is a Hugging Face folder with weights and a classifier, DATA has GoEmotions' train.tsv, dev.tsv, test.tsv and
+labels.txt. Every engine is started and does the job once, which warms it up and gives the outputs that are checked. Then
+they take turns (A B C A B C ...), a round each, so that a change of the machine's mood meets all alike. The table has the
+medians of the rounds, their coefficient of variation, how many times as fast Ember is at the same precision, and beside
+the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to transformers in
+fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not installed is skipped by
+name; one that fails is named and the rest goes on. Each measurement is appended to OUT/results.jsonl as it comes;
+bench/report.py draws it.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import engines
+import table
+from worker import Failure, Skipped, scratch_folder
+
+BATCH = 16
+MOST_ROWS = 1600  # train reports its speed every 100 steps, and the second epoch is to be one such window
+
+
+class Wrong(Exception):
+    """The user's mistake: one line, exit status 2."""
+
+
+class OneLine(argparse.ArgumentParser):
+    def error(self, message):
+        raise Wrong(message)
+
+
+def number(least, most, multiple=1):
+    def parse(text):
+        if not text.isdecimal() or not least <= int(text) <= most or int(text) % multiple:
+            of = f" and a multiple of {multiple}" if multiple > 1 else ""
+            raise argparse.ArgumentTypeError(f"{text!r}: a whole number from {least} to {most}{of} was expected")
+        return int(text)
+    return parse
+
+
+def tasks(text):
+    chosen = text.split(",")
+    for task in chosen:
+        if task not in engines.TASKS:
+            raise argparse.ArgumentTypeError(f"{task!r}: {', '.join(engines.TASKS)} were expected")
+    return chosen
+
+
+def arguments(argv):
+    parser = OneLine(prog="compare.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                     allow_abbrev=False)
+    parser.add_argument("build", type=Path, metavar="BUILD", help="Ember's build folder")
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of results.jsonl (out/compare)")
+    parser.add_argument("--quick", action="store_true", help="2 rounds on few rows: to see that all works")
+    parser.add_argument("--only", type=tasks, default=list(engines.TASKS), metavar="TASK,...")
+    parser.add_argument("--rounds", type=number(1, 1000), help="5, or 2 with --quick")
+    parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH), help="of training, 320, or 64 with --quick")
+    parser.add_argument("--texts", type=number(1, 100000), help="of inference, 512, or 128 with --quick")
+    parser.add_argument("--threads", type=number(1, 1024), default=2, help="of training (2); inference has 1")
+    parser.add_argument("--inference-threads", type=number(1, 1024), default=1)
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers' packages")
+    parser.add_argument("--timeout", type=number(1, 100000), default=600, help="seconds that an answer may take (600)")
+    args = parser.parse_args(argv)
+    for name, quick, full in ("rounds", 2, 5), ("rows", 64, 320), ("texts", 128, 512):
+        if getattr(args, name) is None:
+            setattr(args, name, quick if args.quick else full)
+    return args
+
+
+def check_inputs(args):
+    for path in (args.build / "train" / "train", args.build / "bench" / "bench_texts"):
+        if not os.access(path, os.X_OK):
+            raise Wrong(f"{path}: there is no such program; BUILD is a folder that Ember was built in")
+    for path in (*(args.model / name for name in ("config.json", "vocab.txt", "model.safetensors")),
+                 *(args.data / name for name in ("train.tsv", "dev.tsv", "test.tsv", "labels.txt"))):
+        if not path.is_file():
+            raise Wrong(f"{path}: there is no such file")
+
+
+class Results:
+    """results.jsonl, a record a line, each written through as it comes."""
+
+    def __init__(self, folder):
+        self.records = []
+        self.path = folder / "results.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.path, "ab", buffering=0)
+        except OSError as error:
+            raise Wrong(f"{self.path}: {error.strerror}") from error
+
+    def add(self, event, **values):
+        record = {"event": event, **values}
+        line = json.dumps(record).encode() + b"\n"
+        try:
+            if self.file.write(line) != len(line):
+                raise Wrong(f"{self.path}: no room left")
+        except OSError as error:
+            raise Wrong(f"{self.path}: {error.strerror}") from error
+        self.records.append(record)
+
+
+def processor():
+    try:
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        return names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def first_lines(source, count, target):
+    with open(source, "rb") as file:
+        lines = [line for line, _ in zip(file, range(count))]
+    target.write_bytes(b"".join(lines))
+    return len(lines)
+
+
+def make_inputs(args, scratch):
+    """The first rows of each file for training, and texts of test."""
+    data = scratch_folder(scratch, "data")
+    for name, least in ("train.tsv", args.rows), ("dev.tsv", 1):
+        if first_lines(args.data / name, args.rows, data / name) < least:
+            raise Wrong(f"{args.data / name}: has fewer than {least} rows")
+    (data / "labels.txt").write_bytes((args.data / "labels.txt").read_bytes())
+    with open(args.data / "test.tsv", encoding="utf-8", newline="") as file:
+        texts = [row[0] for row, _ in zip(csv.reader(file, delimiter="\t"), range(args.texts))]
+    texts = [" ".join(text.splitlines()) for text in texts if text]
+    path = Path(scratch) / "texts.txt"
+    path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
+    return engines.Inputs(args.build, args.model, data, path, args.python, args.threads, args.inference_threads)
+
+
+@dataclass
+class Entrant:
+    """An engine that is warm, what runs it, the file of its outputs, and its answer to the check."""
+    engine: engines.Engine
+    runner: object
+    outputs: Path
+    check: dict
+
+    def values(self, kind):
+        result = array(kind)
+        try:
+            result.frombytes(self.outputs.read_bytes())
+        except (OSError, ValueError) as error:
+            raise Failure(f"wrote no outputs to check: {error}") from error
+        return result
+
+
+class Comparison:
+    def __init__(self, args, results, scratch):
+        self.args, self.results, self.scratch = args, results, Path(scratch)
+        self.inputs = make_inputs(args, scratch)
+
+    def run(self, task):
+        entrants = []
+        try:
+            for place, engine in enumerate(engines.ENGINES[task](self.inputs)):
+                folder = scratch_folder(self.scratch, f"{task}-{place}")
+                self.attempt(task, engine, lambda: entrants.append(self.enter(task, engine, folder)))
+            verdict = {"training": self.loss, "inference": self.difference, "tokenisation": self.ids}[task]
+            self.each(task, entrants, lambda entrant: self.record("check", task, entrant.engine,
+                                                                  **verdict(entrant, entrants)))
+            for turn in range(1, self.args.rounds + 1):
+                self.each(task, entrants, lambda entrant: self.round(task, entrant, turn))
+        finally:
+            for entrant in entrants:
+                entrant.runner.close()
+
+    def each(self, task, entrants, action):
+        """One after another; who fails is out."""
+        for entrant in list(entrants):
+            if not self.attempt(task, entrant.engine, lambda: action(entrant)):
+                entrants.remove(entrant)
+                entrant.runner.close()
+
+    def attempt(self, task, engine, action):
+        """Whether it went well; a failure is told and recorded."""
+        try:
+            action()
+            return True
+        except Failure as failure:
+            event = "skipped" if isinstance(failure, Skipped) else "failed"
+            print(f"compare.sh: {task}: {engine.name} {engine.precision}: {failure}", file=sys.stderr, flush=True)
+            self.record(event, task, engine, reason=str(failure))
+            return False
+
+    def record(self, event, task, engine, **values):
+        self.results.add(event, task=task, engine=engine.name, precision=engine.precision, **values)
+
+    def enter(self, task, engine, folder):
+        progress(f"{task}: {engine.name} {engine.precision}: warming up")
+        runner = engine.kind(engine.command, folder, engine.environment, self.args.timeout)
+        try:
+            facts = runner.start()
+            check = runner.check(folder / "outputs")
+        except BaseException:
+            runner.close()
+            raise
+        self.record("entered", task, engine, facts=facts)
+        return Entrant(engine, runner, folder / "outputs", check)
+
+    def round(self, task, entrant, turn):
+        progress(f"{task}: round {turn} of {self.args.rounds}: {entrant.engine.name} {entrant.engine.precision}")
+        values = {name: value for name, value in entrant.runner.round().items() if name in table.METRICS}
+        if not values or not all(isinstance(value, (int, float)) and 0 < value < math.inf for value in values.values()):
+            raise Failure(f"a round without a figure: {json.dumps(values)[:80]}")
+        self.record("round", task, entrant.engine, round=turn, values=values)
+
+    def loss(self, entrant, entrants):
+        loss, reference = entrant.check.get("loss"), among(entrants, "PyTorch, dynamic padding", "fp32")
+        if not isinstance(loss, (int, float)):
+            raise Failure("a check without a loss")
+        return {"loss": loss, "reference": reference and reference.check.get("loss")}
+
+    def difference(self, entrant, entrants):
+        """From the logits of transformers' own model in fp32."""
+        reference = among(entrants, "PyTorch", "fp32")
+        if reference is None:
+            return {"difference": None}
+        ours, theirs = entrant.values("f"), reference.values("f")
+        if len(ours) != len(theirs):
+            raise Failure(f"{len(ours)} logits where transformers has {len(theirs)}")
+        differences = [abs(a - b) for a, b in zip(ours, theirs)]
+        return {"difference": max((d if d == d else math.inf for d in differences), default=0.0)}
+
+    def ids(self, entrant, entrants):
+        reference = among(entrants, "tokenizers", "ids")
+        return {"ids_equal": reference and entrant.values("i") == reference.values("i")}
+
+
+def among(entrants, name, precision):
+    return next((e for e in entrants if (e.engine.name, e.engine.precision) == (name, precision)), None)
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
+def run(argv):
+    args = arguments(argv)
+    check_inputs(args)
+    results = Results(args.out)
+    results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
+                date=datetime.date.today().isoformat(), arguments=[str(argument) for argument in argv],
+                rounds=args.rounds, rows=args.rows, texts=args.texts, threads=args.threads,
+                inference_threads=args.inference_threads)
+    with tempfile.TemporaryDirectory(prefix="ember-compare-") as scratch:
+        comparison = Comparison(args, results, scratch)
+        for task in args.only:
+            comparison.run(task)
+            print(table.table(results.records, task), end="\n\n", flush=True)
+    print(f"every round is in {results.path}")
+    return 0
+
+
+def main():
+    try:
+        return run(sys.argv[1:])
+    except Wrong as error:
+        print(f"compare.sh: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"compare.sh: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("compare.sh: interrupted; what was measured is in the results", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""From the records of results.jsonl to the table that compare.sh prints."""
+
+import statistics
+
+# metric -> its column, and whether more is better
+METRICS = {"examples_per_second": ("examples/s", True), "texts_per_second": ("texts/s", True),
+           "latency_ms": ("one text, ms", False)}
+
+# How far an output may be from the reference's before the row is marked wrong. fp32 logits differ by the order of sums
+# alone. bf16 keeps 8 bits of every operand, int8 7 bits; what they cost is shown, and the bound is for nonsense.
+# Training: the same rows in another order with other dropout; seeds of one engine differ by 0.05% after 40 steps.
+LOGIT_BOUND = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05, "int8": 0.5}
+LOSS_BOUND = 0.005
+
+
+def key(record):
+    return record["task"], record["engine"], record["precision"]
+
+
+def rounds(records, row, metric):
+    return [r["values"][metric] for r in records if r["event"] == "round" and key(r) == row and metric in r["values"]]
+
+
+def variation(values):
+    return statistics.stdev(values) / statistics.mean(values) if len(values) > 1 else None
+
+
+def rows_of(records, task):
+    """In the order of their first records: the order of the engines."""
+    seen = {}
+    for record in records:
+        if "engine" in record and record.get("task") == task and record["event"] in ("round", "check", "skipped", "failed"):
+            seen.setdefault(key(record))
+    return list(seen)
+
+
+def baseline(records, row, metric):
+    """Ember's median at the row's precision, or, where Ember has none there, in fp32, which is marked."""
+    for precision, mark in ((row[2], ""), ("fp32", " (fp32)")):
+        values = rounds(records, (row[0], "Ember", precision), metric)
+        if values:
+            return statistics.median(values), mark
+    return None, ""
+
+
+def speed_cells(records, row, metric):
+    """Median, coefficient of variation, and how many times as fast Ember is."""
+    values = rounds(records, row, metric)
+    if not values:
+        return ["-", "-", "-"]
+    median, spread = statistics.median(values), variation(values)
+    ours, mark = baseline(records, row, metric)
+    factor = None if ours is None else ours / median if METRICS[metric][1] else median / ours
+    return [f"{median:,.0f}" if median >= 100 else f"{median:.3g}", "-" if spread is None else f"{100 * spread:.1f}%",
+            "-" if factor is None else f"{factor:.2f}{mark}"]
+
+
+def accuracy(records, row):
+    """What stands beside the speed, and whether it is wrong."""
+    checks = [r for r in records if r["event"] == "check" and key(r) == row]
+    if not checks:
+        return "not checked", False
+    check = checks[-1]
+    if check.get("ids_equal") is not None:
+        return ("the same ids", False) if check["ids_equal"] else ("other ids", True)
+    if check.get("loss") is not None:
+        reference = check.get("reference")
+        return f"{check['loss']:.5f}", reference is not None and not abs(check["loss"] / reference - 1) <= LOSS_BOUND
+    if check.get("difference") is not None:
+        bound = LOGIT_BOUND[row[2]]
+        return f"{check['difference']:.1e}", not check["difference"] <= bound
+    return "no reference", False
+
+
+ACCURACY = {"training": "dev loss", "inference": "largest difference of a logit", "tokenisation": "outputs"}
+
+
+def outcome(records, row):
+    """`skipped` or `failed` with the reason, for an engine that did not last."""
+    ends = [r for r in records if r["event"] in ("skipped", "failed") and key(r) == row]
+    if not ends:
+        return ""
+    return ends[-1]["reason"] if ends[-1]["event"] == "skipped" else f"failed: {ends[-1]['reason']}"
+
+
+def table(records, task):
+    rows = rows_of(records, task)
+    metrics = [metric for metric in METRICS if any(rounds(records, row, metric) for row in rows)]
+    head = [task, "precision"]
+    for metric in metrics:
+        head += [METRICS[metric][0], "cv", "Ember is x times as fast"]
+    lines = [[*head, ACCURACY[task], ""]]
+    for row in rows:
+        text, wrong = accuracy(records, row)
+        cells = [cell for metric in metrics for cell in speed_cells(records, row, metric)]
+        lines.append([row[1], row[2], *cells, text + (" (wrong)" if wrong else ""), outcome(records, row)])
+    return markdown(lines)
+
+
+def markdown(lines):
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines)

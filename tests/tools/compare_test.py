@@ -1,0 +1,263 @@
+"""bench/compare.sh with made-up engines: python3 compare_test.py [unittest's arguments].
+
+The build folder holds a train and a bench_texts that are scripts, and --python is a script that plays the peer it is
+asked to start, so neither Ember's programs nor torch are needed. What an engine is to do comes from the environment:
+"NAME=behaviour NAME=behaviour ...".
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPARE = ROOT / "bench" / "compare.sh"
+TIMEOUT = 120
+
+# Answers as a worker does. Its name is the peer's script or engine; speeds are made up so that ratios are known.
+FAKE_WORKER = r'''#!/usr/bin/env -S python3 -S -E
+import array, json, os, sys, time
+words = sys.argv
+joined = " ".join(words)
+def flag(name, default=""):
+    return words[words.index(name) + 1] if name in words else default
+name = flag("--engine") or ("bench_texts" if words[0].endswith("bench_texts") else os.path.basename(words[1])[:-3])
+behaviour = dict(pair.split("=") for pair in os.environ.get("BEHAVIOUR", "").split()).get(name + ":" + flag("--precision", "fp32"), "")
+speed = {"bench_texts": 600.0, "onnxruntime": 300.0, "tokenization": 150.0}.get(name, 200.0)
+if behaviour == "missing":
+    print(name + ": not installed, skipped", file=sys.stderr); sys.exit(77)
+if behaviour == "broken":
+    print("first\nthe last words", file=sys.stderr); sys.exit(3)
+with open(os.environ["STARTED"], "a") as file:
+    file.write(joined + "\n")
+print(json.dumps({"ready": True, "engine": name}), flush=True)
+rounds = 0
+for line in sys.stdin:
+    command, _, path = line.strip().partition(" ")
+    if command == "check":
+        answer = {}
+        if "train" in name:
+            answer["loss"] = float("nan") if behaviour == "nan" else 0.25 if behaviour == "wrong" else 0.2
+        elif "tokenisation" in words or name == "tokenization":
+            array.array("i", [2, 7 if behaviour == "wrong" else 5, 3]).tofile(open(path, "wb"))
+        else:
+            off = {"wrong": 1.0, "nan": float("nan")}.get(behaviour, 0.0)
+            array.array("f", [0.5, -0.25 + off] + [1.0] * (behaviour == "long")).tofile(open(path, "wb"))
+    else:
+        rounds += 1
+        if behaviour == "dies" and rounds == 2: sys.exit(4)
+        if behaviour == "hangs": time.sleep(1000)
+        if behaviour == "babbles":
+            print("hello", flush=True); continue
+        answer = ({"examples_per_second": speed} if "train" in name else {"texts_per_second": speed} if name == "tokenization"
+                  or "tokenisation" in words else {"texts_per_second": speed, "latency_ms": 1000 / speed})
+        if behaviour == "zero": answer = {"texts_per_second": 0.0}
+    with open(os.environ["ORDERS"], "a") as file:
+        file.write(name + " " + flag("--precision", "-") + " " + command + "\n")
+    print(json.dumps(answer), flush=True)
+'''
+
+FAKE_TRAIN = r'''#!/usr/bin/env -S python3 -S -E
+import json, os, sys
+out = sys.argv[sys.argv.index("--out") + 1]
+if "train=broken" in os.environ.get("BEHAVIOUR", ""):
+    print("train: broken", file=sys.stderr); sys.exit(2)
+os.mkdir(out)
+with open(os.environ["ORDERS"], "a") as file:
+    file.write("train round\n")
+with open(os.path.join(out, "metrics.jsonl"), "w") as file:
+    for speed, loss in (1.0, 0.3), (400.0, 0.2001):
+        file.write(json.dumps({"event": "train", "examples_per_second": speed}) + "\n")
+        file.write(json.dumps({"event": "eval", "loss": loss}) + "\n")
+'''
+
+
+def setUpModule():
+    global scratch
+    scratch = Path(tempfile.mkdtemp(prefix="ember compare "))
+    for folder in "build/train", "build/bench", "model", "data":
+        (scratch / folder).mkdir(parents=True)
+    for path, text in (("build/train/train", FAKE_TRAIN), ("build/bench/bench_texts", FAKE_WORKER),
+                       ("python", FAKE_WORKER)):
+        (scratch / path).write_text(text)
+        (scratch / path).chmod(0o755)
+    for name in "config.json", "vocab.txt", "model.safetensors":
+        (scratch / "model" / name).write_text("{}")
+    for name in "train.tsv", "dev.tsv", "test.tsv":
+        (scratch / "data" / name).write_text("".join(f'"text ""{i}"""\t0,1\tid\n' for i in range(40)))
+    (scratch / "data" / "labels.txt").write_text("joy\nlove\n")
+
+
+def tearDownModule():
+    shutil.rmtree(scratch)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.out = Path(tempfile.mkdtemp(dir=scratch))
+
+    def compare(self, *flags, behaviour="", arguments=None, log=True, **options):
+        environment = {**os.environ, "BEHAVIOUR": behaviour, "TMPDIR": str(self.out),
+                       **{name: str(self.out / name.lower()) if log else os.devnull for name in ("STARTED", "ORDERS")}}
+        arguments = arguments or [scratch / "build", scratch / "model", scratch / "data", "--out", self.out / "results",
+                                  "--python", scratch / "python", "--rows", "16", "--texts", "8"]
+        return subprocess.run([str(a) for a in (COMPARE, *arguments, *flags)], env=environment, capture_output=True, text=True,
+                              timeout=TIMEOUT, **options)
+
+    def table(self, *flags, **options):
+        """{(engine, precision): cells} of the only table that is printed."""
+        done = self.compare(*flags, **options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()
+                 if line.startswith("|")]
+        return {tuple(cells[:2]): cells[2:] for cells in lines[2:]}, done
+
+    def records(self):
+        return [json.loads(line) for line in (self.out / "results" / "results.jsonl").read_text().splitlines()]
+
+
+class Tables(Case):
+    def test_training(self):
+        rows, _ = self.table("--only", "training", "--rounds", "3")
+        self.assertEqual(rows["Ember", "fp32"][:4], ["400", "0.0%", "1.00", "0.20010"])
+        self.assertEqual(rows["PyTorch, packed", "fp32"][:4], ["200", "0.0%", "2.00", "0.20000"])
+        self.assertEqual(rows["PyTorch, packed", "bf16"][2], "2.00")
+        self.assertEqual(len(rows), 9)
+
+    def test_inference(self):
+        rows, _ = self.table("--only", "inference")
+        self.assertEqual(rows["Ember", "fp32"], ["600", "0.0%", "1.00", "1.67", "0.0%", "1.00", "0.0e+00", ""])
+        self.assertEqual(rows["ONNX Runtime", "fp32"][:6], ["300", "0.0%", "2.00", "3.33", "0.0%", "2.00"])
+        self.assertEqual(rows["ONNX Runtime", "int8"][2], "2.00 (fp32)")
+
+    def test_they_take_turns_after_a_check_each(self):
+        self.table("--only", "tokenisation", "--rounds", "3")
+        orders = [line.split() for line in (self.out / "orders").read_text().splitlines()]
+        self.assertEqual([(order[0], order[-1]) for order in orders],
+                         [("bench_texts", "check"), ("tokenization", "check")] +
+                         [("bench_texts", "round"), ("tokenization", "round")] * 3)
+
+    def test_inputs_are_the_first_rows_unquoted(self):
+        self.table("--only", "tokenisation")
+        command = (self.out / "started").read_text()
+        self.assertIn("--model " + str(scratch / "model"), command)
+        self.assertEqual([r["texts"] for r in self.records() if r["event"] == "machine"], [8])
+
+    def test_all_tasks_and_results(self):
+        done = self.compare("--quick")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for task in "training", "inference", "tokenisation":
+            self.assertIn("\n| " + task, "\n" + done.stdout)
+        records = self.records()
+        self.assertEqual(records[0]["event"], "machine")
+        self.assertEqual(sum(r["event"] == "round" for r in records), 2 * (9 + 10 + 2))
+        self.compare("--only", "tokenisation", "--rounds", "1")
+        self.assertEqual(len(self.records()), len(records) + 1 + 2 + 2 + 2, "a second run is appended")
+        self.assertEqual([p.name for p in self.out.glob("ember-compare-*")], [], "scratch is removed")
+
+
+class Accuracy(Case):
+    def test_a_wrong_answer_is_marked(self):
+        rows, _ = self.table("--only", "inference", behaviour="onnxruntime:fp32=wrong ctranslate2:int8=nan")
+        self.assertEqual(rows["ONNX Runtime", "fp32"][6], "1.0e+00 (wrong)")
+        self.assertEqual(rows["CTranslate2", "int8"][6], "inf (wrong)")
+        self.assertNotIn("wrong", rows["Ember", "fp32"][6])
+
+    def test_a_wrong_loss_is_marked(self):
+        rows, _ = self.table("--only", "training", behaviour="train_torch:bf16=wrong hf_trainer:fp32=nan")
+        self.assertEqual(rows["PyTorch, packed", "bf16"][3], "0.25000 (wrong)")
+        self.assertEqual(rows["Trainer, padded to 128", "fp32"][3], "nan (wrong)")
+
+    def test_other_ids_are_marked(self):
+        rows, _ = self.table("--only", "tokenisation", behaviour="bench_texts:fp32=wrong")
+        self.assertEqual(rows["Ember", "ids"][3], "other ids (wrong)")
+
+    def test_without_the_reference_it_says_so(self):
+        rows, _ = self.table("--only", "inference", behaviour="torch:fp32=missing")
+        self.assertEqual(rows["Ember", "fp32"][6], "no reference")
+
+
+class Failures(Case):
+    def test_a_missing_peer_is_skipped_by_name(self):
+        rows, done = self.table("--only", "inference", behaviour="onnxruntime:fp32=missing")
+        self.assertEqual(rows["ONNX Runtime", "fp32"][0], "-")
+        self.assertEqual(rows["ONNX Runtime", "fp32"][-1], "onnxruntime: not installed, skipped")
+        self.assertEqual(rows["ONNX Runtime", "int8"][0], "300")
+        self.assertIn("onnxruntime: not installed, skipped", done.stderr)
+
+    def test_a_failing_peer_is_named_and_the_rest_goes_on(self):
+        behaviour = ("onnxruntime:fp32=broken ctranslate2:fp32=dies torch:bf16=babbles onnxruntime:int8=long "
+                     "ctranslate2:int8=zero")
+        rows, done = self.table("--only", "inference", behaviour=behaviour)
+        self.assertEqual(rows["ONNX Runtime", "fp32"][-1], "failed: ended with status 3: the last words")
+        self.assertEqual(rows["CTranslate2", "fp32"][0], "200", "the rounds before stay")
+        self.assertEqual(rows["CTranslate2", "fp32"][-1], "failed: ended with status 4")
+        self.assertIn("'hello' instead of JSON", rows["PyTorch", "bf16"][-1])
+        self.assertIn("3 logits where transformers has 2", rows["ONNX Runtime", "int8"][-1])
+        self.assertIn("without a figure", rows["CTranslate2", "int8"][-1])
+        self.assertEqual(rows["Ember", "bf16"][0], "600")
+        self.assertEqual(sum(r["event"] == "failed" for r in self.records()), 6)  # CTranslate2 with MKL dies too
+        self.assertEqual(done.stderr.count("\n"), 6)
+
+    def test_a_peer_that_hangs_is_given_up(self):
+        rows, _ = self.table("--only", "tokenisation", "--timeout", "2", behaviour="tokenization:fp32=hangs")
+        self.assertEqual(rows["tokenizers", "ids"][-1], "failed: no answer within 2 s")
+
+    def test_ember_may_fail_too(self):
+        rows, _ = self.table("--only", "training", behaviour="train=broken")
+        self.assertEqual(rows["Ember", "fp32"][-1], "failed: ended with status 2: train: broken")
+        self.assertEqual(rows["PyTorch, packed", "fp32"][2], "-")
+
+    def test_no_interpreter(self):
+        rows, _ = self.table("--only", "tokenisation", "--python", scratch / "none")
+        self.assertIn("No such file", rows["tokenizers", "ids"][-1])
+
+
+class Mistakes(Case):
+    def refused(self, *flags, contains, **options):
+        done = self.compare(*flags, **options)
+        self.assertEqual(done.returncode, 2, done)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("compare.sh: "), done.stderr)
+        self.assertIn(contains, done.stderr)
+        self.assertEqual(done.stdout, "")
+
+    def test_flags(self):
+        for flags, contains in ((["--rounds", "0"], "--rounds"), (["--rows", "17"], "multiple of 16"), (["--nothing"], "--nothing"),
+                                (["--only", "cooking"], "cooking"), (["--texts", "x"], "--texts"), (["--qui"], "--qui"),
+                                (["--rows", "48"], "fewer than 48"), (["extra"], "extra")):
+            with self.subTest(flags=flags):
+                self.refused(*flags, contains=contains)
+
+    def test_folders(self):
+        build, model, data = scratch / "build", scratch / "model", scratch / "data"
+        for arguments, contains in (([build, model], "DATA"), ([model, model, data], "model/train/train"),
+                                    ([build, data, data], "config.json"), ([build, model, model], "train.tsv")):
+            with self.subTest(arguments=arguments):
+                self.refused(arguments=[*arguments, "--out", self.out / "results"], contains=contains)
+        self.assertFalse((self.out / "results").exists())
+
+    def test_results_that_cannot_be_written(self):
+        (self.out / "file").write_text("")
+        self.refused("--out", self.out / "file", contains="file")
+        self.refused("--out", self.out / "file" / "below", contains="below")
+
+    def test_a_full_disk_keeps_what_was_measured(self):
+        limit = 2000
+        done = self.compare("--only", "inference", log=False,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(done.returncode, 2, done)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn("results.jsonl", done.stderr)
+        kept = (self.out / "results" / "results.jsonl").read_text()
+        self.assertEqual(json.loads(kept.splitlines()[0])["event"], "machine")
+        self.assertGreater(len(kept), limit // 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
