@@ -46,7 +46,6 @@ def training(inputs):
     return [ember("fp32"), peer("Trainer, padded to 128", "fp32", "hf_trainer.py", "--padding", "128"),
             peer("Trainer, dynamic padding", "fp32", "hf_trainer.py", "--padding", "longest"),
             peer("PyTorch, dynamic padding", "fp32", "train_torch.py"),
-            peer("PyTorch, dynamic padding, compiled", "fp32", "train_torch.py", "--compile"),
             peer("PyTorch, packed", "fp32", "train_torch.py", "--layout", "packed"),
             ember("bf16"), peer("PyTorch, dynamic padding", "bf16", "train_torch.py"),
             peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed")]

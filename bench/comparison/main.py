@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 from array import array
@@ -57,6 +58,13 @@ def tasks(text):
     return chosen
 
 
+def expression(text):
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: not a regular expression: {error}") from error
+
+
 def arguments(argv):
     parser = OneLine(prog="compare.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                      allow_abbrev=False)
@@ -66,6 +74,8 @@ def arguments(argv):
     parser.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of results.jsonl (out/compare)")
     parser.add_argument("--quick", action="store_true", help="2 rounds on few rows: to see that all works")
     parser.add_argument("--only", type=tasks, default=list(engines.TASKS), metavar="TASK,...")
+    parser.add_argument("--engines", type=expression, default="", metavar="REGEX",
+                        help="only Ember and the peers whose name and precision match, say 'ONNX|PyTorch fp32'")
     parser.add_argument("--rounds", type=number(1, 1000), help="5, or 2 with --quick")
     parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH), help="of training, 320, or 64 with --quick")
     parser.add_argument("--texts", type=number(1, 100000), help="of inference, 512, or 128 with --quick")
@@ -169,6 +179,8 @@ class Comparison:
         entrants = []
         try:
             for place, engine in enumerate(engines.ENGINES[task](self.inputs)):
+                if engine.name != "Ember" and not re.search(self.args.engines, f"{engine.name} {engine.precision}"):
+                    continue
                 folder = scratch_folder(self.scratch, f"{task}-{place}")
                 self.attempt(task, engine, lambda: entrants.append(self.enter(task, engine, folder)))
             verdict = {"training": self.loss, "inference": self.difference, "tokenisation": self.ids}[task]
