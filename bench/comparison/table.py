@@ -43,16 +43,25 @@ def baseline(records, row, metric):
     return None, ""
 
 
+def factor(records, row, metric):
+    """How many times as fast Ember is, or None, and the mark of what it was held against."""
+    values = rounds(records, row, metric)
+    ours, mark = baseline(records, row, metric)
+    if not values or ours is None:
+        return None, ""
+    median = statistics.median(values)
+    return (ours / median if METRICS[metric][1] else median / ours), mark
+
+
 def speed_cells(records, row, metric):
     """Median, coefficient of variation, and how many times as fast Ember is."""
     values = rounds(records, row, metric)
     if not values:
         return ["-", "-", "-"]
     median, spread = statistics.median(values), variation(values)
-    ours, mark = baseline(records, row, metric)
-    factor = None if ours is None else ours / median if METRICS[metric][1] else median / ours
+    times, mark = factor(records, row, metric)
     return [f"{median:,.0f}" if median >= 100 else f"{median:.3g}", "-" if spread is None else f"{100 * spread:.1f}%",
-            "-" if factor is None else f"{factor:.2f}{mark}"]
+            "-" if times is None else f"{times:.2f}{mark}"]
 
 
 def accuracy(records, row):
@@ -83,7 +92,8 @@ def outcome(records, row):
     return ends[-1]["reason"] if ends[-1]["event"] == "skipped" else f"failed: {ends[-1]['reason']}"
 
 
-def table(records, task):
+def cells(records, task):
+    """Lines of cells, the head first."""
     rows = rows_of(records, task)
     metrics = [metric for metric in METRICS if any(rounds(records, row, metric) for row in rows)]
     head = [task, "precision"]
@@ -94,10 +104,12 @@ def table(records, task):
         text, wrong = accuracy(records, row)
         cells = [cell for metric in metrics for cell in speed_cells(records, row, metric)]
         lines.append([row[1], row[2], *cells, text + (" (wrong)" if wrong else ""), outcome(records, row)])
-    return markdown(lines)
+    return lines
 
 
-def markdown(lines):
+def table(records, task):
+    """The same as Markdown."""
+    lines = cells(records, task)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines)

@@ -1,0 +1,177 @@
+"""bench/report.py on small made-up results: python3 report_test.py [unittest's arguments]."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+REPORT = Path(__file__).resolve().parents[2] / "bench" / "report.py"
+TIMEOUT = 60
+
+
+def kernel(name, seconds, size, flop):
+    return {"name": name, "operation": name.split("/")[0], "seconds": seconds, "bytes": size, "flop": flop}
+
+
+KERNELS = {"context": {"processor": "Some <processor>", "date": "2026-11-23"}, "results": [
+    kernel("peak_copy/cpu", 0.1, 2e9, 0.0), kernel("peak_product/cpu", 0.1, 1e6, 2e10),
+    *[kernel(f"gelu/tinybert/{n}/warm/cpu", 1e-6 * n, 1e3 * n, 2e3 * n) for n in (64, 512, 4096)],
+    *[kernel(f"attention/tinybert/{n}/warm/cpu", 1e-9 * n ** 2, 1e3 * n, 9.0 * n ** 2) for n in (64, 512, 4096)],
+    kernel("gather/tinybert/64/warm/cpu", 1e-6, 1e3, 0.0)]}
+
+STEPS = {"context": {}, "results": [{"kind": "training step", "backend": "cpu", "lengths": "real", "tokens": tokens,
+                                     **{phase: {"seconds": 1e-5 * tokens ** 1.5} for phase in
+                                        ("forward", "backward", "optimizer", "step")}} for tokens in (100, 1000)]
+         + [{"kind": "growth with tokens", "backend": "cpu", "lengths": "real", "step": {"exponent": 1.5, "r2": 1.0}}]}
+
+GOOGLE = {"context": {"num_cpus": 2}, "benchmarks": [
+    {"name": "peak/copy/cpu", "run_type": "iteration", "real_time": 1.0, "time_unit": "s", "bytes": 4e9},
+    {"name": "peak/product/cpu", "run_type": "iteration", "real_time": 1.0, "time_unit": "s", "flops": 1e11},
+    *[{"name": "tanh/tinybert/64/cold/cpu/iterations:1/manual_time", "run_type": "iteration", "real_time": time,
+       "time_unit": "us", "bytes": 1e4, "FLOP": 1e4} for time in (1.0, 5.0, 900.0)],
+    {"name": "tanh/tinybert/64/cold/cpu/iterations:1/manual_time_median", "run_type": "aggregate", "real_time": 77.0,
+     "time_unit": "us"}]}
+
+
+def event(kind, engine, precision="fp32", **values):
+    return {"event": kind, "task": "inference", "engine": engine, "precision": precision, **values}
+
+
+EVENTS = [{"event": "machine", "processor": "P", "cores": 2},
+          *[event("round", "Ember", values={"texts_per_second": speed, "latency_ms": 2.0}) for speed in (590, 600, 610)],
+          *[event("round", "Fast & wrong", values={"texts_per_second": 1200, "latency_ms": 1.0}) for _ in range(3)],
+          *[event("round", "Slow", values={"texts_per_second": 300, "latency_ms": 5.0}) for _ in range(3)],
+          event("check", "Fast & wrong", difference=9.0), event("check", "Slow", difference=1e-6),
+          event("skipped", "Absent", reason="absent: not installed, skipped"),
+          event("round", "Slow", "int8", values={"texts_per_second": 1200.0})]
+
+
+class Elements(HTMLParser):
+    """Whatever the page would fetch, and its tags."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="ember report "))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def file(self, name, *values):
+        path = self.folder / name
+        path.write_text("".join(json.dumps(value) + "\n" for value in values))
+        return path
+
+    def report(self, *arguments):
+        return subprocess.run([sys.executable, str(REPORT), *map(str, arguments)], capture_output=True, text=True,
+                              timeout=TIMEOUT)
+
+    def page(self, *files):
+        out = self.folder / "report.html"
+        done = self.report(*files, "--out", out)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return out.read_text()
+
+
+class Pages(Case):
+    def test_roofline_has_every_kernel_and_the_roof(self):
+        page = self.page(self.file("k.json", KERNELS))
+        self.assertEqual(len(re.findall(r"<title>gelu/tinybert/\d+/warm/cpu: ", page)), 3)
+        self.assertEqual(len(re.findall(r"<title>attention/tinybert/\d+/warm/cpu: ", page)), 3)
+        self.assertEqual(page.count('class="roof"'), 2)
+        self.assertIn("hence not drawn: gather", page)
+        self.assertIn("<td>gather/tinybert/64/warm/cpu</td>", page)
+        # 1e3 * 64 bytes in 64 us: 1 GB/s, a twentieth of the copy; 2 GFLOP/s, a hundredth of the product.
+        self.assertIn("<td>gelu/tinybert/64/warm/cpu</td><td>64µs</td><td>64k</td><td>1.0</td><td>5%</td><td>2.0</td>"
+                      "<td>1%</td>", page)
+
+    def test_points_lie_under_their_axes(self):
+        page = self.page(self.file("k.json", KERNELS))
+        for svg in re.findall(r"<svg.*?</svg>", page):
+            for circle in ElementTree.fromstring(svg).iter("circle"):
+                self.assertTrue(70 <= float(circle.get("cx")) <= 670 and 20 <= float(circle.get("cy")) <= 370, svg)
+
+    def test_scaling_has_the_fitted_exponents(self):
+        page = self.page(self.file("k.json", KERNELS), self.file("s.json", STEPS))
+        for text in "gelu, 1.00", "attention, 2.00", "step, 1.50":
+            self.assertIn(">" + text + "<", page)
+        self.assertNotIn(">gather, ", page)
+
+    def test_google_benchmark(self):
+        page = self.page(self.file("g.json", GOOGLE))
+        self.assertIn("<title>tanh/tinybert/64/cold/cpu: 5µs, 2GB/s, 2GFLOP/s</title>", page)
+        self.assertIn("<td>50%</td><td>2.0</td><td>2%</td>", page)
+        self.assertEqual(page.count("<circle"), 1)
+
+    def test_no_peaks_are_said(self):
+        page = self.page(self.file("k.json", {"context": {}, "results": KERNELS["results"][2:]}))
+        self.assertIn("no peak benchmark for copy and product", page)
+        self.assertNotIn('class="roof"', page)
+
+    def test_peers(self):
+        page = self.page(self.file("results.jsonl", *EVENTS))
+        bars = dict(re.findall(r'text-anchor="end">([^<]*)</text><rect[^>]*/><text[^>]*>([^<]*)</text>', page.split("one text")[0]))
+        self.assertEqual(bars, {"Fast &amp; wrong, fp32": "0.50 wrong", "Slow, fp32": "2.00 ",
+                                "Absent, fp32": "absent: not installed, skipped",
+                                "Slow, int8": "0.50 against Ember in fp32"})
+        self.assertIn("2.50 ", page.split("one text")[1])
+        self.assertIn("9.0e+00 (wrong)", page)
+
+    def test_needs_nothing_but_itself(self):
+        page = self.page(self.file("k.json", KERNELS), self.file("results.jsonl", *EVENTS))
+        elements = Elements(page)
+        self.assertEqual(elements.links, [])
+        self.assertNotIn("script", elements.tags)
+        self.assertNotIn("url(", page)
+        self.assertIn("Some &lt;processor&gt;", page)
+        for svg in re.findall(r"<svg.*?</svg>", page):
+            ElementTree.fromstring(svg)
+
+
+class Mistakes(Case):
+    def refused(self, *arguments, contains):
+        done = self.report(*arguments)
+        self.assertEqual(done.returncode, 2, done)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("report.py: "), done.stderr)
+        self.assertIn(contains, done.stderr)
+
+    def test_bad_files(self):
+        out, good = self.folder / "out.html", self.file("good.json", KERNELS)
+        text, empty, binary = self.folder / "text", self.folder / "empty", self.folder / "binary"
+        text.write_text("{}\nnot JSON\n")
+        empty.write_text("")
+        binary.write_bytes(b"\xff\xfe")
+        named = [(self.folder / "none", "none"), (self.folder, "directory"), (text, "text:2: not JSON"), (empty, "empty"),
+                 (binary, "not JSON"), (self.file("list", [1]), "list"), (self.file("other", {"a": 1}), "other"),
+                 (self.file("half", {"results": [{"operation": "gelu"}]}), "half"),
+                 (self.file("zero", {"results": [kernel("gelu/x/1/warm/cpu", 0.0, 1, 1)]}), "zero"),
+                 (self.file("kind", {"results": 5}), "kind")]
+        for path, contains in named:
+            with self.subTest(path=path.name):
+                self.refused(good, path, "--out", out, contains=contains)
+        self.assertFalse(out.exists())
+
+    def test_flags(self):
+        good = self.file("good.json", KERNELS)
+        self.refused(good, contains="--out")
+        self.refused("--out", self.folder / "x", contains="RESULTS")
+        self.refused(good, "--out", self.folder / "none" / "x", contains="none")
+        self.refused(good, "--out", self.folder / "x", "--colour", contains="--colour")
+
+
+if __name__ == "__main__":
+    unittest.main()
