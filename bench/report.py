@@ -7,7 +7,8 @@ counters bytes and FLOP (or flops), and results.jsonl of bench/compare.sh. The p
   same run's peak benchmarks measured (the copy's bytes a second, the product's FLOP a second);
 - scaling: time against tokens, both logarithmic, a line for each operation, with the fitted exponent;
 - bars: how many times as fast Ember is as each peer, wrong and missing ones marked.
-The mouse shows a point's figures. Exit status 2 with one line for a file that cannot be read or written, or is not results.
+The mouse shows a point's figures. Exit status 2 with one line for a file that cannot be read or written, or is not
+results.
 """
 
 import argparse
@@ -26,7 +27,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 420, 70, 190, 20, 50
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 STYLE = """body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
-h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em}svg{max-width:100%;height:auto}svg text{font:12px sans-serif;fill:#222}
+h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em}svg{max-width:100%;height:auto}
+svg text{font:12px sans-serif;fill:#222}
 table{border-collapse:collapse;font-size:.85em}td,th{border:1px solid #ccc;padding:.2em .5em;text-align:left}
 .grid{stroke:#e4e4e4}.roof{stroke:#222;fill:none;stroke-width:1.5}.wrong{color:#b00}"""
 
@@ -82,7 +84,8 @@ class Results:
             self.add_google(value["benchmarks"])
         elif "event" in value:
             if value["event"] == "machine":
-                self.machines.append({name: value[name] for name in ("processor", "cores", "system", "date") if name in value})
+                facts = ("processor", "cores", "system", "date")
+                self.machines.append({name: value[name] for name in facts if name in value})
             self.events.append(value)
         else:
             return False
@@ -104,8 +107,8 @@ class Results:
             first = repetitions[0]
             seconds = statistics.median(r["real_time"] * UNITS[r.get("time_unit", "ns")] for r in repetitions)
             flop = first.get("FLOP", first.get("flops", 0.0))
-            name = "/".join(part for part in name.split("/") if not part.startswith("iterations:") and part != "manual_time")
-            self.add_kernel(name, seconds, float(first.get("bytes", 0.0)), float(flop))
+            name = [part for part in name.split("/") if not part.startswith("iterations:") and part != "manual_time"]
+            self.add_kernel("/".join(name), seconds, float(first.get("bytes", 0.0)), float(flop))
 
     def add_kernel(self, name, seconds, size, flop):
         """Names are operation/model/tokens/cache/backend and peak_copy/backend, or peak/copy/backend."""
@@ -132,7 +135,8 @@ def escape(text):
 
 def quantity(value):
     """1234567 as 1.23M."""
-    for bound, letter in (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"):
+    prefixes = (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")
+    for bound, letter in prefixes:
         if value >= bound:
             return f"{value / bound:.3g}{letter}"
     return f"{value:.3g}"
@@ -212,8 +216,9 @@ def roofline(kernels, peaks, backend):
         draw_roof(plot, copy, product)
         colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted({k["operation"] for k in drawn}))}
         for k, x, y in zip(drawn, intensity, speed):
-            plot.point(x, y, colour[k["operation"]], f'{k["name"]}: {quantity(k["seconds"])}s, {quantity(k["bytes"] / k["seconds"])}B/s, '
-                                                     f'{quantity(y)}FLOP/s')
+            bandwidth = quantity(k["bytes"] / k["seconds"])
+            plot.point(x, y, colour[k["operation"]],
+                       f'{k["name"]}: {quantity(k["seconds"])}s, {bandwidth}B/s, {quantity(y)}FLOP/s')
         plot.legend(list(colour.items()))
         section.append(plot.svg())
     missing = [name for name in ("copy", "product") if name not in peaks]

@@ -36,8 +36,8 @@ def training(inputs):
     model = ["--model", str(inputs.model), "--data", str(inputs.data)]
 
     def ember(precision):
-        return Engine("Ember", precision, [str(inputs.build / "train" / "train"), *model, *threads, "--epochs", "2", "--device",
-                                           "cpu", "--precision", precision, "--keep", "1", "--quiet"], Train)
+        flags = ["--epochs", "2", "--device", "cpu", "--precision", precision, "--keep", "1", "--quiet"]
+        return Engine("Ember", precision, [str(inputs.build / "train" / "train"), *model, *threads, *flags], Train)
 
     def peer(name, precision, script, *flags):
         return Engine(name, precision, [inputs.python, str(PEERS / script), *model, *threads, "--precision", precision,
@@ -59,8 +59,8 @@ def inference(inputs):
                                            "--precision", precision])
 
     def peer(name, precision, engine, *more, **environment):
-        return Engine(name, precision, [inputs.python, str(PEERS / "infer.py"), "--engine", engine, *flags, "--precision",
-                                        precision, "--worker", *more], environment=environment)
+        command = [inputs.python, str(PEERS / "infer.py"), "--engine", engine, "--precision", precision, "--worker"]
+        return Engine(name, precision, [*command, *flags, *more], environment=environment)
 
     return [ember("fp32"), peer("PyTorch", "fp32", "torch"), peer("PyTorch, compiled", "fp32", "torch", "--compile"),
             peer("ONNX Runtime", "fp32", "onnxruntime"), peer("CTranslate2", "fp32", "ctranslate2"),

@@ -1,13 +1,13 @@
 """bench/compare.sh BUILD MODEL DATA: Ember and its peers by turns on the same inputs, in one table.
 
 MODEL is a Hugging Face folder with weights and a classifier, DATA has GoEmotions' train.tsv, dev.tsv, test.tsv and
-labels.txt. Every engine is started and does the job once, which warms it up and gives the outputs that are checked. Then
-they take turns (A B C A B C ...), a round each, so that a change of the machine's mood meets all alike. The table has the
-medians of the rounds, their coefficient of variation, how many times as fast Ember is at the same precision, and beside
-the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to transformers in
-fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not installed is skipped by
-name; one that fails is named and the rest goes on. Each measurement is appended to OUT/results.jsonl as it comes;
-bench/report.py draws it.
+labels.txt. Every engine is started and does the job once, which warms it up and gives the outputs that are checked.
+Then they take turns (A B C A B C ...), a round each, so that a change of the machine's mood meets all alike. The table
+has the medians of the rounds, their coefficient of variation, how many times as fast Ember is at the same precision,
+and beside the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to
+transformers in fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not
+installed is skipped by name; one that fails is named and the rest goes on. Each measurement is appended to
+OUT/results.jsonl as it comes; bench/report.py draws it.
 """
 
 import argparse

@@ -27,9 +27,9 @@ def variation(values):
 
 def rows_of(records, task):
     """In the order of their first records: the order of the engines."""
-    seen = {}
+    seen, telling = {}, ("round", "check", "skipped", "failed")
     for record in records:
-        if "engine" in record and record.get("task") == task and record["event"] in ("round", "check", "skipped", "failed"):
+        if "engine" in record and record.get("task") == task and record["event"] in telling:
             seen.setdefault(key(record))
     return list(seen)
 

@@ -1,7 +1,7 @@
 """What the peers share: reading the folders that Ember reads, timing, and how they talk to bench/compare.sh.
 
-A peer runs by itself: it warms up, times `--rounds` rounds, prints one JSON line a round and at last their medians. With
-`--worker` it answers instead: it prints {"ready": true, ...}, then for each line of standard input
+A peer runs by itself: it warms up, times `--rounds` rounds, prints one JSON line a round and at last their medians.
+With `--worker` it answers instead: it prints {"ready": true, ...}, then for each line of standard input
   round        one JSON line with what a round measured, for example {"texts_per_second": 310.2, "latency_ms": 3.4}
   check FILE   does the job once more, writes its outputs into FILE (float32 logits text after text, or int32 ids) where
                the job has any, and prints one JSON line, for training with the loss
@@ -50,8 +50,8 @@ def set_threads(count):
 
 
 def keep_freed_memory():
-    """Has malloc reuse freed blocks instead of giving them back: torch's gradients are new blocks every step, the largest
-    38 MB, whose page faults would cost as much as the optimizer. PyTorch's guide to tuning gets this with another malloc."""
+    """Has malloc reuse freed blocks instead of giving them back: torch's gradients are new blocks every step, the
+    largest 38 MB, and page faults would cost much. PyTorch's guide to tuning gets this with another malloc."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)

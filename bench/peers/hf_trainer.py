@@ -15,8 +15,8 @@ Progress goes to stderr; the last line of stdout is JSON: dev figures of every e
 epoch (by F1-micro at 0.5, as the recipe says), and training examples/s (evaluation excluded). OUT receives the model,
 result.json, and predictions.npz: dev_logits, dev_targets, test_logits, test_targets in the files' order.
 
-With `--rounds` (or `--worker`, see common.py) nothing is evaluated or written and only speed is measured: a round is one
-epoch over train.tsv from the model's weights, after a warm-up of one; a check is two epochs and the loss on dev.tsv.
+With `--rounds` (or `--worker`, see common.py) nothing is evaluated or written and only speed is measured: a round is
+one epoch over train.tsv from the model's weights; a check is two epochs and the loss on dev.tsv.
 Needs bench/peers/requirements.txt.
 """
 
@@ -140,7 +140,8 @@ class Speed:
     def trained(self, epochs):
         self.model.load_state_dict(self.start)
         progress = Progress()
-        quiet = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "load_best_model_at_end": False}
+        quiet = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no",
+                 "load_best_model_at_end": False}
         trainer = Trainer(model=self.model, data_collator=collate, train_dataset=self.train, callbacks=[progress],
                           args=training_arguments(output_dir=self.folder, num_train_epochs=epochs, **quiet))
         trainer.remove_callback(PrinterCallback)
@@ -160,7 +161,8 @@ def measure_speed():
     with tempfile.TemporaryDirectory() as folder:
         speed = Speed(folder)
         facts = {"engine": "transformers.Trainer", "precision": ARGS.precision, "threads": torch.get_num_threads(),
-                 "device": ARGS.device, "variant": f"padded to {ARGS.padding}", **common.versions("transformers", "torch")}
+                 "device": ARGS.device, "variant": f"padded to {ARGS.padding}",
+                 **common.versions("transformers", "torch")}
         common.serve(ARGS, facts, speed.round, speed.check)
 
 

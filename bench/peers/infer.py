@@ -20,7 +20,7 @@ import common
 
 BATCH_SIZES = (4, 16, 32, 64)
 TUNING_TEXTS = 128
-PACKAGES = {"torch": ["torch", "transformers"], "onnxruntime": ["onnxruntime", "onnx", "onnxscript", "torch", "transformers"],
+PACKAGES = {"torch": ["torch", "transformers"], "onnxruntime": ["onnxruntime", "onnx", "torch", "transformers"],
             "ctranslate2": ["ctranslate2", "torch", "transformers"]}
 PRECISIONS = {"torch": ["fp32", "bf16", "fp16"], "onnxruntime": ["fp32", "int8"], "ctranslate2": ["fp32", "int8"]}
 

@@ -4,14 +4,14 @@
     train_torch.py --model MODEL --data DATA [--precision fp32|bf16|fp16] [--layout padded|packed] [--compile]
                    [--threads 2] [--device cpu|cuda] [--rounds 5]
 
-Batches of 16, tokenised, collated and on the device before anything is timed; scaled dot product attention; fused AdamW;
-gradients set to None; denormals flushed; bf16 and fp16 by autocast over fp32 weights. `--layout padded` is transformers'
-model on batches padded to their longest text; `packed` runs the products and LayerNorm on the tokens alone and pads for
-attention only, which stock transformers does not do. `--compile` is torch.compile: inductor's C++ on a CPU, max-autotune
-with CUDA graphs on a GPU.
+Batches of 16, tokenised, collated and on the device before anything is timed; scaled dot product attention; fused
+AdamW; gradients set to None; denormals flushed; bf16 and fp16 by autocast over fp32 weights. `--layout padded` is
+transformers' model on batches padded to their longest text; `packed` runs the products and LayerNorm on the tokens
+alone and pads for attention only, which stock transformers does not do. `--compile` is torch.compile: inductor's C++ on
+a CPU, max-autotune with CUDA graphs on a GPU (not tried on one).
 
-A round is one epoch over train.tsv from the model's weights; the warm-up is an epoch too. check: two epochs, linear decay
-to 0, and the loss on dev.tsv. Each batch is drawn at random, by --seed.
+A round is one epoch over train.tsv from the model's weights. A check is two epochs with linear decay to 0, then the
+loss on dev.tsv. Each epoch is shuffled, by --seed.
 """
 
 import random

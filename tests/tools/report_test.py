@@ -44,7 +44,7 @@ def event(kind, engine, precision="fp32", **values):
 
 
 EVENTS = [{"event": "machine", "processor": "P", "cores": 2},
-          *[event("round", "Ember", values={"texts_per_second": speed, "latency_ms": 2.0}) for speed in (590, 600, 610)],
+          *[event("round", "Ember", values={"texts_per_second": n, "latency_ms": 2.0}) for n in (590, 600, 610)],
           *[event("round", "Fast & wrong", values={"texts_per_second": 1200, "latency_ms": 1.0}) for _ in range(3)],
           *[event("round", "Slow", values={"texts_per_second": 300, "latency_ms": 5.0}) for _ in range(3)],
           event("check", "Fast & wrong", difference=9.0), event("check", "Slow", difference=1e-6),
@@ -123,7 +123,8 @@ class Pages(Case):
 
     def test_peers(self):
         page = self.page(self.file("results.jsonl", *EVENTS))
-        bars = dict(re.findall(r'text-anchor="end">([^<]*)</text><rect[^>]*/><text[^>]*>([^<]*)</text>', page.split("one text")[0]))
+        bar = r'text-anchor="end">([^<]*)</text><rect[^>]*/><text[^>]*>([^<]*)</text>'
+        bars = dict(re.findall(bar, page.split("one text")[0]))
         self.assertEqual(bars, {"Fast &amp; wrong, fp32": "0.50 wrong", "Slow, fp32": "2.00 ",
                                 "Absent, fp32": "absent: not installed, skipped",
                                 "Slow, int8": "0.50 against Ember in fp32"})
@@ -155,8 +156,9 @@ class Mistakes(Case):
         text.write_text("{}\nnot JSON\n")
         empty.write_text("")
         binary.write_bytes(b"\xff\xfe")
-        named = [(self.folder / "none", "none"), (self.folder, "directory"), (text, "text:2: not JSON"), (empty, "empty"),
-                 (binary, "not JSON"), (self.file("list", [1]), "list"), (self.file("other", {"a": 1}), "other"),
+        named = [(self.folder / "none", "none"), (self.folder, "directory"), (text, "text:2: not JSON"),
+                 (empty, "empty"), (binary, "not JSON"), (self.file("list", [1]), "list"),
+                 (self.file("other", {"a": 1}), "other"),
                  (self.file("half", {"results": [{"operation": "gelu"}]}), "half"),
                  (self.file("zero", {"results": [kernel("gelu/x/1/warm/cpu", 0.0, 1, 1)]}), "zero"),
                  (self.file("kind", {"results": 5}), "kind")]
