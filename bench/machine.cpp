@@ -1,0 +1,43 @@
+#include "bench/machine.h"
+
+#include <fmt/chrono.h>
+#include <sys/utsname.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "runtime/error.h"
+
+namespace ember {
+namespace {
+
+std::string processor() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+}  // namespace
+
+std::string machine_json() {
+  utsname system{};
+  uname(&system);
+  return nlohmann::ordered_json{{"date", fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr)))},
+                                {"processor", processor()},
+                                {"processors", std::thread::hardware_concurrency()},
+                                {"system", fmt::format("{} {}", system.sysname, system.machine)},
+                                {"compiler", __VERSION__}}
+      .dump();
+}
+
+void print(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  check(written, "standard output: {}", errno_text(errno));
+}
+
+}  // namespace ember
