@@ -51,9 +51,9 @@ std::unique_ptr<Backend> make_cpu_backend(Precision precision, int threads);
 // Defined only where Ember is built with CUDA. Error when the device, "cuda" or "cuda:N", cannot be used.
 std::unique_ptr<Backend> make_cuda_backend(const std::string& device);
 
-// The backends that --device asks for: "cpu" (fp32, and bf16 where the processor has it), "cpu-bf16", "cuda", "cuda:N",
-// or "auto" for all that there are. `absent` receives a line for each that is not measured. Error for any other name,
-// and for a device asked for by name that is not there.
+// The backends that --device asks for: "cpu", "cpu-bf16", "cuda", "cuda:N", or "auto" for all that there are. `absent`
+// receives a line for each that is not measured. Error for any other name, and for a device asked for by name that is
+// not there.
 std::vector<std::unique_ptr<Backend>> make_backends(const std::string& device, int threads,
                                                     std::vector<std::string>& absent);
 

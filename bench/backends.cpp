@@ -45,10 +45,8 @@ Backends make_backends(const std::string& device, int threads, std::vector<std::
   check(cuda || any || device == "cpu" || device == "cpu-bf16",
         "--device {}: must be auto, cpu, cpu-bf16, cuda or cuda:N", printable(device));
   Backends backends;
-  if (any || device == "cpu") {
-    backends.push_back(make_cpu_backend(Precision::fp32, threads));
-    add_bf16(backends, threads, absent);
-  }
+  if (any || device == "cpu") backends.push_back(make_cpu_backend(Precision::fp32, threads));
+  if (any) add_bf16(backends, threads, absent);
   if (device == "cpu-bf16") backends.push_back(make_cpu_backend(Precision::bf16, threads));
   if (any) add_cuda_if_present(backends, absent);
   if (cuda) add_cuda(backends, device);

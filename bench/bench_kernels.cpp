@@ -72,7 +72,7 @@ void set_counters(benchmark::State& state, const ember::Suite& suite, std::size_
   if (peaks.flop_per_second > 0) state.counters["%product"] = 100 * flop / seconds / peaks.flop_per_second;
 }
 
-// Every repetition is one iteration, whose time is the median of what ember::measure samples: so the emptying of the
+// Every repetition is one iteration, whose time is the median of what ember::time_call samples: so the emptying of the
 // caches and the way of a launch to the device stay out of it.
 void register_all(ember::Suite& suite) {
   for (std::size_t i = 0; i < suite.size(); ++i)

@@ -150,7 +150,7 @@ double Suite::run(std::size_t i) {
   }
   const Prepared& prepared = ready_->prepared;
   measured.work = prepared.work;
-  measured.seconds.push_back(measure(*measured.backend, prepared.call, prepared.reset, measured.cache, budget_));
+  measured.seconds.push_back(time_call(*measured.backend, prepared.call, prepared.reset, measured.cache, budget_));
   return measured.seconds.back();
 }
 

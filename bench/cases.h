@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bench/backend.h"
-#include "bench/measure.h"
 #include "bench/operations.h"
+#include "bench/time_call.h"
 
 namespace ember {
 

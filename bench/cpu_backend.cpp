@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <fstream>
-#include <string>
 
 #include "bench/backend.h"
+#include "bench/machine.h"
 
 namespace ember {
 namespace {
@@ -18,14 +17,6 @@ constexpr std::size_t kMiB = std::size_t{1} << 20;
 std::size_t beyond_caches() {
   const long last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
   return std::max(64 * kMiB, 4 * static_cast<std::size_t>(std::max(last_level, 0L)));
-}
-
-// VmHWM of /proc/self/status: the most memory that was ever resident.
-std::size_t high_water_mark() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.rfind("VmHWM:", 0) == 0) return static_cast<std::size_t>(std::stoll(line.substr(6))) * 1024;
-  return 0;
 }
 
 class CpuBackend final : public Backend {
@@ -81,12 +72,11 @@ class CpuBackend final : public Backend {
     return 2048;
   }
 
-  // 5 makes the system forget the mark (proc(5)).
   void reset_peak_memory() override {
-    std::ofstream("/proc/self/clear_refs") << 5;
+    reset_peak_host_memory();
   }
   std::size_t peak_memory() const override {
-    return high_water_mark();
+    return peak_host_memory();
   }
 
  private:

@@ -35,6 +35,19 @@ std::string machine_json() {
       .dump();
 }
 
+// VmHWM of /proc/self/status, in kB.
+std::size_t peak_host_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind("VmHWM:", 0) == 0) return static_cast<std::size_t>(std::stoll(line.substr(6))) * 1024;
+  return 0;
+}
+
+// 5 makes the system forget the mark (proc(5)).
+void reset_peak_host_memory() {
+  std::ofstream("/proc/self/clear_refs") << 5;
+}
+
 void print(std::string_view text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   check(written, "standard output: {}", errno_text(errno));

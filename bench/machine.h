@@ -1,6 +1,7 @@
 // What the programs of bench/ print and record alike.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -8,6 +9,11 @@ namespace ember {
 
 // The machine as a JSON object: processor, processors that there are, operating system, compiler, date.
 std::string machine_json();
+
+// The most host memory that the process has held at once, in bytes, since the last reset; since its start where the
+// system cannot forget.
+std::size_t peak_host_memory();
+void reset_peak_host_memory();
 
 // Writes to standard output, at once; Error when that cannot be written.
 void print(std::string_view text);

@@ -19,7 +19,7 @@ struct Budget {
 
 // The seconds that `call` takes on the backend: the median of a repetition's samples. A sample is one call, or warm and
 // without a `reset` several short ones between two marks. `reset` (may be null) runs before each call, not measured.
-double measure(Backend& backend, const std::function<void()>& call, const std::function<void()>& reset, Cache cache,
-               Budget budget);
+double time_call(Backend& backend, const std::function<void()>& call, const std::function<void()>& reset, Cache cache,
+                 Budget budget);
 
 }  // namespace ember

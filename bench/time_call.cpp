@@ -1,4 +1,4 @@
-#include "bench/measure.h"
+#include "bench/time_call.h"
 
 #include <algorithm>
 #include <chrono>
@@ -60,8 +60,8 @@ class Timer {
 
 }  // namespace
 
-double measure(Backend& backend, const std::function<void()>& call, const std::function<void()>& reset, Cache cache,
-               Budget budget) {
+double time_call(Backend& backend, const std::function<void()>& call, const std::function<void()>& reset, Cache cache,
+                 Budget budget) {
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   const auto passed = [&start] { return std::chrono::duration<double>(Clock::now() - start).count(); };
