@@ -156,7 +156,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
 }  // namespace
 
 int main(int argc, char** argv) {
-  ember::spin_briefly(argv);
+  ember::steady_threads(argv);
   CLI::App app("Measures every operation of the kernels against what the device can do.");
   Options options;
   app.allow_extras();

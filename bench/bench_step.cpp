@@ -154,7 +154,7 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ember::spin_briefly(argv);
+  ember::steady_threads(argv);
   CLI::App app("Measures a whole training step by batch size and length, and texts to scores.");
   Options options;
   add_options(app, options);

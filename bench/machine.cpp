@@ -2,15 +2,18 @@
 
 #include <fmt/chrono.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "runtime/error.h"
+#include "runtime/program.h"
 
 namespace ember {
 namespace {
@@ -46,6 +49,12 @@ std::size_t peak_host_memory() {
 // 5 makes the system forget the mark (proc(5)).
 void reset_peak_host_memory() {
   std::ofstream("/proc/self/clear_refs") << 5;
+}
+
+void steady_threads(char** argv) {
+  // OpenMP reads its settings before main.
+  if (std::getenv("OMP_PROC_BIND") == nullptr && setenv("OMP_PROC_BIND", "true", 1) == 0) execv("/proc/self/exe", argv);
+  spin_briefly(argv);
 }
 
 void print(std::string_view text) {

@@ -19,7 +19,8 @@ struct Problem {
 
 class Workspace {
  public:
-  Workspace(Kernels& kernels, const Problem& problem);
+  Workspace(Kernels& kernels, const Problem& problem);  // both must outlive it
+  Workspace(Kernels& kernels, Problem&& problem) = delete;
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 

@@ -38,12 +38,14 @@ TEST(CudaBenchmarks, EveryOperationRunsAgainAndAgain) {
 }
 
 TEST(CudaBenchmarks, LaunchesAreCounted) {
-  Workspace workspace(backend().kernels(), small_problem());
+  const Problem problem = small_problem();
+  Workspace workspace(backend().kernels(), problem);
   Kernels& kernels = workspace.kernels();
-  const Tensor rows = workspace.activations(8, 52), out = workspace.activations(8, 64);
+  const Tensor rows = workspace.activations(8, 52), in = workspace.activations(8, 64);
+  const Tensor out = workspace.activations(8, 64);
   const Tensor weight = workspace.product_weights(64, 52), bias = workspace.floats(1, 64);
   const std::int64_t before = *backend().launches();
-  kernels.gelu_forward(out, out, bias);
+  kernels.gelu_forward(out, in, bias);
   EXPECT_EQ(*backend().launches(), before + 1);
   kernels.linear_forward(out, rows, weight, {});
   EXPECT_EQ(*backend().launches(), before + 2);
