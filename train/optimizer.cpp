@@ -84,7 +84,10 @@ void Optimizer::resume(const StepState& state) {
 // gradient changes from batch to batch.
 void Optimizer::bind(const Bert& model, const Batch& batch) {
   const BertTensors& now = model.gradients();
-  if (gradients_.empty() || gradients_[kWord].data != now.embeddings.word.data ||
+  // Another model's gradients may lie where the last one's did, its working copies elsewhere.
+  const bool working_moved =
+      model.has_working_copy() && parameters_.back().working.data != model.working().classifier_bias.data;
+  if (gradients_.empty() || working_moved || gradients_[kWord].data != now.embeddings.word.data ||
       gradients_.back().data != now.classifier_bias.data) {
     const std::vector<Parameter> gradients = parameters(config_, now), working = parameters(config_, model.working());
     gradients_.clear();

@@ -73,10 +73,10 @@ class CudaKernels final : public Kernels {
                     const AdamWUpdate* schedule, const StepState* state) override;
   void finish_step(StepState* state, const LossScaling& scaling) override;
 
- private:
   // The stream of all work.
-  cudaStream_t stream() const { return stream_; }
+  const Stream& stream() const { return stream_; }
 
+ private:
   // Device memory for the operation at hand, 256-byte aligned; the next operation may overwrite it. It grows to what
   // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
   // work in flight and captured graphs may refer to it.

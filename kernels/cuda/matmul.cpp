@@ -259,6 +259,7 @@ bool Matmul::State::multiply(const Shape& shape, const Operands& operands) {
   const Plan& ready = plan(shape);
   if (!ready.possible) return false;
   check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f), text_of(shape));
+  count_launch();
   return true;
 }
 

@@ -10,6 +10,8 @@
 namespace ember {
 namespace {
 
+thread_local std::int64_t launch_count = 0;
+
 // Errors that say that Ember called CUDA wrongly, or that a kernel did something that it must not.
 bool is_defect(cudaError_t status) {
   switch (status) {
@@ -62,7 +64,16 @@ void report_cuda(cudaError_t status, std::string_view doing) noexcept {
   std::fprintf(stderr, "CUDA: %.*s: %s\n", static_cast<int>(doing.size()), doing.data(), cudaGetErrorString(status));
 }
 
+std::int64_t launches() noexcept {
+  return launch_count;
+}
+
+void count_launch() noexcept {
+  ++launch_count;
+}
+
 void check_launched(const char* kernel, cudaStream_t stream) {
+  count_launch();
   check_cuda(cudaGetLastError(), kernel);
   static const bool synchronous = [] {
     const char* text = std::getenv("EMBER_CUDA_SYNC");

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <string_view>
 
 namespace ember {
@@ -19,5 +20,10 @@ void report_cuda(cudaError_t status, std::string_view doing) noexcept;
 // After a launch. With EMBER_CUDA_SYNC=1 in the environment it waits for the kernel (unless the stream is being
 // captured), so that what goes wrong in a kernel is reported with its name and not at some later call.
 void check_launched(const char* kernel, cudaStream_t stream);
+
+// What this thread has given to streams so far: kernels through launch() (runtime/cuda/launch.h), and matrix products,
+// which are one kernel or more of a library's. For benchmarks; a graph counts when it is made, not when it is launched.
+std::int64_t launches() noexcept;
+void count_launch() noexcept;
 
 }  // namespace ember

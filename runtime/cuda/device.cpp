@@ -66,7 +66,12 @@ DeviceInfo use_device(std::string_view name) {
         properties.major, properties.minor, kOldestMajor, kOldestMinor);
   check_cuda(cudaSetDevice(index), name);
   check_cuda(cudaFree(nullptr), name);  // makes the context, which fails here and now when the device is not to be had
-  return {index, properties.name, properties.major, properties.minor, properties.totalGlobalMem};
+  return {index,
+          properties.name,
+          properties.major,
+          properties.minor,
+          properties.totalGlobalMem,
+          static_cast<std::size_t>(properties.l2CacheSize)};
 }
 
 }  // namespace ember

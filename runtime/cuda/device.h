@@ -12,6 +12,7 @@ struct DeviceInfo {
   std::string name;          // "Tesla T4"
   int major = 0, minor = 0;  // compute capability
   std::size_t memory = 0;    // bytes
+  std::size_t l2_cache = 0;  // bytes
 };
 
 // The oldest compute capability that the kernels run on: Turing.

@@ -55,6 +55,7 @@ struct Matmul::State {
   template <typename Computation>
   void enqueue(Computation computation) const {
     check_cuda(simt::perform(stream, computation), "a matrix product");
+    count_launch();
   }
 };
 

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""How far two runs of bench_kernels agree: bench/agreement.py A.json B.json [--above SECONDS]
+
+Compares the medians of every benchmark that both files have and that takes longer than 20 microseconds in both, worst
+first, and says how many agree within 5%.
+"""
+
+import argparse
+import json
+
+
+def medians(path):
+    with open(path) as file:
+        return {result["name"]: (result["seconds"], result["cv"]) for result in json.load(file)["results"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("first")
+    parser.add_argument("second")
+    parser.add_argument("--above", type=float, default=20e-6, help="seconds")
+    arguments = parser.parse_args()
+    first, second = medians(arguments.first), medians(arguments.second)
+    rows = []
+    for name, (seconds, cv) in first.items():
+        if name in second and min(seconds, second[name][0]) > arguments.above:
+            rows.append((abs(second[name][0] / seconds - 1), name, seconds, cv, *second[name]))
+    rows.sort(reverse=True)
+    for difference, name, a, cv_a, b, cv_b in rows:
+        print("%5.1f%%  %-62s %10.1f us (cv %4.1f%%) %10.1f us (cv %4.1f%%)"
+              % (100 * difference, name, 1e6 * a, 100 * cv_a, 1e6 * b, 100 * cv_b))
+    agree = sum(row[0] <= 0.05 for row in rows)
+    print("%d of %d benchmarks agree within 5%%" % (agree, len(rows)))
+
+
+if __name__ == "__main__":
+    main()

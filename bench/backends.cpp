@@ -1,0 +1,56 @@
+#include <fmt/format.h>
+
+#include "bench/backend.h"
+
+namespace ember {
+namespace {
+
+using Backends = std::vector<std::unique_ptr<Backend>>;
+
+void add_bf16(Backends& backends, int threads, std::vector<std::string>& absent) {
+  try {
+    backends.push_back(make_cpu_backend(Precision::bf16, threads));
+  } catch (const Error& error) {
+    absent.push_back(fmt::format("cpu-bf16: not measured: {}", error.what()));
+  }
+}
+
+void add_cuda(Backends& backends, const std::string& device) {
+#ifdef EMBER_WITH_CUDA
+  backends.push_back(make_cuda_backend(device));
+#else
+  static_cast<void>(backends);
+  fail("--device {}: this build has no CUDA backend; use --device cpu", device);
+#endif
+}
+
+void add_cuda_if_present(Backends& backends, std::vector<std::string>& absent) {
+#ifdef EMBER_WITH_CUDA
+  if (!cuda_device_present()) return absent.push_back("cuda: not measured: no GPU");
+  try {
+    backends.push_back(make_cuda_backend("cuda"));
+  } catch (const Error& error) {
+    absent.push_back(fmt::format("cuda: not measured: {}", error.what()));
+  }
+#else
+  static_cast<void>(backends);
+  absent.push_back("cuda: not measured: this build has no CUDA backend");
+#endif
+}
+
+}  // namespace
+
+Backends make_backends(const std::string& device, int threads, std::vector<std::string>& absent) {
+  const bool cuda = device == "cuda" || device.rfind("cuda:", 0) == 0, any = device == "auto";
+  check(cuda || any || device == "cpu" || device == "cpu-bf16",
+        "--device {}: must be auto, cpu, cpu-bf16, cuda or cuda:N", printable(device));
+  Backends backends;
+  if (any || device == "cpu") backends.push_back(make_cpu_backend(Precision::fp32, threads));
+  if (any) add_bf16(backends, threads, absent);
+  if (device == "cpu-bf16") backends.push_back(make_cpu_backend(Precision::bf16, threads));
+  if (any) add_cuda_if_present(backends, absent);
+  if (cuda) add_cuda(backends, device);
+  return backends;
+}
+
+}  // namespace ember

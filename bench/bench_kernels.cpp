@@ -1,0 +1,176 @@
+// bench_kernels: every operation of Kernels, on every backend there is, against what the device can do. docs/bench.md
+// says how to read it.
+#include <benchmark/benchmark.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <regex>
+
+#include "bench/cases.h"
+#include "bench/kernel_report.h"
+#include "bench/machine.h"
+#include "bench/results_file.h"
+#include "runtime/program.h"
+
+namespace {
+
+constexpr const char* kFilter = "--benchmark_filter=";
+
+struct Options {
+  std::string device = "auto";
+  int threads = 0;
+  double seconds = 0.01;
+  bool large = false;
+  std::string out;
+};
+
+// One line for each benchmark and, with --out, one result.
+class Reporter : public benchmark::BenchmarkReporter {
+ public:
+  Reporter(const ember::Suite& suite, ember::ResultsFile* results) : suite_(suite), results_(results) {
+    for (std::size_t i = 0; i < suite.size(); ++i) cases_[suite.at(i).name()] = i;
+  }
+
+  bool ReportContext(const Context&) override {
+    ember::print(ember::table_head());
+    return true;
+  }
+  // All repetitions of one benchmark; or what Google Benchmark makes of them, which is nothing new.
+  void ReportRuns(const std::vector<Run>& runs) override {
+    if (runs.front().run_type == Run::RT_Aggregate) return;
+    const ember::Case& measured = suite_.at(cases_.at(runs.front().run_name.function_name));
+    if (measured.seconds.empty()) return;
+    const ember::Peaks peaks = suite_.peaks(*measured.backend);
+    ember::print(ember::table_line(measured, peaks));
+    if (results_ != nullptr) results_->add(ember::as_json(measured, peaks));
+    others_ += measured.is_peak() ? 0 : 1;
+  }
+
+  // Benchmarks reported, peaks not counted.
+  std::size_t others() const { return others_; }
+
+ private:
+  const ember::Suite& suite_;
+  ember::ResultsFile* results_;
+  std::map<std::string, std::size_t> cases_;
+  std::size_t others_ = 0;
+};
+
+void set_counters(benchmark::State& state, const ember::Suite& suite, std::size_t i, double seconds) {
+  const ember::Case& measured = suite.at(i);
+  const ember::Peaks peaks = suite.peaks(*measured.backend);
+  const double bytes = measured.work.bytes, flop = measured.work.flop;
+  state.counters["bytes"] = bytes;
+  state.counters["FLOP"] = flop;
+  state.counters["GB/s"] = bytes / seconds * 1e-9;
+  state.counters["TFLOP/s"] = flop / seconds * 1e-12;
+  if (peaks.bytes_per_second > 0) state.counters["%copy"] = 100 * bytes / seconds / peaks.bytes_per_second;
+  if (peaks.flop_per_second > 0) state.counters["%product"] = 100 * flop / seconds / peaks.flop_per_second;
+}
+
+// Every repetition is one iteration, whose time is the median of what ember::time_call samples: so the emptying of the
+// caches and the way of a launch to the device stay out of it.
+void register_all(ember::Suite& suite) {
+  for (std::size_t i = 0; i < suite.size(); ++i)
+    benchmark::RegisterBenchmark(suite.at(i).name().c_str(),
+                                 [&suite, i](benchmark::State& state) {
+                                   double seconds = 0;
+                                   for (auto _ : state) state.SetIterationTime(seconds = suite.run(i));
+                                   set_counters(state, suite, i, seconds);
+                                 })
+        ->Iterations(1)
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
+}
+
+// The peaks run whatever the filter says, because percentages are of the same run.
+std::string with_peaks(const std::string& argument) {
+  if (argument.rfind(kFilter, 0) != 0) return argument;
+  const std::string filter = argument.substr(std::string(kFilter).size());
+  try {
+    static_cast<void>(std::regex(filter, std::regex::extended));
+  } catch (const std::regex_error&) {
+    ember::fail("{}: not a regular expression", ember::printable(argument));
+  }
+  const bool peaks_are_in = filter.empty() || filter == "all" || filter.front() == '-';
+  return peaks_are_in ? argument : fmt::format("{}^peak_|{}", kFilter, filter);
+}
+
+// Hands Google Benchmark its flags. Whether it is to print by itself, since a form was asked for.
+bool initialize_benchmark(const std::string& program, const std::vector<std::string>& rest) {
+  std::vector<std::string> arguments{program, "--benchmark_repetitions=9"};
+  bool own_form = false;
+  for (const std::string& argument : rest) {
+    ember::check(argument.rfind("--benchmark_", 0) == 0, "{}: no such option (see {} --help)",
+                 ember::printable(argument), program);
+    own_form |= argument.rfind("--benchmark_format", 0) == 0 || argument.rfind("--benchmark_report", 0) == 0 ||
+                argument.rfind("--benchmark_display", 0) == 0;
+    arguments.push_back(with_peaks(argument));
+  }
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  int argc = static_cast<int>(argv.size());
+  benchmark::Initialize(&argc, argv.data());
+  ember::check(argc == 1, "{}: no such option of Google Benchmark's (see {} --help)",
+               argc > 1 ? ember::printable(argv[1]) : "", program);
+  return own_form;
+}
+
+std::string context(const Options& options, const ember::Suite& suite) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::parse(ember::machine_json());
+  json["program"] = "bench_kernels";
+  json["seconds_per_repetition"] = options.seconds;
+  for (std::size_t i = 0; i < suite.backend_count(); ++i)
+    json["devices"][suite.backend(i).name()] = suite.backend(i).device_name();
+  return json.dump();
+}
+
+int run(const Options& options, const std::string& program, const std::vector<std::string>& rest) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
+  ember::check(options.threads >= 0 && options.threads <= 4096, "--threads {}: must be a whole number from 0 to 4096",
+               options.threads);
+  ember::check(options.seconds > 0 && options.seconds <= 60, "--seconds {}: must be above 0 and at most 60",
+               options.seconds);
+  const bool own_form = initialize_benchmark(program, rest);
+  std::vector<std::string> absent;
+  auto backends = ember::make_backends(options.device, options.threads, absent);
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
+  ember::Suite suite(std::move(backends), {options.seconds}, options.large);
+  register_all(suite);
+  std::optional<ember::ResultsFile> results;
+  if (!options.out.empty()) results.emplace(options.out, context(options, suite));
+  Reporter reporter(suite, results ? &*results : nullptr);
+  const bool own = own_form || std::any_of(rest.begin(), rest.end(), [](const std::string& argument) {
+                     return argument.rfind("--benchmark_list_tests", 0) == 0;
+                   });
+  const std::size_t count = own ? benchmark::RunSpecifiedBenchmarks() : benchmark::RunSpecifiedBenchmarks(&reporter);
+  ember::check(count > 0 && (own || reporter.others() > 0),
+               "no benchmark has a name like that; --benchmark_list_tests lists all");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ember::steady_threads(argv);
+  CLI::App app("Measures every operation of the kernels against what the device can do.");
+  Options options;
+  app.allow_extras();
+  app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cuda or cuda:N");
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
+  app.add_option("--seconds", options.seconds, "time measured in each repetition of a benchmark");
+  app.add_flag("--large", options.large, "also MiniLM's and BERT-base's large batches");
+  app.add_option("--out", options.out, "file for the results, as JSON");
+  app.footer(
+      "Google Benchmark's flags are taken as well, among them\n"
+      "  --benchmark_filter=REGEX      only benchmarks like layernorm or /tinybert/308/cold/\n"
+      "  --benchmark_repetitions=N     9 unless told\n"
+      "  --benchmark_list_tests        names only\n"
+      "  --benchmark_format=console    Google Benchmark's own table; or json, csv");
+  const std::string program = argv[0];
+  return ember::run_program(app, argc, argv, [&] { return run(options, program, app.remaining()); });
+}

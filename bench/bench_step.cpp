@@ -1,0 +1,162 @@
+// bench_step: a whole training step by batch size and length, and texts to scores. docs/bench.md says how to read it.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "bench/inference.h"
+#include "bench/machine.h"
+#include "bench/results_file.h"
+#include "bench/step_report.h"
+#include "bench/training_step.h"
+#include "runtime/program.h"
+
+namespace {
+
+constexpr std::int64_t kFixedLength = 128;
+constexpr std::int64_t kTexts = 1000;  // at once
+constexpr std::int64_t kBatchesReady = 16;
+
+struct Options {
+  std::string device = "auto", part = "both", out;
+  int threads = 0;
+  ember::StepSource source;
+  std::vector<std::int64_t> batches{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+  std::int64_t most_tokens = 8192;
+  ember::StepBudget budget;
+};
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cuda or cuda:N");
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
+  app.add_option("--part", options.part, "training, inference or both");
+  app.add_option("--shape", options.source.shape, "tinybert, minilm or bert-base, with random weights");
+  app.add_option("--model", options.source.model, "a model folder instead; without weights they are drawn");
+  app.add_option("--data", options.source.data, "a data folder, for its lengths and texts; needs --model");
+  app.add_option("--batches", options.batches, "batch sizes")->delimiter(',');
+  app.add_option("--most-tokens", options.most_tokens, "batches of more tokens are left out");
+  app.add_option("--repetitions", options.budget.repetitions, "of each measurement");
+  app.add_option("--seconds", options.budget.seconds, "time of a repetition");
+  app.add_option("--out", options.out, "file for the results, as JSON");
+}
+
+void validate(const Options& options) {
+  ember::check(options.part == "both" || options.part == "training" || options.part == "inference",
+               "--part {}: must be training, inference or both", ember::printable(options.part));
+  ember::check(options.threads >= 0 && options.threads <= 4096, "--threads {}: must be a whole number from 0 to 4096",
+               options.threads);
+  ember::check(options.budget.repetitions >= 1 && options.budget.repetitions <= 1000,
+               "--repetitions {}: must be a whole number from 1 to 1000", options.budget.repetitions);
+  ember::check(options.budget.seconds > 0 && options.budget.seconds <= 600,
+               "--seconds {}: must be above 0 and at most 600", options.budget.seconds);
+  for (const std::int64_t batch : options.batches)
+    ember::check(batch >= 1 && batch <= 65536, "--batches {}: must be whole numbers from 1 to 65536", batch);
+}
+
+// Where results go: standard output, and the file of --out.
+class Output {
+ public:
+  Output(const Options& options, const std::string& context) {
+    if (!options.out.empty()) file_.emplace(options.out, context);
+  }
+  void say(const std::string& text) const { ember::print(text); }
+  void keep(const std::string& json) {
+    if (file_ && !json.empty()) file_->add(json);
+  }
+
+ private:
+  std::optional<ember::ResultsFile> file_;
+};
+
+// Every batch size with the texts that `texts_of` gives for a number of texts.
+template <typename TextsOf>
+void measure_lengths(ember::TrainingStep& step, const std::string& backend, const std::string& lengths,
+                     const Options& options, const TextsOf& texts_of, Output& output) {
+  output.say(fmt::format("\n{}, {}\n{}", backend, lengths, ember::training_head()));
+  std::vector<ember::StepResult> results;
+  for (const std::int64_t batch : options.batches) {
+    const ember::Dataset texts = texts_of(batch * kBatchesReady);
+    if (texts.offsets[static_cast<std::size_t>(batch)] > options.most_tokens) {
+      output.say(fmt::format("{:>6} {:>8} left out: more than --most-tokens {}\n", batch,
+                             texts.offsets[static_cast<std::size_t>(batch)], options.most_tokens));
+      continue;
+    }
+    results.push_back(step.measure(texts, batch, options.budget));
+    output.say(ember::training_line(results.back()));
+    output.keep(ember::as_json(results.back(), backend, lengths));
+  }
+  output.say(ember::training_growth(results));
+  output.keep(ember::growth_json(results, backend, lengths));
+}
+
+void measure_training(ember::Backend& backend, const ember::StepInputs& inputs, const Options& options,
+                      Output& output) {
+  ember::TrainingStep step(backend, inputs.config());
+  measure_lengths(
+      step, backend.name(), inputs.real_lengths(), options, [&](std::int64_t texts) { return inputs.real(texts); },
+      output);
+  const std::int64_t length = std::min(kFixedLength, inputs.config().positions);
+  measure_lengths(
+      step, backend.name(), fmt::format("{} tokens each", length), options,
+      [&](std::int64_t texts) { return inputs.fixed(texts, length); }, output);
+}
+
+void measure_inference(ember::StepInputs& inputs, const Options& options, Output& output) {
+  const std::filesystem::path& folder = inputs.classifier_folder();
+  ember::reset_peak_host_memory();
+  ember::Classifier classifier(folder, {.threads = options.threads});
+  output.say(fmt::format("\ncpu, texts to scores, tokenisation included\n{}", ember::inference_head()));
+  std::vector<ember::InferenceResult> results;
+  const auto report = [&](ember::InferenceResult result) {
+    output.say(ember::inference_line(result));
+    output.keep(ember::as_json(result));
+    results.push_back(std::move(result));
+  };
+  const auto time = [&](const std::vector<std::string>& texts) {
+    return ember::time_predictions(classifier, texts, options.budget.repetitions, options.budget.seconds);
+  };
+  for (const std::int64_t tokens : {8, 20, 32, 64, 128}) {
+    if (tokens > inputs.config().positions) continue;
+    ember::InferenceResult result = time({inputs.text(tokens, tokens)});
+    result.texts = fmt::format("one of {} tokens", tokens);
+    result.tokens = static_cast<double>(tokens);
+    report(std::move(result));
+  }
+  const std::vector<std::string> many = inputs.texts(kTexts);
+  ember::InferenceResult result = time(many);
+  result.texts = fmt::format("{} at once", many.size());
+  report(std::move(result));
+  output.say(ember::inference_growth(results));
+  output.say(fmt::format("memory: {:.0f} MB\n", static_cast<double>(ember::peak_host_memory()) * 1e-6));
+  output.keep(fmt::format(R"({{"kind":"inference memory","backend":"cpu","peak_memory_bytes":{}}})",
+                          ember::peak_host_memory()));
+}
+
+int run(const Options& options) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
+  validate(options);
+  std::vector<std::string> absent;
+  const auto backends = ember::make_backends(options.device, options.threads, absent);
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
+  ember::StepInputs inputs(options.source);
+  nlohmann::ordered_json context = nlohmann::ordered_json::parse(ember::machine_json());
+  context["program"] = "bench_step";
+  context["model"] = options.source.model.empty() ? options.source.shape : options.source.model.string();
+  for (const auto& backend : backends) context["devices"][backend->name()] = backend->device_name();
+  Output output(options, context.dump());
+  if (options.part != "inference")
+    for (const auto& backend : backends) measure_training(*backend, inputs, options, output);
+  if (options.part != "training") measure_inference(inputs, options, output);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ember::steady_threads(argv);
+  CLI::App app("Measures a whole training step by batch size and length, and texts to scores.");
+  Options options;
+  add_options(app, options);
+  return ember::run_program(app, argc, argv, [&options] { return run(options); });
+}

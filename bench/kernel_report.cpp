@@ -1,0 +1,77 @@
+#include "bench/kernel_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/statistics.h"
+
+namespace ember {
+namespace {
+
+constexpr const char* kRow = "{:<58} {:>9} {:>6} {:>8} {:>9} {:>7} {:>9}\n";
+
+std::string percent(double value) {
+  return value > 0 ? fmt::format("{:.0f}%", value) : "-";
+}
+std::string rate(double per_second) {
+  return per_second > 0 ? fmt::format("{:.1f}", per_second * 1e-9) : "-";
+}
+
+}  // namespace
+
+std::string time_text(double seconds) {
+  constexpr struct {
+    double factor;
+    const char* unit;
+  } kUnits[] = {{1e9, "ns"}, {1e6, "us"}, {1e3, "ms"}, {1, "s"}};
+  for (const auto& [factor, unit] : kUnits)
+    if (seconds * factor < 999.5 || factor == 1) return fmt::format("{:.3g} {}", seconds * factor, unit);
+  return {};
+}
+
+Summary summarize(const Case& measured, const Peaks& peaks) {
+  Summary s;
+  s.seconds = median(measured.seconds);
+  s.variation = variation(measured.seconds);
+  s.bytes_per_second = measured.work.bytes / s.seconds;
+  s.flop_per_second = measured.work.flop / s.seconds;
+  if (peaks.bytes_per_second > 0) s.copy_percent = 100 * s.bytes_per_second / peaks.bytes_per_second;
+  if (peaks.flop_per_second > 0) s.product_percent = 100 * s.flop_per_second / peaks.flop_per_second;
+  return s;
+}
+
+std::string table_head() {
+  return fmt::format(kRow, "benchmark", "time", "cv", "GB/s", "GFLOP/s", "% copy", "% product");
+}
+
+std::string table_line(const Case& measured, const Peaks& peaks) {
+  const Summary s = summarize(measured, peaks);
+  const std::string variation = measured.seconds.size() > 1 ? fmt::format("{:.1f}%", 100 * s.variation) : "-";
+  return fmt::format(kRow, measured.name(), time_text(s.seconds), variation, rate(s.bytes_per_second),
+                     rate(s.flop_per_second), percent(s.copy_percent), percent(s.product_percent));
+}
+
+std::string as_json(const Case& measured, const Peaks& peaks) {
+  const Summary s = summarize(measured, peaks);
+  nlohmann::ordered_json json{{"name", measured.name()}, {"operation", measured.operation}};
+  if (!measured.is_peak()) {
+    json["model"] = measured.model;
+    json["tokens"] = measured.tokens;
+    json["cache"] = measured.cache == Cache::warm ? "warm" : "cold";
+  }
+  json["backend"] = measured.backend->name();
+  json["seconds"] = s.seconds;
+  json["cv"] = s.variation;
+  json["repetitions"] = measured.seconds;
+  json["bytes"] = measured.work.bytes;
+  json["flop"] = measured.work.flop;
+  json["bytes_per_second"] = s.bytes_per_second;
+  json["flop_per_second"] = s.flop_per_second;
+  // Not measured: no number.
+  json["copy_percent"] = peaks.bytes_per_second > 0 ? nlohmann::ordered_json(s.copy_percent) : nullptr;
+  json["product_percent"] = peaks.flop_per_second > 0 ? nlohmann::ordered_json(s.product_percent) : nullptr;
+  return json.dump();
+}
+
+}  // namespace ember

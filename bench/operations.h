@@ -1,0 +1,53 @@
+// Every method of Kernels that computes, ready to be called and measured: what bench_kernels runs, and what its tests
+// hold against the list in kernels/kernels.h.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/work.h"
+#include "bench/workspace.h"
+
+namespace ember {
+
+// A call with its operands. Repeated calls do the same work on numbers of the same size: outputs are none of the
+// inputs, and what a call uses up `reset` restores, which is called before each and not measured.
+struct Prepared {
+  std::function<void()> call;
+  Work work;
+  std::function<void()> reset = nullptr;
+};
+
+// Which problems a method is measured on.
+enum class Extent {
+  batches,  // every batch of every model
+  model,    // once a model: it does not depend on the batch
+  text,     // the smallest batches only: it is there for one text
+};
+
+struct Operation {
+  std::string method;   // its name in kernels.h
+  std::string variant;  // "" or how it is called: "ffn_in"
+  Extent extent;
+  // Whether it reads or writes product weights, which is all that differs between fp32 and bf16 on the CPU.
+  bool of_products;
+  std::function<Prepared(Workspace&)> prepare;
+
+  std::string name() const { return variant.empty() ? method : method + ":" + variant; }
+};
+
+// In the order of kernels.h.
+std::vector<Operation> all_operations();
+
+// Whether the backend has it: round_weights needs a working copy to round to.
+bool applies(const Operation& operation, const Kernels& kernels);
+
+// The parts of all_operations(), a file each.
+std::vector<Operation> embedding_operations();
+std::vector<Operation> linear_operations();
+std::vector<Operation> attention_operations();
+std::vector<Operation> row_operations();
+std::vector<Operation> optimizer_operations();
+
+}  // namespace ember

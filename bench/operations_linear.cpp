@@ -1,0 +1,109 @@
+#include <memory>
+
+#include "bench/operations.h"
+
+namespace ember {
+namespace {
+
+// The products of a layer, by their weights (O, I).
+struct Product {
+  const char* name;
+  std::int64_t (*outputs)(const BertConfig&);
+  std::int64_t (*inputs)(const BertConfig&);
+};
+
+constexpr Product kProducts[] = {
+    {"qkv", [](const BertConfig& m) { return 3 * m.hidden; }, [](const BertConfig& m) { return m.hidden; }},
+    {"attention", [](const BertConfig& m) { return m.hidden; }, [](const BertConfig& m) { return m.hidden; }},
+    {"ffn_in", [](const BertConfig& m) { return m.ffn; }, [](const BertConfig& m) { return m.hidden; }},
+    {"ffn_out", [](const BertConfig& m) { return m.hidden; }, [](const BertConfig& m) { return m.ffn; }},
+};
+
+// M, O and I of a problem.
+struct Size {
+  Size(const Workspace& w, const Product& product)
+      : m(w.batch().tokens), o(product.outputs(w.model())), i(product.inputs(w.model())) {}
+  std::int64_t m, o, i;
+  Work of(Work (*count)(double, double, double, bool, Widths), bool flag, Widths widths) const {
+    return count(static_cast<double>(m), static_cast<double>(o), static_cast<double>(i), flag, widths);
+  }
+};
+
+// Queries, keys and values alone have a bias in the product (model/bert.cpp).
+bool has_bias(const Product& product) {
+  return product.name == std::string_view("qkv");
+}
+
+Work forward_work(double m, double o, double i, bool bias, Widths widths) {
+  return work::linear_forward(m, o, i, bias, widths.activation, widths);
+}
+
+Prepared forward(Workspace& w, const Product& product) {
+  const Size size(w, product);
+  const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
+  const Tensor weight = w.product_weights(size.o, size.i);
+  const Tensor bias = has_bias(product) ? w.activations(1, size.o) : Tensor{};
+  return {[=, &w] { w.kernels().linear_forward(out, in, weight, bias); },
+          size.of(forward_work, has_bias(product), w.widths())};
+}
+
+// With weights that were promised not to change.
+Prepared frozen_forward(Workspace& w, const Product& product) {
+  const Size size(w, product);
+  const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
+  const std::vector<Tensor> weights{w.product_weights(size.o, size.i)};
+  w.kernels().freeze(weights);
+  const std::shared_ptr<void> thaw_at_end(nullptr, [&kernels = w.kernels(), weights](void*) { kernels.thaw(weights); });
+  return {[=, &w] {
+            static_cast<void>(thaw_at_end);
+            w.kernels().linear_forward(out, in, weights.front(), {});
+          },
+          size.of(forward_work, false, w.widths())};
+}
+
+Prepared backward_input(Workspace& w, const Product& product, bool accumulate) {
+  const Size size(w, product);
+  const Tensor din = w.activations(size.m, size.i), dout = w.activations(size.m, size.o, 1e-3f);
+  const Tensor weight = w.product_weights(size.o, size.i);
+  return {[=, &w] { w.kernels().linear_backward_input(din, dout, weight, accumulate); },
+          size.of(work::linear_backward_input, accumulate, w.widths())};
+}
+
+Prepared backward_weight(Workspace& w, const Product& product) {
+  const Size size(w, product);
+  const Tensor dweight = w.floats(size.o, size.i), dbias = has_bias(product) ? w.floats(1, size.o) : Tensor{};
+  const Tensor dout = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
+  return {[=, &w] { w.kernels().linear_backward_weight(dweight, dbias, dout, in); },
+          size.of(work::linear_backward_weight, has_bias(product), w.widths())};
+}
+
+Prepared round_weights(Workspace& w) {
+  const std::int64_t rows = w.model().ffn, cols = w.model().hidden;
+  const Tensor working = w.product_weights(rows, cols), weight = w.floats(rows, cols);
+  return {[=, &w] { w.kernels().round_weights(working, weight); },
+          work::round_weights(static_cast<double>(rows * cols), w.widths())};
+}
+
+}  // namespace
+
+// As the model calls them: the gradient of the input is added to where a residual comes together.
+std::vector<Operation> linear_operations() {
+  std::vector<Operation> operations;
+  for (const Product& product : kProducts)
+    operations.push_back({"linear_forward", product.name, Extent::batches, true,
+                          [product](Workspace& w) { return forward(w, product); }});
+  operations.push_back(
+      {"linear_forward", "frozen", Extent::text, true, [](Workspace& w) { return frozen_forward(w, kProducts[2]); }});
+  for (const Product& product : kProducts)
+    operations.push_back({"linear_backward_input", product.name, Extent::batches, true, [product](Workspace& w) {
+                            const std::string_view name = product.name;
+                            return backward_input(w, product, name == "qkv" || name == "ffn_in");
+                          }});
+  for (const Product& product : kProducts)
+    operations.push_back({"linear_backward_weight", product.name, Extent::batches, true,
+                          [product](Workspace& w) { return backward_weight(w, product); }});
+  operations.push_back({"round_weights", "", Extent::model, true, round_weights});
+  return operations;
+}
+
+}  // namespace ember

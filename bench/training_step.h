@@ -1,0 +1,51 @@
+// A training step, as `train` does it, taken apart into its phases.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/backend.h"
+#include "data/dataset.h"
+#include "model/bert.h"
+#include "model/config.h"
+#include "train/optimizer.h"
+
+namespace ember {
+
+// Seconds of one step. `optimizer`: bringing rows of the word embedding up to date before, the update after. `step`:
+// all that train does with a batch, packing it, handing it to the device and reading the loss included.
+struct PhaseSeconds {
+  double forward = 0, backward = 0, optimizer = 0, step = 0;
+};
+
+struct StepResult {
+  std::int64_t batch_size = 0;
+  double tokens = 0;                      // a batch, on average
+  std::vector<PhaseSeconds> repetitions;  // each the mean over the batches
+  std::optional<std::int64_t> launches;   // of one step
+  std::size_t peak_memory = 0;            // bytes
+};
+
+struct StepBudget {
+  int repetitions = 5;
+  double seconds = 0.4;  // of a repetition; it has one step at least
+};
+
+// Model, optimizer and weights on a backend; the weights are drawn.
+class TrainingStep {
+ public:
+  TrainingStep(Backend& backend, const BertConfig& config);
+
+  // Steps on batches of `batch_size` texts from the start of `texts`, which must hold that many; each repetition on the
+  // same ones, so that repetitions differ by noise alone.
+  StepResult measure(const Dataset& texts, std::int64_t batch_size, StepBudget budget);
+
+ private:
+  Backend& backend_;
+  const BertConfig& config_;
+  BertWeights weights_;
+  Optimizer optimizer_;
+};
+
+}  // namespace ember

@@ -1,0 +1,64 @@
+#include "bench/results_file.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "runtime/error.h"
+#include "runtime/file.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+nlohmann::json content(const std::filesystem::path& path) {
+  return nlohmann::json::parse(read_file(path));
+}
+
+TEST(ResultsFile, IsADocumentAfterEveryResult) {
+  const testing::TemporaryDirectory folder;
+  const auto path = folder / "results.json";
+  write_file(path, std::string(1000, 'x'));  // what was there before goes
+  ResultsFile file(path, R"({"date": "today"})");
+  EXPECT_EQ(content(path), nlohmann::json::parse(R"({"context": {"date": "today"}, "results": []})"));
+  file.add(R"({"seconds": 1})");
+  EXPECT_EQ(content(path)["results"], nlohmann::json::parse(R"([{"seconds": 1}])"));
+  file.add(R"({"seconds": 2})");
+  EXPECT_EQ(content(path)["results"], nlohmann::json::parse(R"([{"seconds": 1}, {"seconds": 2}])"));
+}
+
+// A limit on the size of a file is a disk that fills up in the middle of a write.
+TEST(ResultsFile, AFullDiskKeepsWhatWasThere) {
+  const testing::TemporaryDirectory folder;
+  const auto path = folder / "results.json";
+  ResultsFile file(path, "{}");
+  file.add(R"({"seconds": 1})");
+  const std::string before = read_file(path);
+  rlimit unlimited{};
+  getrlimit(RLIMIT_FSIZE, &unlimited);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limited{before.size() + 20, unlimited.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limited);
+  std::string message;
+  try {
+    file.add("\"" + std::string(100, 'x') + "\"");
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &unlimited);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_NE(message.find("results.json: cannot be written: File too large; the 1 results before are in it"),
+            std::string::npos)
+      << message;
+  EXPECT_EQ(read_file(path), before);
+}
+
+TEST(ResultsFile, WhereItCannotBe) {
+  EXPECT_THROW(ResultsFile("/dev/full", "{}"), Error);
+  EXPECT_THROW(ResultsFile("/no/such/folder/results.json", "{}"), Error);
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,105 @@
+// The counts of bytes and FLOP, against counts by hand at sizes where every term shows.
+#include "bench/work.h"
+
+#include <gtest/gtest.h>
+
+namespace ember {
+namespace {
+
+constexpr Widths kFp32{4, 4}, kFp16{2, 2}, kBf16{4, 2};
+// Two sequences of 3 and 5 tokens, 6 different ones.
+constexpr BatchSize kBatch{2, 8, 5, 6, 9 + 25};
+constexpr double kCuSeqlens = 4 * 3;
+
+void expect(Work work, double bytes, double flop) {
+  EXPECT_DOUBLE_EQ(work.bytes, bytes);
+  EXPECT_DOUBLE_EQ(work.flop, flop);
+}
+
+TEST(Work, LinearForward) {
+  expect(work::linear_forward(8, 3, 10, false, 4, kFp32), 4 * (8 * 10 + 3 * 10 + 8 * 3), 2 * 8 * 3 * 10);
+  expect(work::linear_forward(8, 3, 10, true, 4, kFp32), 4 * (8 * 10 + 3 * 10 + 8 * 3 + 3), 2 * 8 * 3 * 10 + 8 * 3);
+  // fp16 operands, a bias and an output of f32 (the classifier's logits).
+  expect(work::linear_forward(8, 3, 10, true, 4, kFp16), 2 * (8 * 10 + 3 * 10) + 4 * (8 * 3 + 3),
+         2 * 8 * 3 * 10 + 8 * 3);
+  expect(work::linear_forward(8, 3, 10, false, 4, kBf16), 4 * 8 * 10 + 2 * 3 * 10 + 4 * 8 * 3, 480);
+}
+
+TEST(Work, LinearBackward) {
+  expect(work::linear_backward_input(8, 3, 10, false, kFp16), 2 * (8 * 3 + 3 * 10 + 8 * 10), 480);
+  // What is added to is read as well.
+  expect(work::linear_backward_input(8, 3, 10, true, kFp16), 2 * (8 * 3 + 3 * 10 + 2 * 8 * 10), 480 + 80);
+  expect(work::linear_backward_weight(8, 3, 10, false, kFp16), 2 * (8 * 3 + 8 * 10) + 4 * 30, 480);
+  expect(work::linear_backward_weight(8, 3, 10, true, kFp16), 2 * (8 * 3 + 8 * 10) + 4 * (30 + 3), 480 + 24);
+  expect(work::round_weights(30, kBf16), 30 * 6, 0);
+}
+
+TEST(Work, AttentionCountsPairsOfTokens) {
+  const double c = 12, h = 3;
+  expect(work::attention_forward(kBatch, c, h, Queries::all, false, kFp32), 4 * 4 * 8 * c + kCuSeqlens,
+         34 * (4 * c + h * 6));
+  expect(work::attention_forward(kBatch, c, h, Queries::all, true, kFp16), 2 * 4 * 8 * c + kCuSeqlens,
+         34 * (4 * c + h * 7));
+  // The first row of each sequence asks: 2 queries, 8 pairs.
+  expect(work::attention_forward(kBatch, c, h, Queries::first, false, kFp32), 4 * (2 * 2 + 2 * 8) * c + kCuSeqlens,
+         8 * (4 * c + h * 6));
+  expect(work::attention_backward(kBatch, c, h, Queries::all, false, kFp32), 4 * 7 * 8 * c + kCuSeqlens,
+         34 * (10 * c + h * 11));
+  expect(work::attention_backward(kBatch, c, h, Queries::first, true, kFp32), 4 * (3 * 2 + 4 * 8) * c + kCuSeqlens,
+         8 * (10 * c + h * 13));
+}
+
+TEST(Work, FirstAttentionCountsRowsForEachHead) {
+  const double c = 12, h = 3, b = 2, n = 8;
+  expect(work::first_attention_forward(kBatch, c, h, true, kFp16),
+         2 * (2 * b + n) * c + 2 * 2 * c * c + 4 * 2 * c + kCuSeqlens,
+         4 * b * c * c + n * h * (4 * c + 6 + 1 + 1) + 2 * b * c);
+  expect(work::first_attention_backward(kBatch, c, h, false, kFp32),
+         4 * (3 * b + 2 * n) * c + 8 * 2 * c * c + 8 * 2 * c + kCuSeqlens,
+         8 * b * c * c + n * h * (8 * c + 6) + 4 * b * c);
+}
+
+TEST(Work, EmbeddingsTouchTheRowsThatTheBatchNames) {
+  const double c = 12;
+  const double tables = 4 * c * (6 + 5 + 1), ids = 4 * 8 + kCuSeqlens, moments = 2 * 4 * 8, norm = 2 * 4 * c;
+  expect(work::embeddings_forward(kBatch, c, false, kFp32), tables + ids + moments + norm + 2 * 4 * 8 * c,
+         8 * c * (2 + 8));
+  expect(work::embeddings_forward(kBatch, c, true, kFp16), tables + ids + moments + norm + 2 * 2 * 8 * c,
+         8 * c * (2 + 8 + 1));
+  const double positions = 64, types = 2;
+  const double dtables = 4 * c * (6 + positions + types), places = 4 * (8 + 7) + kCuSeqlens;
+  expect(work::embeddings_backward(kBatch, c, positions, types, true, kFp32),
+         dtables + places + moments + 3 * 4 * c + 3 * 4 * 8 * c, 8 * c * (13 + 3 + 1));
+}
+
+TEST(Work, Rows) {
+  const double m = 8, c = 12, elements = m * c;
+  expect(work::residual_layernorm_forward(m, c, true, kFp32), 4 * 4 * elements + 4 * 3 * c + 8 * m, 11 * elements);
+  expect(work::residual_layernorm_forward(m, c, false, kFp16), 2 * 4 * elements + 4 * 3 * c + 8 * m, 10 * elements);
+  expect(work::residual_layernorm_backward(m, c, true, kFp16), 2 * 4 * elements + 4 * 4 * c + 8 * m, 15 * elements);
+  expect(work::gelu_forward(m, c, kFp16), 2 * 2 * elements + 4 * c, 6 * elements);
+  expect(work::gelu_backward(m, c, kFp32), 3 * 4 * elements + 8 * c, 13 * elements);
+  expect(work::tanh_forward(m, c, true, kFp32), 3 * 4 * elements + 4 * c, 3 * elements);
+  expect(work::tanh_backward(m, c, false, kFp16), 3 * 2 * elements + 4 * c, 4 * elements);
+}
+
+TEST(Work, HeadAndLoss) {
+  expect(work::gather_first(kBatch, 12, kFp16), 2 * 2 * 2 * 12 + kCuSeqlens, 0);
+  expect(work::gather_first_backward(kBatch, 12, kFp32), 4 * 3 * 2 * 12 + kCuSeqlens, 2 * 12);
+  expect(work::sigmoid_bce(2, 28, kFp16), 2 * 28 * (3 * 4 + 2) + 4, 2 * 28 * 12);
+}
+
+TEST(Work, Optimizer) {
+  expect(work::gradient_norm(100), 400, 200);
+  expect(work::adamw(100, 0), 2800, 1500);
+  expect(work::adamw(100, 2), 3000, 1500);  // the 30 bytes an element of kernels/cuda/adamw.cu
+  expect(work::adamw_rows(6, 12, 2), 72 * 30 + 6 * 3 * 4, 72 * 15);
+  // However many updates a row has missed, it is read and written once.
+  const double once = 72 * 24 + 6 * 3 * 4;
+  expect(work::adamw_replay(6, 12, 1, 0), once + sizeof(AdamWUpdate), 72 * 9);
+  expect(work::adamw_replay(6, 12, 16, 0), once + 16 * sizeof(AdamWUpdate), 16 * 72 * 9);
+  expect(work::finish_step(), 2 * sizeof(StepState), 0);
+}
+
+}  // namespace
+}  // namespace ember

@@ -1,0 +1,212 @@
+"""Runs the built benchmarks, briefly: python3 bench_test.py BENCH_KERNELS BENCH_STEP [unittest's arguments]."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import tiny_model
+
+KERNELS, STEP = None, None
+TIMEOUT = 300
+QUICK = ["--benchmark_repetitions=2", "--seconds", "0.0001"]
+ONE = "--benchmark_filter=^tanh_forward/tinybert/20/"
+SMALL_STEP = ["--repetitions", "2", "--seconds", "0.001"]
+
+
+def run(program, *arguments, **options):
+    return subprocess.run([program, *arguments], capture_output=True, timeout=TIMEOUT, text=True, **options)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="ember bench ")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.out = os.path.join(self.folder, "results.json")
+
+    def refused(self, done, words):
+        """Exit status 2 and one line that holds `words`."""
+        self.assertEqual(done.returncode, 2, (done.stdout, done.stderr))
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertIn(words, done.stderr)
+
+    def results(self):
+        with open(self.out) as file:
+            return json.load(file)
+
+
+class Kernels(Case):
+    def test_measures_and_keeps(self):
+        done = run(KERNELS, "--device", "cpu", ONE, "--out", self.out, *QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        names = ["peak_copy/cpu", "peak_product/cpu", "tanh_forward/tinybert/20/warm/cpu",
+                 "tanh_forward/tinybert/20/cold/cpu"]
+        self.assertEqual([line.split()[0] for line in done.stdout.splitlines()[1:]], names)
+        results = self.results()["results"]
+        self.assertEqual([result["name"] for result in results], names)
+        for result in results:
+            self.assertEqual(len(result["repetitions"]), 2)
+            self.assertGreater(result["seconds"], 0)
+            self.assertAlmostEqual(result["bytes_per_second"] * result["seconds"] / result["bytes"], 1)
+        peak, warm = results[0], results[2]
+        self.assertAlmostEqual(peak["copy_percent"], 100)
+        self.assertAlmostEqual(warm["copy_percent"], 100 * warm["bytes_per_second"] / peak["bytes_per_second"])
+        # One text of 312 columns: in, activated and out, and the bias; addition, tanh and dropout.
+        self.assertEqual((warm["bytes"], warm["flop"]), (4 * 4 * 312, 3 * 312))
+
+    def test_without_peaks_there_are_no_percentages(self):
+        all_but_one = "--benchmark_filter=-peak|^[a-su-z]|tanh_backward|/(308|2048|16384)/"
+        done = run(KERNELS, "--device", "cpu", all_but_one, "--out", self.out, *QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        results = self.results()["results"]
+        self.assertEqual({result["operation"] for result in results}, {"tanh_forward"})
+        self.assertEqual({result["copy_percent"] for result in results}, {None})
+
+    def test_every_backend_has_its_benchmarks_or_a_word(self):
+        done = run(KERNELS, "--benchmark_list_tests")
+        self.assertEqual(done.returncode, 0)
+        names = [line.split("/iterations")[0] for line in done.stdout.splitlines()]
+        self.assertIn("adamw_replay/tinybert/308/cold/cpu", names)
+        self.assertIn("linear_forward:ffn_in/bert-base/308/warm/cpu", names)
+        self.assertEqual(len(names), len(set(names)))
+        for backend in "cpu-bf16", "cuda":
+            measured = any(name.endswith("/" + backend) for name in names)
+            said = sum(line.startswith(backend + ": not measured: ") for line in done.stderr.splitlines())
+            self.assertEqual(said, 0 if measured else 1, backend)
+
+    def test_google_benchmarks_own_forms(self):
+        done = run(KERNELS, "--device", "cpu", ONE, "--benchmark_format=json", *QUICK)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        names = {row["run_name"].split("/iterations")[0] for row in json.loads(done.stdout)["benchmarks"]}
+        self.assertIn("tanh_forward/tinybert/20/cold/cpu", names)
+
+    def test_bad_flags(self):
+        for arguments, words in [
+            (["--devise", "cpu"], "--devise: no such option"),
+            (["stray"], "stray: no such option"),
+            (["--benchmark_nonsense=1"], "--benchmark_nonsense=1: no such option"),
+            (["--device", "tpu"], "--device tpu: must be auto, cpu, cpu-bf16, cuda or cuda:N"),
+            (["--device", "cuda:99"], "--device cuda:99: "),
+            (["--threads", "-1"], "--threads -1: must be"),
+            (["--threads", "many"], "--threads"),
+            (["--seconds", "0"], "--seconds 0: must be"),
+            (["--device", "cpu", "--benchmark_filter=("], "--benchmark_filter=(: not a regular expression"),
+            (["--device", "cpu", "--benchmark_filter=no_such_kernel", *QUICK], "no benchmark has a name like that"),
+            (["--device", "cpu", "--out", "/no/such/folder/x.json"], "/no/such/folder/x.json: cannot be written"),
+            (["--device", "cpu", "--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
+        ]:
+            with self.subTest(arguments):
+                self.refused(run(KERNELS, *arguments), words)
+
+    def test_standard_output_without_room(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([KERNELS, "--device", "cpu", ONE, *QUICK], stdout=full, stderr=subprocess.PIPE,
+                                  timeout=TIMEOUT, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("standard output: No space left on device\n", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_a_disk_that_fills_up_keeps_what_was_measured(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1200, 1200))
+
+        done = run(KERNELS, "--device", "cpu", ONE, "--out", self.out, *QUICK, preexec_fn=limit)
+        self.refused(done, "results.json: cannot be written: File too large; the ")
+        names = [result["name"] for result in self.results()["results"]]
+        self.assertEqual(names[:1], ["peak_copy/cpu"])
+        self.assertLess(len(names), 4)
+        self.assertIn("the %d results before are in it" % len(names), done.stderr)
+
+
+class Step(Case):
+    def write_model(self):
+        """A small model folder whose vocabulary has the 1,024 words that bench_step asks for."""
+        model = os.path.join(self.folder, "model")
+        tiny_model.write_model(model)
+        os.remove(os.path.join(model, "model.safetensors"))
+        words = tiny_model.VOCABULARY + ["word%d" % i for i in range(1100 - len(tiny_model.VOCABULARY))]
+        with open(os.path.join(model, "vocab.txt"), "w") as file:
+            file.write("\n".join(words) + "\n")
+        path = os.path.join(model, "config.json")
+        with open(path) as file:
+            config = json.load(file)
+        config.update(vocab_size=len(words), max_position_embeddings=64)
+        with open(path, "w") as file:
+            json.dump(config, file)
+        return model
+
+    def write_data(self):
+        data = os.path.join(self.folder, "data")
+        os.mkdir(data)
+        with open(os.path.join(data, "labels.txt"), "w") as file:
+            file.write("\n".join(tiny_model.LABELS) + "\n")
+        for split in "train", "test":
+            with open(os.path.join(data, split + ".tsv"), "w") as file:
+                file.writelines("i am happy\t1\tx\n" for _ in range(3))  # 5 tokens
+        return data
+
+    def test_training_and_inference(self):
+        done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--batches", "1,4", "--out", self.out,
+                   *SMALL_STEP)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        results = self.results()["results"]
+        steps = [result for result in results if result["kind"] == "training step"]
+        self.assertEqual([(step["lengths"], step["batch_size"]) for step in steps],
+                         [("GoEmotions' lengths", 1), ("GoEmotions' lengths", 4), ("64 tokens each", 1),
+                          ("64 tokens each", 4)])
+        self.assertEqual([step["tokens"] for step in steps[2:]], [64, 256])
+        for step in steps:
+            phases = sum(step[phase]["seconds"] for phase in ("forward", "backward", "optimizer"))
+            self.assertGreater(step["step"]["seconds"], 0.5 * phases)
+            self.assertEqual(len(step["step"]["repetitions"]), 2)
+            self.assertIsNone(step["launches"])
+            self.assertGreater(step["peak_memory_bytes"], 0)
+        growth = [result for result in results if result["kind"] == "growth with tokens"]
+        self.assertEqual([row["lengths"] for row in growth], ["GoEmotions' lengths", "64 tokens each"])
+        self.assertIn("exponent", growth[1]["step"])
+        texts = [result["texts"] for result in results if result["kind"] == "inference"]
+        self.assertEqual(texts, ["one of 8 tokens", "one of 20 tokens", "one of 32 tokens", "one of 64 tokens",
+                                 "1000 at once"])
+
+    def test_lengths_and_texts_of_the_data(self):
+        done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--data", self.write_data(), "--batches",
+                   "2,7", "--out", self.out, *SMALL_STEP)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        results = self.results()["results"]
+        steps = [result for result in results if result["kind"] == "training step"]
+        self.assertEqual([step["tokens"] for step in steps[:2]], [10, 35])  # from the start again after 3 texts
+        self.assertIn("3 at once", [result.get("texts") for result in results])
+
+    def test_large_batches_are_left_out_by_name(self):
+        done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--part", "training", "--batches", "2,512",
+                   "--most-tokens", "200", *SMALL_STEP)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count("left out: more than --most-tokens 200"), 2)
+        self.assertNotIn("growth", done.stdout)
+
+    def test_bad_flags(self):
+        for arguments, words in [
+            (["--devise", "cpu"], "--devise"),
+            (["--device", "cuda:99"], "--device cuda:99: "),
+            (["--part", "half"], "--part half: must be training, inference or both"),
+            (["--batches", "0"], "--batches 0: must be"),
+            (["--batches", "1,x"], "--batches"),
+            (["--repetitions", "0"], "--repetitions 0: must be"),
+            (["--device", "cpu", "--shape", "gpt"], "gpt: no such shape"),
+            (["--device", "cpu", "--data", "/tmp"], "--data needs --model"),
+            (["--device", "cpu", "--model", "/no/such/folder"], "/no/such/folder/config.json"),
+            (["--device", "cpu", "--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
+        ]:
+            with self.subTest(arguments):
+                self.refused(run(STEP, *arguments), words)
+
+
+if __name__ == "__main__":
+    KERNELS, STEP = sys.argv.pop(1), sys.argv.pop(1)
+    unittest.main(verbosity=2)
