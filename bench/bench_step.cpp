@@ -23,7 +23,7 @@ struct Options {
   int threads = 0;
   ember::StepSource source;
   std::vector<std::int64_t> batches{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
-  std::int64_t most_tokens = 8192;
+  std::int64_t most_tokens = 10240;
   ember::StepBudget budget;
 };
 

@@ -52,9 +52,11 @@ void reset_peak_host_memory() {
 }
 
 void steady_threads(char** argv) {
-  // OpenMP reads its settings before main.
-  if (std::getenv("OMP_PROC_BIND") == nullptr && setenv("OMP_PROC_BIND", "true", 1) == 0) execv("/proc/self/exe", argv);
+  // OpenMP reads its settings before main. Both are set before the program starts anew, once: OpenMP has then tied this
+  // very thread to one processor, and a second start would inherit that as all there is.
+  if (std::getenv("OMP_PROC_BIND") != nullptr || setenv("OMP_PROC_BIND", "true", 1) != 0) return;
   spin_briefly(argv);
+  execv("/proc/self/exe", argv);
 }
 
 void print(std::string_view text) {
