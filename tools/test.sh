@@ -43,8 +43,8 @@ build release build all -DCMAKE_BUILD_TYPE=Release -DEMBER_CUDA="${EMBER_CUDA:-A
 run_tests release build
 [ "$depth" != release ] || exit 0
 
-# Compiling is most of what this costs, so little is optimised.
-debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF)
+# Compiling is most of what this costs, so little is optimised and the benchmarks are left out.
+debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF)
 export UBSAN_OPTIONS=print_stacktrace=1
 build "address and undefined-behaviour sanitizers" build-asan all "${debug[@]}" -DEMBER_SANITIZE=address,undefined
 run_tests "address and undefined-behaviour sanitizers" build-asan
@@ -55,6 +55,6 @@ for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
   echo "== test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'
 done
-build "thread sanitizer" build-tsan simt_tests "${debug[@]}" -DEMBER_SANITIZE=thread -DEMBER_BENCH=OFF
+build "thread sanitizer" build-tsan simt_tests "${debug[@]}" -DEMBER_SANITIZE=thread
 run_tests "thread sanitizer" build-tsan -R '^simt_'
 tests/fuzz/run.sh 20

@@ -150,6 +150,29 @@ TEST(Training, GivesTheSameBitsAgain) {
   EXPECT_EQ(run(), run());
 }
 
+// A second model's gradients may come to lie where the first one's were.
+TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
+  Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  const auto working = [&](const Bert& model) {
+    const Tensor weight = model.working().layers[0].ffn_in_weight;
+    std::vector<std::uint16_t> values(static_cast<std::size_t>(weight.size()));
+    rig.kernels->download(values.data(), weight.data, values.size() * sizeof(std::uint16_t));
+    return values;
+  };
+  for (int s = 0; s < 4; ++s) {
+    rig.model.reset();
+    rig.model =
+        std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, BatchLimits{64, kBatch});
+    const auto before = working(*rig.model);
+    rig.step(batch_of(rig.config, s), s);
+    if (s > 0) {
+      EXPECT_NE(working(*rig.model), before) << "step " << s;  // the first learning rate of the warm-up is 0
+    }
+    const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, BatchLimits{64, kBatch});
+    EXPECT_EQ(working(*rig.model), working(fresh)) << "step " << s;
+  }
+}
+
 TEST(Training, AHeadOfTooManyColumnsIsRefused) {
   BertConfig config = testing::tiny_config();
   config.hidden = 132, config.heads = 2;
