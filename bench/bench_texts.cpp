@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/statistics.h"
 #include "data/tokenizer.h"
 #include "model/classifier.h"
 #include "runtime/error.h"
@@ -40,11 +41,6 @@ double seconds(Function&& function) {
   const auto start = std::chrono::steady_clock::now();
   function();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 std::vector<std::string> lines_of(const std::string& path) {
