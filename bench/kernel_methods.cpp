@@ -27,7 +27,10 @@ const std::set<std::string>& methods_without_benchmark() {
       "most_head_columns",  // what the device is
       "allocate",
       "upload",
-      "download",  // its memory
+      "download",
+      "make_readback",  // its memory
+      "record",         // how work is given to it
+      "batch_shape",    // arithmetic of the host
       "choices",
       "use_choices",  // what was chosen by measurement
       "freeze",

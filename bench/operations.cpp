@@ -4,8 +4,8 @@ namespace ember {
 
 std::vector<Operation> all_operations() {
   std::vector<Operation> all;
-  for (const auto part :
-       {embedding_operations, linear_operations, attention_operations, row_operations, optimizer_operations}) {
+  for (const auto part : {batch_operations, embedding_operations, linear_operations, attention_operations,
+                          row_operations, optimizer_operations}) {
     std::vector<Operation> operations = part();
     all.insert(all.end(), std::make_move_iterator(operations.begin()), std::make_move_iterator(operations.end()));
   }

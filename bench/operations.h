@@ -44,6 +44,7 @@ std::vector<Operation> all_operations();
 bool applies(const Operation& operation, const Kernels& kernels);
 
 // The parts of all_operations(), a file each.
+std::vector<Operation> batch_operations();
 std::vector<Operation> embedding_operations();
 std::vector<Operation> linear_operations();
 std::vector<Operation> attention_operations();

@@ -101,7 +101,7 @@ Prepared adamw_replay(Workspace& w) {
 
 Prepared finish_step(Workspace& w) {
   const Progress progress(w, 0);
-  return {[=, &w] { w.kernels().finish_step(progress.state, {}); }, work::finish_step()};
+  return {[=, &w] { w.kernels().finish_step(progress.state, {}, {}); }, work::finish_step()};
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 
 #include "runtime/philox.h"
 
@@ -80,14 +79,6 @@ Dataset synthetic_texts(const std::vector<std::int64_t>& lengths, std::int64_t v
     dataset.append(ids, label);
   }
   return dataset;
-}
-
-PackedBatch pack_all(const Dataset& dataset, std::int64_t label_count, std::int32_t padding_id) {
-  std::vector<std::int64_t> all(static_cast<std::size_t>(dataset.size()));
-  std::iota(all.begin(), all.end(), std::int64_t{0});
-  PackedBatch packed;
-  pack(dataset, all, label_count, padding_id, packed);
-  return packed;
 }
 
 }  // namespace ember

@@ -31,7 +31,4 @@ std::vector<std::int64_t> lengths_of_tokens(std::int64_t tokens);
 // 172 and 704). A function of the arguments alone.
 Dataset synthetic_texts(const std::vector<std::int64_t>& lengths, std::int64_t vocabulary, std::int64_t label_count);
 
-// All of a data set as one batch.
-PackedBatch pack_all(const Dataset& dataset, std::int64_t label_count, std::int32_t padding_id);
-
 }  // namespace ember

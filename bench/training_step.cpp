@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "model/device_batch.h"
+#include "model/batches.h"
 
 namespace ember {
 namespace {
@@ -30,12 +30,11 @@ class Steps {
   Steps(Backend& backend, const BertConfig& config, const BertWeights& weights, Optimizer& optimizer,
         const Dataset& texts, std::int64_t batch_size)
       : backend_(backend),
-        config_(config),
         optimizer_(optimizer),
         texts_(texts),
         batch_size_(batch_size),
         model_(config, weights, backend.kernels(), Purpose::training, limits()),
-        device_batch_(backend.kernels()) {}
+        batches_(backend.kernels(), config, texts) {}
 
   std::int64_t batches() const { return texts_.size() / batch_size_; }
   std::int64_t tokens(std::int64_t batch) const {
@@ -44,11 +43,9 @@ class Steps {
   }
 
   PhaseSeconds step(std::int64_t number) {
-    std::vector<std::int64_t> indices(static_cast<std::size_t>(batch_size_));
-    std::iota(indices.begin(), indices.end(), number * batch_size_);
+    if (number == 0) batches_.rewind();
     backend_.mark();
-    pack(texts_, indices, config_.label_count(), config_.pad_token_id, packed_);
-    const Batch batch = device_batch_.load(packed_, config_.label_count());
+    const Batch batch = batches_.next(batch_size_);
     backend_.mark();
     optimizer_.catch_up(batch);
     backend_.mark();
@@ -57,7 +54,7 @@ class Steps {
     backend_.mark();
     model_.backward(batch);
     backend_.mark();
-    optimizer_.step(model_, batch);
+    optimizer_.step(model_, batch, loss.loss);
     backend_.mark();
     float value = 0;
     optimizer_.read_state();
@@ -75,13 +72,11 @@ class Steps {
   }
 
   Backend& backend_;
-  const BertConfig& config_;
   Optimizer& optimizer_;
   const Dataset& texts_;
   std::int64_t batch_size_;
   Bert model_;
-  DeviceBatch device_batch_;
-  PackedBatch packed_;
+  Batches batches_;
 };
 
 PhaseSeconds mean(const std::vector<PhaseSeconds>& steps) {

@@ -28,6 +28,14 @@ double cu_seqlens_bytes(const BatchSize& batch) {
 
 }  // namespace
 
+// Tokens read and written; ids, offsets and occurrences written; lengths and labels read.
+Work gather_batch(const BatchSize& batch, double k) {
+  constexpr double kLong = sizeof(std::int64_t);
+  return {kInt * (3 * batch.tokens + 2 * batch.unique + 1) + cu_seqlens_bytes(batch) +
+              batch.sequences * (4 * kLong + kInt + kFloat * k),
+          0};
+}
+
 Work embeddings_forward(const BatchSize& batch, double c, bool dropout, Widths widths) {
   const double n = batch.tokens;
   const double tables = kFloat * c * (batch.unique + batch.max_length + 1), norm = kFloat * 2 * c;

@@ -33,6 +33,8 @@ struct BatchSize {
 
 namespace work {
 
+// Labels of one per text.
+Work gather_batch(const BatchSize& batch, double k);
 // Letters as in kernels.h; `dropout`: whether it is active.
 Work embeddings_forward(const BatchSize& batch, double c, bool dropout, Widths widths);
 Work embeddings_backward(const BatchSize& batch, double c, double p, double t, bool dropout, Widths widths);

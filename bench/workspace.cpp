@@ -1,6 +1,6 @@
 #include "bench/workspace.h"
 
-#include "bench/shapes.h"
+#include <algorithm>
 
 namespace ember {
 namespace {
@@ -18,19 +18,25 @@ float next_uniform(std::uint32_t& state) {
 Workspace::Workspace(Kernels& kernels, const Problem& problem)
     : kernels_(kernels),
       model_(problem.model),
-      packed_(pack_all(problem.texts, model_.label_count(), model_.pad_token_id)) {
-  batch_.sequences = packed_.sequences(), batch_.tokens = packed_.tokens(), batch_.max_length = packed_.max_length;
-  batch_.unique = static_cast<std::int64_t>(packed_.unique_ids.size());
-  batch_.token_ids = upload(packed_.token_ids), batch_.cu_seqlens = upload(packed_.cu_seqlens);
-  batch_.unique_ids = upload(packed_.unique_ids), batch_.unique_offsets = upload(packed_.unique_offsets);
-  batch_.occurrences = upload(packed_.occurrences);
-  batch_.targets = matrix(upload(packed_.targets), batch_.sequences, model_.label_count());
+      texts_(problem.texts),
+      batches_(kernels, model_, texts_),
+      batch_(gather_all()) {}
+
+// Without a filling, and with the number of ids as it is, so that every backend has the same to do.
+Batch Workspace::gather_all() {
+  const BatchShape shape = batches_.exact_shape(texts_.size());
+  batches_.reserve({shape.tokens, shape.sequences});
+  Batch batch = gather();
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(batch.unique));
+  kernels_.download(ids.data(), batch.unique_ids, ids.size() * sizeof(std::int32_t));
+  batch.unique = std::find(ids.begin(), ids.end(), -1) - ids.begin();
+  return batch;
 }
 
 BatchSize Workspace::batch_size() const {
   double pairs = 0;
-  for (std::size_t b = 1; b < packed_.cu_seqlens.size(); ++b) {
-    const double length = packed_.cu_seqlens[b] - packed_.cu_seqlens[b - 1];
+  for (std::int64_t i = 0; i < texts_.size(); ++i) {
+    const auto length = static_cast<double>(texts_.length(i));
     pairs += length * length;
   }
   return {static_cast<double>(batch_.sequences), static_cast<double>(batch_.tokens),

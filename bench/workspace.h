@@ -7,6 +7,7 @@
 #include "bench/work.h"
 #include "data/dataset.h"
 #include "kernels/kernels.h"
+#include "model/batches.h"
 #include "model/config.h"
 
 namespace ember {
@@ -26,9 +27,12 @@ class Workspace {
 
   Kernels& kernels() const { return kernels_; }
   const BertConfig& model() const { return model_; }
-  // In the device's memory, with targets.
+  // All texts, in the device's memory, with targets.
   const Batch& batch() const { return batch_; }
   BatchSize batch_size() const;
+  // Cuts it from the data set anew; each time the queue must be at its beginning.
+  Batch gather() { return batches_.gather(batches_.exact_shape(texts_.size())); }
+  void rewind() { batches_.rewind(); }
   Widths widths() const;
   // Bytes of an element of the optimizer's working copy; 0 where there is none.
   double working_width() const;
@@ -54,11 +58,13 @@ class Workspace {
   Tensor tensor(std::int64_t rows, std::int64_t cols, DType type, float scale, float offset = 0);
 
  private:
+  Batch gather_all();
   void* allocate(std::size_t bytes);
 
   Kernels& kernels_;
   const BertConfig& model_;
-  PackedBatch packed_;
+  const Dataset& texts_;
+  Batches batches_;
   Batch batch_;
   std::vector<Buffer> memory_;
 };

@@ -86,61 +86,6 @@ class Words {
   PhiloxBlock block_{};
 };
 
-void pack_tokens(const Dataset& dataset, std::span<const std::int64_t> indices, PackedBatch& batch) {
-  batch.token_ids.clear();
-  batch.cu_seqlens.assign(1, 0);
-  batch.max_length = 0;
-  std::int64_t total = 0;
-  for (const std::int64_t i : indices) {
-    check(i >= 0 && i < dataset.size(), "sequence {} is not in a data set of {}", i, dataset.size());
-    total += dataset.length(i);
-    check(total <= std::numeric_limits<std::int32_t>::max(), "a batch of {} tokens and more is too large", total);
-    append_all(batch.token_ids, dataset.tokens(i));
-    batch.cu_seqlens.push_back(static_cast<std::int32_t>(total));
-    batch.max_length = std::max(batch.max_length, dataset.length(i));
-  }
-}
-
-void pack_targets(const Dataset& dataset, std::span<const std::int64_t> indices, std::int64_t label_count,
-                  PackedBatch& batch) {
-  batch.targets.assign(indices.size() * static_cast<std::size_t>(label_count), 0.0f);
-  float* row = batch.targets.data();
-  for (const std::int64_t i : indices) {
-    for (const std::int32_t label : dataset.labels(i)) {
-      check(label >= 0 && label < label_count, "label {} of sequence {} is out of range, expected 0 to {}", label, i,
-            label_count - 1);
-      row[label] = 1.0f;
-    }
-    row += label_count;
-  }
-}
-
-// Sorts `order` by (token id, position), which both fit one word, and cuts it into runs of equal ids.
-void pack_occurrences(std::int32_t padding_id, std::vector<std::int64_t>& order, PackedBatch& batch) {
-  const std::size_t tokens = batch.token_ids.size();
-  order.clear();
-  order.reserve(tokens);
-  for (std::size_t position = 0; position < tokens; ++position)
-    if (const std::int64_t id = batch.token_ids[position]; id != padding_id)
-      order.push_back(id << 32 | static_cast<std::int64_t>(position));
-  std::sort(order.begin(), order.end());
-  batch.unique_ids.clear();
-  batch.unique_ids.reserve(tokens);
-  batch.unique_offsets.clear();
-  batch.unique_offsets.reserve(tokens + 1);
-  batch.occurrences.clear();
-  batch.occurrences.reserve(tokens);
-  for (const std::int64_t key : order) {
-    const auto id = static_cast<std::int32_t>(key >> 32);
-    if (batch.unique_ids.empty() || batch.unique_ids.back() != id) {
-      batch.unique_ids.push_back(id);
-      batch.unique_offsets.push_back(static_cast<std::int32_t>(batch.occurrences.size()));
-    }
-    batch.occurrences.push_back(static_cast<std::int32_t>(key));
-  }
-  batch.unique_offsets.push_back(static_cast<std::int32_t>(batch.occurrences.size()));
-}
-
 }  // namespace
 
 std::span<const std::int32_t> Dataset::tokens(std::int64_t i) const {
@@ -178,13 +123,6 @@ Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, 
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
   return concatenated(std::move(parts));
-}
-
-void pack(const Dataset& dataset, std::span<const std::int64_t> indices, std::int64_t label_count,
-          std::int32_t padding_id, PackedBatch& batch) {
-  pack_tokens(dataset, indices, batch);
-  pack_targets(dataset, indices, label_count, batch);
-  pack_occurrences(padding_id, batch.order_, batch);
 }
 
 std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed, std::uint32_t epoch) {

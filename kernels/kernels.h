@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -74,12 +75,43 @@ struct StepState {
   std::int32_t updates = 0;      // of the weights so far
   std::int32_t clean_steps = 0;  // since the scale changed, or a step was skipped
   std::int32_t skipped = 0;      // steps so far
+  std::int32_t steps = 0;        // updates + skipped: the number of the step at hand, which dropout reads
+};
+
+// What a step leaves for whoever watches.
+struct StepRecord {
+  float loss = 0;
+  StepState state;  // after it
+};
+
+// Where steps leave their records: that of step s in records[s % capacity]. Null: nowhere.
+struct StepLog {
+  const float* loss = nullptr;  // of the step at hand
+  StepRecord* records = nullptr;
+  std::int32_t capacity = 0;
 };
 
 // The scale halves at every skipped step, down to 2^-24, and doubles after `growth_interval` clean ones, up to 2^24.
 // growth_interval 0: the scale stays.
 struct LossScaling {
   std::int32_t growth_interval = 0;
+};
+
+// Work recorded with its arguments, to be given to the device again and again as a whole.
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  virtual void run() = 0;
+};
+
+// A copy from the device that the host need not wait for.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  // Begins to copy, once the work given so far is done. An earlier copy must have been waited for.
+  virtual void start(const void* from_device) = 0;
+  // Returns what was copied, valid until the next start; waits if it is still under way.
+  virtual const void* wait() = 0;
 };
 
 class Kernels {
@@ -95,12 +127,26 @@ class Kernels {
   virtual void upload(void* to_device, const void* from_host, std::size_t bytes) = 0;
   virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
   virtual bool on_host() const { return false; }  // whether the device's memory is the host's
+  virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
+  // Calls `work`, which only gives work to the device (it neither allocates nor up- or downloads), and keeps it without
+  // running it. Null, and `work` not called, where a recording is no faster than the calls.
+  virtual std::unique_ptr<RecordedWork> record(const std::function<void()>&) { return nullptr; }
   // The columns of a head that attention takes at most.
   virtual std::int64_t most_head_columns() const { return std::numeric_limits<std::int64_t>::max(); }
   // What was chosen by measurement and may change last bits, as text for a checkpoint: a run that goes on with the same
   // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend.
   virtual std::string choices() const { return {}; }
   virtual void use_choices(std::string_view text) { check(text.empty(), "{}: no such choices here", text); }
+
+  // ---- Batches ----------------------------------------------------------------------------------------------------
+  // The shape of a batch, from its own (sequences = rows). Where work is recorded for a shape, tokens are rounded up,
+  // so that few shapes occur, and max_length up to `positions` at most: a filling of 1 to `positions` tokens then
+  // follows. It changes nothing but itself: without targets its gradient is zero, and no other sequence sees it.
+  virtual BatchShape batch_shape(const BatchShape& exact, std::int64_t) const { return exact; }
+  // Takes the next shape.rows rows of the queue, and moves the queue on. `shape`: of those rows, exact or batch_shape's.
+  // Returns views of `arrays`. Every id and label of the data is trusted.
+  virtual Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
+                             std::int32_t padding_id) = 0;
 
   // ---- Embeddings -------------------------------------------------------------------------------------------------
   // sum[n] = word[token n] + position[place of n in its sequence] + type[0];  out = dropout(LayerNorm(sum)).
@@ -188,10 +234,11 @@ class Kernels {
   virtual void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) = 0;
 
   // ---- Loss -------------------------------------------------------------------------------------------------------
-  // With x = logits, y = targets (B, K), both f32: loss (1) = mean over B K of max(x, 0) - x y + log(1 + exp(-|x|)),
-  // the binary cross-entropy of sigmoid(x); dlogits = state->loss_scale (sigmoid(x) - y) / (B K), of activation_type();
-  // probabilities = sigmoid(x). Empty outputs are not computed; targets may be empty when only probabilities are asked
-  // for, `state` null when dlogits is not (no scale: 1).
+  // With x = logits (B, K), y = targets (R, K), R <= B, all f32: loss (1) = mean over R K of max(x, 0) - x y +
+  // log(1 + exp(-|x|)), the binary cross-entropy of sigmoid(x) in the first R rows; dlogits = state->loss_scale
+  // (sigmoid(x) - y) / (R K) there and 0 in the others, of activation_type(); probabilities = sigmoid(x) in all. Empty
+  // outputs are not computed; targets may be empty when only probabilities are asked for, `state` null when dlogits is
+  // not (no scale: 1).
   virtual void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
                            const StepState* state) = 0;
 
@@ -210,15 +257,16 @@ class Kernels {
   virtual void adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
                      float max_norm) = 0;
   // The same for rows ids[u] of a table, with gradient (U, C) and row_updates[id], the number of updates a row has
-  // seen, which must stand at state->updates and becomes one more.
+  // seen, which must stand at state->updates and becomes one more. Ids of -1 are passed over, here and below.
   virtual void adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                           const AdamWUpdate* schedule, const StepState* state, float max_norm) = 0;
   // Brings rows to state->updates: applies to each the updates schedule[row_updates[id]..] with gradient zero, as if it
   // had been updated at each of them. `ids` (count), or every row of the table when null. No gradient is read.
   virtual void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                             std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) = 0;
-  // The end of a step: counts it in state->updates or state->skipped, and adapts the loss scale.
-  virtual void finish_step(StepState* state, const LossScaling& scaling) = 0;
+  // The end of a step: counts it in state->steps and state->updates or state->skipped, adapts the loss scale and leaves
+  // a record.
+  virtual void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) = 0;
 };
 
 // threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.

@@ -1,4 +1,5 @@
-// The one place where a step is counted and the loss scale adapts, for every backend (Kernels::finish_step).
+// The one place where a step is counted and recorded and the loss scale adapts, for every backend
+// (Kernels::finish_step).
 #pragma once
 
 #include "kernels/host_device.h"
@@ -9,7 +10,8 @@ namespace ember {
 constexpr float kLargestLossScale = 16777216.0f;  // 2^24
 constexpr float kSmallestLossScale = 1 / kLargestLossScale;
 
-EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling) {
+EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling) {
+  ++state.steps;
   const bool adapts = scaling.growth_interval > 0;
   if (state.finite == 0) {
     ++state.skipped;
@@ -22,6 +24,12 @@ EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scalin
   if (!adapts || state.clean_steps < scaling.growth_interval) return;
   state.clean_steps = 0;
   if (state.loss_scale < kLargestLossScale) state.loss_scale *= 2;
+}
+
+EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling, const StepLog& log) {
+  const std::int32_t step = state.steps;
+  count(state, scaling);
+  if (log.records != nullptr) log.records[step % log.capacity] = {*log.loss, state};
 }
 
 }  // namespace ember

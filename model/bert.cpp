@@ -103,6 +103,7 @@ void Bert::plan(Activations& a, Arena& arena) const {
 
 void Bert::reserve(BatchLimits limits) {
   limits_ = limits;
+  ++reservations_;
   Arena measure;
   plan(full_, measure);
   activation_memory_ = kernels_.allocate(measure.used());
@@ -110,12 +111,11 @@ void Bert::reserve(BatchLimits limits) {
   plan(full_, arena);
   now_ = full_;
   if (purpose_ == Purpose::inference) return;
-  const std::int64_t word_rows = std::min(limits.tokens, config_.vocabulary);
   Arena gradient_measure;
-  lay_out(config_, gradient_measure, word_rows);
+  lay_out(config_, gradient_measure, limits.tokens);
   gradient_memory_ = kernels_.allocate(gradient_measure.used());
   Arena gradient_arena(gradient_memory_.data(), gradient_memory_.size());
-  gradients_ = lay_out(config_, gradient_arena, word_rows);
+  gradients_ = lay_out(config_, gradient_arena, limits.tokens);
 }
 
 // Cuts the views to the batch at hand.
@@ -148,7 +148,7 @@ void Bert::fit(const Batch& batch) {
 Dropout Bert::dropout(float probability, Site site, std::int64_t layer) const {
   if (!randomness_) return {};
   return {probability, randomness_->seed, static_cast<std::uint32_t>(site) + static_cast<std::uint32_t>(layer),
-          randomness_->step};
+          randomness_->step, randomness_->counter};
 }
 
 // ---- Forward --------------------------------------------------------------------------------------------------------
@@ -205,11 +205,13 @@ void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
                                       dropout(config_.hidden_dropout, Site::ffn_output, l));
 }
 
-Bert::Loss Bert::loss(const Batch& batch, const StepState* state) {
+Bert::Loss Bert::loss(const Batch& batch, const StepState* state, const Loss& into) {
   const bool scored = !batch.targets.empty();
-  kernels_.sigmoid_bce(scored ? now_.loss : Tensor{}, scored && purpose_ == Purpose::training ? now_.dlogits : Tensor{},
-                       now_.probabilities, now_.logits, batch.targets, state);
-  return {now_.loss, now_.probabilities};
+  const Loss to{into.loss.empty() ? now_.loss : into.loss,
+                into.probabilities.empty() ? now_.probabilities : into.probabilities};
+  kernels_.sigmoid_bce(scored ? to.loss : Tensor{}, scored && purpose_ == Purpose::training ? now_.dlogits : Tensor{},
+                       to.probabilities, now_.logits, batch.targets, state);
+  return to;
 }
 
 // ---- Backward -------------------------------------------------------------------------------------------------------

@@ -8,21 +8,18 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "model/batches.h"
 #include "model/config.h"
 #include "model/weights.h"
 
 namespace ember {
 
-// The largest batch to be ready for.
-struct BatchLimits {
-  std::int64_t tokens = 0;
-  std::int64_t sequences = 0;
-};
-
-// Where dropout's masks come from; without it dropout is off.
+// Where dropout's masks come from; without it dropout is off. The number of the step is `step` plus, unless it is null,
+// what `counter` points to in memory of the device.
 struct Randomness {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
+  const std::int32_t* counter = nullptr;
 };
 
 enum class Purpose { inference, training };
@@ -39,15 +36,17 @@ class Bert {
   Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
   // loss (1), probabilities (B, K) and, when training, the gradient of state->loss_scale x loss with respect to the
   // logits (null: no scale). `state` is in memory of the device.
-  // Each stays on the device until the next forward.
+  // Each stays on the device until the next forward, in memory of the model or where `into` says.
   struct Loss {
     Tensor loss, probabilities;
   };
-  Loss loss(const Batch& batch, const StepState* state = nullptr);
+  Loss loss(const Batch& batch, const StepState* state = nullptr, const Loss& into = {});
   // Gradients of all weights for the batch of the last forward and loss. gradients().embeddings.word has U rows.
   void backward(const Batch& batch);
 
   const BertTensors& gradients() const { return gradients_; }
+  // How often memory was taken anew: work recorded before is then about memory that is gone.
+  std::int64_t reservations() const { return reservations_; }
   // Must be called when `weights` change outside the optimizer; for inference, whenever they change.
   void weights_changed();
   // The weights that products read.
@@ -100,6 +99,7 @@ class Bert {
   Activations full_, now_;  // for the limits, and cut to the batch at hand
   BertTensors gradients_, working_;
   std::optional<Randomness> randomness_;
+  std::int64_t reservations_ = 0;
 };
 
 }  // namespace ember

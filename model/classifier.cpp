@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "data/dataset.h"
 #include "data/tokenizer.h"
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "model/bert.h"
 #include "model/fine_tuned.h"
 
@@ -46,8 +45,7 @@ struct Classifier::Implementation {
 
   std::vector<std::int32_t> ids;  // of the text at hand
   Dataset waiting;                // texts of the next batch
-  std::vector<std::int64_t> indices;
-  PackedBatch packed;
+  Batches batches{*kernels, model.config, Batches::Targets::none};
 };
 
 bool Classifier::Implementation::has_room(std::int64_t tokens) const {
@@ -63,10 +61,8 @@ void Classifier::Implementation::clear() {
 // Scores the waiting texts and appends what comes out.
 void Classifier::Implementation::run(std::vector<Scores>& scores) {
   if (waiting.size() == 0) return;
-  indices.resize(static_cast<std::size_t>(waiting.size()));
-  std::iota(indices.begin(), indices.end(), 0);
-  pack(waiting, indices, 0, model.config.pad_token_id, packed);
-  const Batch batch = view(packed, 0);
+  batches.take(waiting);
+  const Batch batch = batches.next(waiting.size());
   const Tensor logits = bert.forward(batch);
   const Tensor probabilities = bert.loss(batch).probabilities;
 

@@ -46,6 +46,9 @@ struct Dropout {
   std::uint64_t seed = 0;
   std::uint32_t site = 0;
   std::uint32_t step = 0;
+  // Where the number of the step lies in memory of the device; it is added to `step`. So work that was recorded once
+  // draws other masks at every step.
+  const std::int32_t* counter = nullptr;
 
   bool active() const { return probability > 0; }
   float scale() const { return 1.0f / (1.0f - probability); }

@@ -45,6 +45,7 @@ StepState step_state(const nlohmann::json& json) {
   state.updates = json.at("updates");
   state.clean_steps = json.at("clean_steps");
   state.skipped = json.at("skipped");
+  state.steps = state.updates + state.skipped;
   return state;
 }
 

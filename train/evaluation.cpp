@@ -1,9 +1,7 @@
 #include "train/evaluation.h"
 
 #include <algorithm>
-#include <numeric>
 
-#include "model/device_batch.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -17,38 +15,63 @@ std::int64_t batch_end(const Dataset& dataset, std::int64_t begin, std::int64_t 
   return end;
 }
 
+std::vector<float> targets_of(const Dataset& dataset, std::int64_t label_count) {
+  std::vector<float> targets(static_cast<std::size_t>(dataset.size() * label_count));
+  for (std::int64_t row = 0; row < dataset.size(); ++row)
+    for (const std::int32_t label : dataset.labels(row))
+      targets[static_cast<std::size_t>(row * label_count + label)] = 1;
+  return targets;
+}
+
 }  // namespace
+
+BatchLimits evaluation_limits(const Kernels& kernels, const BertConfig& config, const Dataset& dataset,
+                              std::int64_t batch_tokens) {
+  BatchLimits limits;
+  for (std::int64_t begin = 0; begin < dataset.size();) {
+    const std::int64_t end = batch_end(dataset, begin, batch_tokens), count = end - begin;
+    BatchShape shape{count, count, 0, 0};
+    for (; begin < end; ++begin) {
+      shape.tokens += dataset.length(begin);
+      shape.max_length = std::max(shape.max_length, dataset.length(begin));
+    }
+    shape = kernels.batch_shape(shape, config.positions);
+    limits = {std::max(limits.tokens, shape.tokens), std::max(limits.sequences, shape.sequences)};
+  }
+  return limits;
+}
 
 Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, const Dataset& dataset,
                     std::int64_t batch_tokens) {
   check(dataset.size() > 0, "there are no rows to evaluate");
-  const auto labels = static_cast<std::size_t>(config.label_count());
-  Evaluation evaluation;
-  evaluation.probabilities.resize(static_cast<std::size_t>(dataset.size()) * labels);
-  evaluation.targets.reserve(evaluation.probabilities.size());
-
-  PackedBatch packed;
-  DeviceBatch device_batch(kernels);
-  std::vector<std::int64_t> indices;
-  double weighted_loss = 0;
-  for (std::int64_t begin = 0; begin < dataset.size();) {
-    const std::int64_t end = batch_end(dataset, begin, batch_tokens);
-    indices.resize(static_cast<std::size_t>(end - begin));
-    std::iota(indices.begin(), indices.end(), begin);
-    pack(dataset, indices, config.label_count(), config.pad_token_id, packed);
-    const Batch batch = device_batch.load(packed, config.label_count());
+  const std::int64_t labels = config.label_count();
+  const BatchLimits limits = evaluation_limits(kernels, config, dataset, batch_tokens);
+  Batches batches(kernels, config, dataset);
+  batches.reserve(limits);
+  // The scores of a batch are followed by those of its filling, which the next batch's replace.
+  const std::int64_t most = dataset.size() + limits.sequences;
+  const Buffer probabilities = kernels.allocate(static_cast<std::size_t>(most * labels) * sizeof(float));
+  const Buffer losses = kernels.allocate(static_cast<std::size_t>(dataset.size()) * sizeof(float));
+  std::vector<std::int64_t> counts;
+  for (std::int64_t begin = 0; begin < dataset.size(); begin += counts.back()) {
+    float* loss = losses.f32() + counts.size();
+    counts.push_back(batch_end(dataset, begin, batch_tokens) - begin);
+    const Batch batch = batches.next(counts.back());
     model.forward(batch);
-    const Bert::Loss result = model.loss(batch);
-
-    float loss = 0;
-    kernels.download(&loss, result.loss.data, sizeof loss);
-    weighted_loss += static_cast<double>(loss) * static_cast<double>(end - begin);
-    kernels.download(evaluation.probabilities.data() + static_cast<std::size_t>(begin) * labels,
-                     result.probabilities.data, indices.size() * labels * sizeof(float));
-    evaluation.targets.insert(evaluation.targets.end(), packed.targets.begin(), packed.targets.end());
-    begin = end;
+    model.loss(batch, nullptr,
+               {vector(loss, 1), matrix(probabilities.f32() + begin * labels, batch.sequences, labels)});
   }
-  evaluation.loss = weighted_loss / static_cast<double>(dataset.size());
+
+  Evaluation evaluation;
+  evaluation.targets = targets_of(dataset, labels);
+  evaluation.probabilities.resize(evaluation.targets.size());
+  kernels.download(evaluation.probabilities.data(), probabilities.data(),
+                   evaluation.probabilities.size() * sizeof(float));
+  std::vector<float> loss(counts.size());
+  kernels.download(loss.data(), losses.data(), loss.size() * sizeof(float));
+  for (std::size_t b = 0; b < loss.size(); ++b)
+    evaluation.loss += static_cast<double>(loss[b]) * static_cast<double>(counts[b]);
+  evaluation.loss /= static_cast<double>(dataset.size());
   return evaluation;
 }
 

@@ -27,6 +27,7 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
       row_updates_(kernels.allocate(static_cast<std::size_t>(config.vocabulary) * sizeof(std::int32_t))),
       padding_id_(kernels.allocate(sizeof(std::int32_t))),
       state_(kernels.allocate(sizeof(StepState))),
+      records_(kernels.allocate(kRecords * sizeof(StepRecord))),
       schedule_(kernels.allocate(static_cast<std::size_t>(total_steps) * sizeof(AdamWUpdate))) {
   kernels_.upload(padding_id_.data(), &config.pad_token_id, sizeof(std::int32_t));
   std::vector<AdamWUpdate> updates;
@@ -45,6 +46,7 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
 }
 
 void Optimizer::catch_up(const Batch& batch) {
+  if (options_.dense) return;
   const AdamWParameter& word = parameters_[kWord];
   kernels_.adamw_replay(word, batch.unique_ids, batch.unique, i32(row_updates_), schedule(), state());
   // Not among the unique ids, yet a text may spell [PAD] out.
@@ -55,13 +57,16 @@ void Optimizer::catch_up() {
   kernels_.adamw_replay(parameters_[kWord], nullptr, config_.vocabulary, i32(row_updates_), schedule(), state());
 }
 
-void Optimizer::step(const Bert& model, const Batch& batch) {
+void Optimizer::step(const Bert& model, const Batch& batch, Tensor loss) {
   bind(model, batch);
   const auto max_norm = static_cast<float>(options_.max_norm);
   kernels_.gradient_norm(state(), gradients_);
   kernels_.adamw_rows(parameters_[kWord], batch.unique_ids, i32(row_updates_), schedule(), state(), max_norm);
   kernels_.adamw(std::span(parameters_).subspan(kWord + 1), schedule(), state(), max_norm);
-  kernels_.finish_step(state(), scaling_);
+  StepLog log;
+  if (!loss.empty()) log = {loss.f32(), static_cast<StepRecord*>(records_.data()), kRecords};
+  kernels_.finish_step(state(), scaling_, log);
+  if (options_.dense) catch_up();
 }
 
 StepState Optimizer::read_state() const {

@@ -23,9 +23,12 @@ class Optimizer {
   // Before the weights are read by anything else: brings every row up to date.
   void catch_up();
   // One update from model.gradients(), which belong to `batch` and to the loss times step_state()->loss_scale. Skipped,
-  // with nothing changed but the state, when their norm is not finite.
-  void step(const Bert& model, const Batch& batch);
+  // with nothing changed but the state, when their norm is not finite. Where `loss` is given, the step leaves a record.
+  void step(const Bert& model, const Batch& batch, Tensor loss = {});
 
+  // Of the last kRecords steps, on the device: that of step s in place s % kRecords.
+  static constexpr std::int32_t kRecords = 128;
+  const StepRecord* records() const { return static_cast<const StepRecord*>(records_.data()); }
   // On the device; the same read back, which waits for the step; and set, for a run that goes on: every row of the
   // moments and weights must then be current.
   const StepState* step_state() const { return static_cast<const StepState*>(state_.data()); }
@@ -51,6 +54,7 @@ class Optimizer {
   Buffer row_updates_;                      // (V) int32: updates that each row of the word embedding has seen
   Buffer padding_id_;                       // (1) int32
   Buffer state_;                            // StepState
+  Buffer records_;                          // (kRecords) StepRecord
   Buffer schedule_;                         // one AdamWUpdate per update of the run
   std::vector<AdamWParameter> parameters_;  // in the order of BertWeights::list; their gradients are of the last batch
   std::vector<Tensor> gradients_;           // of those

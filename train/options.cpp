@@ -92,6 +92,11 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--precision", options.precision, "auto, fp32, bf16 or fp16")->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of the CPU; 0: all")->capture_default_str();
+  app.add_option("--optimizer", options.optimizer,
+                 "lazy or dense: whether rows of the word embedding are updated when they are next read or at every "
+                 "step; the results are the same")
+      ->capture_default_str();
+  app.add_flag("!--no-graph", options.graph, "On a GPU: launch every kernel by itself; the results are the same");
   app.add_flag("--resume", options.resume, "Continue from the newest checkpoint in --out");
   app.add_flag("--overwrite", options.overwrite, "Discard the run that --out holds and start afresh");
   app.add_flag("--new-classifier", options.new_classifier,
@@ -153,6 +158,8 @@ void validate(const TrainOptions& options) {
   whole("--keep", options.keep, 1);
   check(options.threads >= 0 && options.threads <= 4096, "--threads {}: must be a whole number from 0 to 4096",
         options.threads);
+  check(options.optimizer == "lazy" || options.optimizer == "dense", "--optimizer {}: must be lazy or dense",
+        printable(options.optimizer));
   check(!options.resume || !options.overwrite, "--resume and --overwrite: give one of them");
 }
 

@@ -52,6 +52,8 @@ struct TrainOptions {
   std::string device = "auto";
   std::string precision = "auto";
   int threads = 0;  // 0: all
+  std::string optimizer = "lazy";
+  bool graph = true;  // record steps where the device can
   bool resume = false;
   bool overwrite = false;
   bool from_scratch = false;

@@ -29,6 +29,9 @@ struct AdamWOptions {
   float epsilon = 1e-8f;
   double weight_decay = 0.01;
   double max_norm = 1;  // gradients are clipped to this global L2 norm
+  // Whether every row of the word embedding is updated at every step, and not when it is next read. The bits are the
+  // same.
+  bool dense = false;
 };
 
 // The coefficients of update number `t`, counted from 1, computed in double and rounded once.

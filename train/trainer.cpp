@@ -7,14 +7,15 @@
 #include <numeric>
 #include <utility>
 
+#include "model/batches.h"
 #include "model/bert.h"
-#include "model/device_batch.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
 #include "train/inputs.h"
 #include "train/metrics.h"
 #include "train/metrics_log.h"
 #include "train/output_folder.h"
+#include "train/step_runner.h"
 
 namespace ember {
 namespace {
@@ -28,14 +29,18 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// No batch of `batch_size` texts is larger; and no batch of the evaluation in tokens.
-BatchLimits limits_for(const Dataset& train, std::int64_t batch_size) {
-  std::vector<std::int64_t> lengths(static_cast<std::size_t>(train.size()));
-  for (std::int64_t i = 0; i < train.size(); ++i) lengths[static_cast<std::size_t>(i)] = train.length(i);
+// No batch of `batch_size` texts in any order is larger, and none of the evaluation.
+BatchLimits limits_for(const TrainingInputs& inputs, const Kernels& kernels, std::int64_t batch_size) {
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(inputs.train.size()));
+  for (std::int64_t i = 0; i < inputs.train.size(); ++i) lengths[static_cast<std::size_t>(i)] = inputs.train.length(i);
   std::sort(lengths.rbegin(), lengths.rend());
-  const std::int64_t sequences = std::min(batch_size, train.size());
-  const std::int64_t tokens = std::accumulate(lengths.begin(), lengths.begin() + sequences, std::int64_t{0});
-  return {std::max(tokens, kEvaluationTokens), sequences};
+  const std::int64_t count = std::min(batch_size, inputs.train.size());
+  const BertConfig& config = inputs.model.config;
+  const BatchShape largest = kernels.batch_shape(
+      {count, count, std::accumulate(lengths.begin(), lengths.begin() + count, std::int64_t{0}), lengths.front()},
+      config.positions);
+  const BatchLimits dev = evaluation_limits(kernels, config, inputs.dev, kEvaluationTokens);
+  return {std::max(largest.tokens, dev.tokens), std::max(largest.sequences, dev.sequences)};
 }
 
 // JSON has no infinity.
@@ -77,13 +82,17 @@ class Run {
         steps_per_epoch_((inputs.train.size() + recipe_.batch_size - 1) / recipe_.batch_size),
         total_steps_(count_steps()),
         schedule_(recipe_.learning_rate, recipe_.warmup_ratio, total_steps_),
-        optimizer_(inputs.model.config, inputs.model.weights, kernels, {.weight_decay = recipe_.weight_decay},
-                   schedule_, total_steps_),
+        optimizer_(inputs.model.config, inputs.model.weights, kernels,
+                   {.weight_decay = recipe_.weight_decay, .dense = options.optimizer == "dense"}, schedule_,
+                   total_steps_),
         state_(resume()),
         model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training,
-               limits_for(inputs.train, recipe_.batch_size)),
-        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : ""),
-        device_batch_(kernels) {}
+               limits_for(inputs, kernels, recipe_.batch_size)),
+        batches_(kernels, inputs.model.config, inputs.train),
+        runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
+        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "") {
+    batches_.reserve(limits_for(inputs, kernels, recipe_.batch_size));
+  }
 
   TrainOutcome run(const std::function<int()>& stop_requested);
 
@@ -93,11 +102,12 @@ class Run {
   bool finished() const;
   bool at_epoch_end() const { return state_.position == 0; }
   bool due(Every every) const;
-  double epochs_done() const { return static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_); }
+  double epochs(std::int64_t step) const { return static_cast<double>(step) / static_cast<double>(steps_per_epoch_); }
 
   void step();
-  void next_batch();
-  double learning_rate() const;  // of the last step
+  void watch(StepRunner::Wait wait);
+  void take_record(const StepRecord& record);
+  double learning_rate() const;  // of the last step whose record is there
   void report();
   void log_training();
   void evaluate_on_dev();
@@ -118,13 +128,13 @@ class Run {
   Optimizer optimizer_;
   TrainingState state_;
   Bert model_;
+  Batches batches_;
+  StepRunner runner_;
   MetricsLog log_;
 
-  std::vector<std::int64_t> order_;  // of the epoch at hand
-  std::int64_t order_epoch_ = -1;
-  PackedBatch packed_;
-  DeviceBatch device_batch_;
-  StepState step_state_;  // after the last step
+  std::int64_t order_epoch_ = -1;  // that batches_ takes its rows from
+  StepState step_state_;           // after the last step whose record is there
+  double mean_loss_ = 0;           // since the last "train" event, for the display
   Speed since_log_, since_start_;
   std::int64_t saved_step_ = -1;
 };
@@ -158,9 +168,7 @@ bool Run::due(Every every) const {
 TrainOutcome Run::run(const std::function<int()>& stop_requested) {
   while (!finished()) {
     step();
-    const bool evaluation_due = due(options_.evaluate);
-    if (state_.step % kLogEvery == 0 || evaluation_due) log_training();
-    if (evaluation_due) evaluate_on_dev();
+    if (due(options_.evaluate)) evaluate_on_dev();
     if (due(options_.save)) checkpoint();
     if (const int signal = stop_requested(); signal != 0 && !finished()) {
       if (saved_step_ != state_.step) checkpoint();
@@ -174,49 +182,48 @@ TrainOutcome Run::run(const std::function<int()>& stop_requested) {
 
 void Run::step() {
   const Clock::time_point start = Clock::now();
-  next_batch();
-  const Batch batch = device_batch_.load(packed_, inputs_.labels.size());
-  optimizer_.catch_up(batch);
-  model_.forward(batch, Randomness{recipe_.seed, static_cast<std::uint32_t>(state_.step)});
-  const Bert::Loss result = model_.loss(batch, optimizer_.step_state());
-  model_.backward(batch);
-  optimizer_.step(model_, batch);
-  step_state_ = optimizer_.read_state();
-  check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
-        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
-        state_.step + 1, recipe_.learning_rate);
-  float loss = 0;
-  kernels_.download(&loss, result.loss.data, sizeof loss);
-
-  state_.loss_sum += static_cast<double>(loss);
-  ++state_.loss_steps;
+  if (order_epoch_ != state_.epoch) {
+    batches_.reorder(permutation(inputs_.train.size(), recipe_.seed, static_cast<std::uint32_t>(state_.epoch)),
+                     state_.position);
+    order_epoch_ = state_.epoch;
+  }
+  const std::int64_t rows = std::min(recipe_.batch_size, batches_.left());
+  const std::int64_t tokens = batches_.exact_shape(rows).tokens;
+  runner_.step(rows);
   ++state_.step;
-  state_.position += batch.sequences;
+  state_.position += rows;
   if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
-  const double seconds = seconds_since(start);
   for (Speed* speed : {&since_log_, &since_start_}) {
     ++speed->steps;
-    speed->examples += batch.sequences;
-    speed->tokens += batch.tokens;
-    speed->seconds += seconds;
+    speed->examples += rows;
+    speed->tokens += tokens;
+    speed->seconds += seconds_since(start);
   }
+  watch(StepRunner::Wait::no);
   report();
 }
 
-double Run::learning_rate() const {
-  return schedule_.at(step_state_.updates - step_state_.finite);
+// Takes account of the steps whose records are there, or of all.
+void Run::watch(StepRunner::Wait wait) {
+  const Clock::time_point start = Clock::now();
+  const std::vector<StepRecord> records = runner_.records(wait);
+  for (Speed* speed : {&since_log_, &since_start_}) speed->seconds += seconds_since(start);
+  for (const StepRecord& record : records) take_record(record);
 }
 
-void Run::next_batch() {
-  if (order_epoch_ != state_.epoch) {
-    order_ = permutation(inputs_.train.size(), recipe_.seed, static_cast<std::uint32_t>(state_.epoch));
-    order_epoch_ = state_.epoch;
-  }
-  const std::int64_t count = std::min(recipe_.batch_size, inputs_.train.size() - state_.position);
-  pack(inputs_.train,
-       std::span(std::as_const(order_))
-           .subspan(static_cast<std::size_t>(state_.position), static_cast<std::size_t>(count)),
-       inputs_.labels.size(), inputs_.model.config.pad_token_id, packed_);
+void Run::take_record(const StepRecord& record) {
+  step_state_ = record.state;
+  check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
+        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
+        step_state_.steps, recipe_.learning_rate);
+  state_.loss_sum += static_cast<double>(record.loss);
+  ++state_.loss_steps;
+  mean_loss_ = state_.loss_sum / static_cast<double>(state_.loss_steps);
+  if (step_state_.steps % kLogEvery == 0) log_training();
+}
+
+double Run::learning_rate() const {
+  return schedule_.at(std::max(step_state_.updates - step_state_.finite, 0));
 }
 
 // ---- What is told and kept ------------------------------------------------------------------------------------------
@@ -228,17 +235,18 @@ void Run::report() {
                     .epochs = recipe_.epochs,
                     .step = state_.step,
                     .steps = total_steps_,
-                    .loss = state_.loss_sum / static_cast<double>(state_.loss_steps),
+                    .loss = mean_loss_,
                     .learning_rate = learning_rate(),
                     .examples_per_second = since_log_.per_second(since_log_.examples),
                     .seconds_left = left});
 }
 
+// Of the steps up to the last whose record is there.
 void Run::log_training() {
   log_.append({{"event", "train"},
-               {"step", state_.step},
-               {"epoch", epochs_done()},
-               {"loss", state_.loss_sum / static_cast<double>(state_.loss_steps)},
+               {"step", step_state_.steps},
+               {"epoch", epochs(step_state_.steps)},
+               {"loss", mean_loss_},
                {"lr", learning_rate()},
                {"grad_norm", finite_or_null(step_state_.gradient_norm)},
                {"loss_scale", step_state_.loss_scale},
@@ -251,11 +259,13 @@ void Run::log_training() {
 }
 
 void Run::evaluate_on_dev() {
+  watch(StepRunner::Wait::yes);
+  if (state_.loss_steps > 0) log_training();
   optimizer_.catch_up();
   const Evaluation scores = evaluate(model_, kernels_, inputs_.model.config, inputs_.dev, kEvaluationTokens);
   const Metrics metrics = measure(scores.probabilities, scores.targets, inputs_.labels.size(), recipe_.threshold);
-  const DevResult result{state_.step,      epochs_done(),    scores.loss,
-                         metrics.micro.f1, metrics.macro.f1, metrics.subset_accuracy};
+  const DevResult result{state_.step,      epochs(state_.step), scores.loss,
+                         metrics.micro.f1, metrics.macro.f1,    metrics.subset_accuracy};
   log_.append({{"event", "eval"},
                {"split", "dev"},
                {"step", result.step},
@@ -282,10 +292,11 @@ void Run::save_best() const {
 }
 
 void Run::checkpoint() {
+  watch(StepRunner::Wait::yes);
   optimizer_.catch_up();
   const MetricsEvent event = {{"event", "checkpoint"},
                               {"step", state_.step},
-                              {"epoch", epochs_done()},
+                              {"epoch", epochs(state_.step)},
                               {"path", fmt::format("checkpoints/step-{}", state_.step)}};
   // The checkpoint's own copy tells of it already: whoever reads it knows that it was written.
   const std::string metrics = log_.content() + MetricsLog::line(event);
@@ -298,9 +309,10 @@ void Run::checkpoint() {
 }
 
 void Run::finish() {
+  watch(StepRunner::Wait::yes);
   log_.append({{"event", "end"},
                {"step", state_.step},
-               {"epoch", epochs_done()},
+               {"epoch", epochs(state_.step)},
                {"stopped_early", state_.step < total_steps_},
                {"best_step", state_.best.step},
                {"best_epoch", state_.best.epoch},

@@ -130,6 +130,7 @@ void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids
   const Tensor& gradient = table.gradient;
   const std::int64_t rows = gradient.rows, cols = table.weights.cols;
   for (std::int64_t u = 0; u < rows; ++u) {
+    if (ids[u] == -1) continue;
     require(ids[u] >= 0 && ids[u] < table.weights.rows, "adamw_rows: no such row");
     require(row_updates[ids[u]] == state->updates, "adamw_rows: a row has missed updates");
   }
@@ -138,6 +139,7 @@ void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids
   const float scale = gradient_scale(*state, max_norm);
 #pragma omp parallel for num_threads(threads_) schedule(static)
   for (std::int64_t u = 0; u < rows; ++u) {
+    if (ids[u] == -1) continue;
     Span(table, ids[u] * cols).update(gradient.row(u), cols, scale, update);
     row_updates[ids[u]] = state->updates + 1;
   }
@@ -151,6 +153,7 @@ void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* i
   const std::int32_t target = state->updates;
   for (std::int64_t u = 0; u < rows; ++u) {
     const std::int64_t id = ids == nullptr ? u : ids[u];
+    if (id == -1) continue;
     require(id >= 0 && id < table.weights.rows, "adamw_replay: no such row");
     require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the run");
   }
@@ -158,7 +161,7 @@ void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* i
 #pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask) if (rows > kRowsPerTask)
   for (std::int64_t u = 0; u < rows; ++u) {
     const std::int64_t id = ids == nullptr ? u : ids[u];
-    if (row_updates[id] == target) continue;
+    if (id == -1 || row_updates[id] == target) continue;
     replay_row(Span(table, id * cols), cols, {schedule + row_updates[id], schedule + target});
     row_updates[id] = target;
   }

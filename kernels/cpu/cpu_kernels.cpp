@@ -17,6 +17,17 @@ bool cpu_has_bf16() {
   return false;
 }
 
+// The host's own memory: the copy is made at once.
+class HostReadback final : public Readback {
+ public:
+  explicit HostReadback(std::size_t bytes) : memory_(host_buffer(bytes)) {}
+  void start(const void* from_device) override { std::memcpy(memory_.data(), from_device, memory_.size()); }
+  const void* wait() override { return memory_.data(); }
+
+ private:
+  Buffer memory_;
+};
+
 }  // namespace
 
 CpuKernels::CpuKernels(Precision precision, int threads)
@@ -42,6 +53,10 @@ void CpuKernels::upload(void* to_device, const void* from_host, std::size_t byte
 
 void CpuKernels::download(void* to_host, const void* from_device, std::size_t bytes) {
   if (bytes > 0) std::memcpy(to_host, from_device, bytes);
+}
+
+std::unique_ptr<Readback> CpuKernels::make_readback(std::size_t bytes) {
+  return std::make_unique<HostReadback>(bytes);
 }
 
 void* CpuKernels::scratch(std::size_t bytes) {

@@ -20,7 +20,10 @@ class CpuKernels : public Kernels {
   void upload(void* to_device, const void* from_host, std::size_t bytes) override;
   void download(void* to_host, const void* from_device, std::size_t bytes) override;
   bool on_host() const override { return true; }
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override;
 
+  Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
+                     std::int32_t padding_id) override;
   void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
                           const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum, Tensor dout,
@@ -63,7 +66,7 @@ class CpuKernels : public Kernels {
                   const AdamWUpdate* schedule, const StepState* state, float max_norm) override;
   void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
                     const AdamWUpdate* schedule, const StepState* state) override;
-  void finish_step(StepState* state, const LossScaling& scaling) override;
+  void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) override;
 
  private:
   // Scratch memory that grows to what was asked for at most and is then reused, so that a step allocates nothing.

@@ -13,6 +13,10 @@ namespace {
 constexpr int kBlocks = 16;
 constexpr int kWords = 4 * kBlocks;
 
+std::uint32_t step_of(const Dropout& dropout) {
+  return dropout.step + (dropout.counter == nullptr ? 0 : static_cast<std::uint32_t>(*dropout.counter));
+}
+
 // words[4 l + w] = random_block(seed, site, step, indices[l])[w].
 #if defined(__AVX2__)
 // Written in intrinsics because g++ does not find vpmuludq, the product of 32-bit numbers in 64-bit lanes, and
@@ -26,7 +30,7 @@ constexpr int kWords = 4 * kBlocks;
   for (int v = 0; v < kVectors; ++v) {
     c0[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(indices + v * kWidth));
     c1[v] = _mm256_srli_epi64(c0[v], 32);
-    c2[v] = _mm256_set1_epi64x(dropout.step);
+    c2[v] = _mm256_set1_epi64x(step_of(dropout));
     c3[v] = _mm256_set1_epi64x(dropout.site);
   }
   auto k0 = static_cast<std::uint32_t>(dropout.seed), k1 = static_cast<std::uint32_t>(dropout.seed >> 32);
@@ -56,7 +60,7 @@ constexpr int kWords = 4 * kBlocks;
 #else
 void random_words(std::uint32_t* words, const std::uint64_t* indices, const Dropout& dropout) {
   for (int l = 0; l < kBlocks; ++l) {
-    const PhiloxBlock block = random_block(dropout.seed, dropout.site, dropout.step, indices[l]);
+    const PhiloxBlock block = random_block(dropout.seed, dropout.site, step_of(dropout), indices[l]);
     std::copy(block.begin(), block.end(), words + 4 * l);
   }
 }

@@ -4,8 +4,8 @@
 
 namespace ember {
 
-void CpuKernels::finish_step(StepState* state, const LossScaling& scaling) {
-  finish(*state, scaling);
+void CpuKernels::finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) {
+  finish(*state, scaling, log);
 }
 
 }  // namespace ember

@@ -133,8 +133,8 @@ __global__ void __launch_bounds__(kRowThreads)
     adamw_rows_kernel(State table, Rows<const float> gradient, bool decayed, const std::int32_t* ids,
                       std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, float max_norm,
                       int cols) {
-  if (step->finite == 0) return;
   const std::int64_t id = ids[blockIdx.x];
+  if (id < 0 || step->finite == 0) return;
   AdamWUpdate update = schedule[step->updates];
   if (!decayed) update = without_decay(update);
   const float scale = gradient_scale(*step, max_norm);
@@ -177,6 +177,7 @@ __global__ void __launch_bounds__(kRowThreads)
     adamw_replay_kernel(State table, const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
                         const StepState* step, int cols) {
   const std::int64_t id = ids == nullptr ? static_cast<int>(blockIdx.x) : ids[blockIdx.x];
+  if (id < 0) return;
   const int from = row_updates[id], to = step->updates;
   if (from == to) return;
   for (int c = static_cast<int>(threadIdx.x) * V; c < cols; c += kRowThreads * V) {

@@ -5,9 +5,43 @@
 #include <algorithm>
 
 #include "runtime/cuda/check.h"
+#include "runtime/cuda/event.h"
+#include "runtime/cuda/graph.h"
 #include "runtime/cuda/memory.h"
 
 namespace ember {
+namespace {
+
+class DeviceReadback final : public Readback {
+ public:
+  DeviceReadback(const Stream& stream, std::size_t bytes) : stream_(stream), memory_(pinned_buffer(bytes)) {}
+  void start(const void* from_device) override {
+    check_cuda(cudaMemcpyAsync(memory_.data(), from_device, memory_.size(), cudaMemcpyDeviceToHost, stream_),
+               "reading back");
+    copied_.record(stream_);
+  }
+  const void* wait() override {
+    if (!copied_.happened()) copied_.synchronize();
+    return memory_.data();
+  }
+
+ private:
+  const Stream& stream_;
+  Buffer memory_;
+  Event copied_;
+};
+
+class GraphOfWork final : public RecordedWork {
+ public:
+  GraphOfWork(const Stream& stream, const std::function<void()>& work) : stream_(stream), graph_(stream, work) {}
+  void run() override { graph_.launch(stream_); }
+
+ private:
+  const Stream& stream_;
+  Graph graph_;
+};
+
+}  // namespace
 
 CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
 
@@ -33,6 +67,14 @@ void CudaKernels::download(void* to_host, const void* from_device, std::size_t b
   if (bytes == 0) return;
   check_cuda(cudaMemcpyAsync(to_host, from_device, bytes, cudaMemcpyDeviceToHost, stream()), "download");
   stream_.synchronize();
+}
+
+std::unique_ptr<Readback> CudaKernels::make_readback(std::size_t bytes) {
+  return std::make_unique<DeviceReadback>(stream_, bytes);
+}
+
+std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& work) {
+  return std::make_unique<GraphOfWork>(stream_, work);
 }
 
 void* CudaKernels::scratch(std::size_t bytes) {

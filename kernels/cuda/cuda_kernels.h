@@ -1,7 +1,7 @@
 // The CUDA backend: f16 activations and product weights, f32 statistics, gradients of parameters and optimizer state.
-// Each method is defined in the file of its operation and launches on one stream; nothing but allocate, upload and
-// download waits for the device. Shapes are checked on the host; what lies in device memory (token ids, cu_seqlens, the
-// update count of a row) is trusted.
+// Each method is defined in the file of its operation and launches on one stream; nothing but allocate, upload,
+// download and Readback::wait waits for the device. Shapes are checked on the host; what lies in device memory (token
+// ids, cu_seqlens, the update count of a row) is trusted.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -29,11 +29,18 @@ class CudaKernels final : public Kernels {
   Buffer allocate(std::size_t bytes) override;
   void upload(void* to_device, const void* from_host, std::size_t bytes) override;
   void download(void* to_host, const void* from_device, std::size_t bytes) override;
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override;
+  // As a CUDA graph. An operation must have been called before with operands of the same shapes: until then its scratch
+  // memory may have to grow, and the algorithm of a product to be found.
+  std::unique_ptr<RecordedWork> record(const std::function<void()>& work) override;
   std::int64_t most_head_columns() const override { return 64; }
   // The algorithms of the products.
   std::string choices() const override { return matmul_.algorithms(); }
   void use_choices(std::string_view text) override { matmul_.use_algorithms(text); }
 
+  BatchShape batch_shape(const BatchShape& exact, std::int64_t positions) const override;
+  Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
+                     std::int32_t padding_id) override;
   void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
                           const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum, Tensor dout,
@@ -71,7 +78,7 @@ class CudaKernels final : public Kernels {
                   const AdamWUpdate* schedule, const StepState* state, float max_norm) override;
   void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
                     const AdamWUpdate* schedule, const StepState* state) override;
-  void finish_step(StepState* state, const LossScaling& scaling) override;
+  void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) override;
 
   // The stream of all work.
   const Stream& stream() const { return stream_; }

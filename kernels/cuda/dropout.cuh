@@ -17,18 +17,22 @@ struct DropoutMask {
       : key{static_cast<unsigned>(dropout.seed), static_cast<unsigned>(dropout.seed >> 32)},
         site(dropout.site),
         step(dropout.step),
+        counter(dropout.counter),
         threshold(dropout.active() ? dropout.threshold() : 0),
         scale(dropout.active() ? dropout.scale() : 1) {}
 
   uint2 key;
-  unsigned site, step, threshold;
+  unsigned site, step;
+  const std::int32_t* counter;
+  unsigned threshold;
   float scale;
 
   __device__ bool active() const { return threshold != 0; }
   // The words of elements [4 block, 4 block + 4).
   __device__ uint4 words(std::uint64_t block) const {
     const auto low = static_cast<unsigned>(block), high = static_cast<unsigned>(block >> 32);
-    return curand_Philox4x32_10(make_uint4(low, high, step, site), key);
+    const unsigned now = step + (counter == nullptr ? 0 : static_cast<unsigned>(*counter));
+    return curand_Philox4x32_10(make_uint4(low, high, now, site), key);
   }
   __device__ float multiplier(unsigned word) const { return word >= threshold ? scale : 0.0f; }
 };

@@ -4,6 +4,8 @@
 //
 // One block, so that the mean needs no second kernel: a thread takes every kThreads-th element, then the threads' sums
 // are added in a fixed order (reduce.cuh). Moves 14 B K bytes; an exponential, a logarithm and a division an element.
+#include <algorithm>
+
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/require.h"
@@ -21,12 +23,12 @@ struct Operands {
   Rows<float> probabilities;
   Rows<const float> logits, targets;
   const StepState* state;
-  int rows, cols;
+  int rows, scored, cols;  // `scored` rows have targets
 };
 
 __global__ void __launch_bounds__(kThreads) sigmoid_bce_kernel(Operands a) {
   const int size = a.rows * a.cols;
-  const float count = static_cast<float>(max(size, 1));
+  const float count = static_cast<float>(max(a.scored * a.cols, 1));
   const float gradient_scale = (a.state == nullptr ? 1.0f : a.state->loss_scale) / count;
   float total = 0;
   for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) {
@@ -34,7 +36,10 @@ __global__ void __launch_bounds__(kThreads) sigmoid_bce_kernel(Operands a) {
     const float x = a.logits[row][c], power = expf(-fabsf(x));
     const float sigmoid = (x >= 0 ? 1.0f : power) / (1.0f + power);
     if (a.probabilities.data != nullptr) a.probabilities[row][c] = sigmoid;
-    if (a.targets.data == nullptr) continue;
+    if (row >= a.scored) {
+      if (a.dlogits.data != nullptr) a.dlogits[row][c] = __float2half_rn(0.0f);
+      continue;
+    }
     const float y = a.targets[row][c];
     if (a.dlogits.data != nullptr) a.dlogits[row][c] = __float2half_rn(gradient_scale * (sigmoid - y));
     total += fmaxf(x, 0.0f) - x * y + log1pf(power);
@@ -52,7 +57,7 @@ void CudaKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities,
   require(has_shape(logits, rows, cols) && (!want_loss || has_shape(loss, 1, 1)) &&
               (!want_gradient || has_shape(dlogits, rows, cols, DType::f16)) &&
               (!want_scores || has_shape(probabilities, rows, cols)) &&
-              ((!want_loss && !want_gradient) || has_shape(targets, rows, cols)),
+              ((!want_loss && !want_gradient) || has_shape(targets, std::min(targets.rows, rows), cols)),
           "sigmoid_bce: shapes");
   if (!want_loss && (logits.empty() || (!want_gradient && !want_scores))) return;
   const Operands a{want_loss ? loss.f32() : nullptr,
@@ -62,6 +67,7 @@ void CudaKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities,
                    rows_of<const float>(want_loss || want_gradient ? targets : Tensor{}),
                    state,
                    static_cast<int>(rows),
+                   static_cast<int>(want_loss || want_gradient ? targets.rows : 0),
                    static_cast<int>(cols)};
   launch("sigmoid_bce", stream(), dim3(1), dim3(kThreads), 0, sigmoid_bce_kernel, a);
 }

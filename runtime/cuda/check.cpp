@@ -10,7 +10,7 @@
 namespace ember {
 namespace {
 
-thread_local std::int64_t launch_count = 0;
+thread_local std::int64_t launch_count = 0, synchronisation_count = 0;
 
 // Errors that say that Ember called CUDA wrongly, or that a kernel did something that it must not.
 bool is_defect(cudaError_t status) {
@@ -70,6 +70,14 @@ std::int64_t launches() noexcept {
 
 void count_launch() noexcept {
   ++launch_count;
+}
+
+std::int64_t synchronisations() noexcept {
+  return synchronisation_count;
+}
+
+void count_synchronisation() noexcept {
+  ++synchronisation_count;
 }
 
 void check_launched(const char* kernel, cudaStream_t stream) {

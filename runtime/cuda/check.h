@@ -26,4 +26,8 @@ void check_launched(const char* kernel, cudaStream_t stream);
 std::int64_t launches() noexcept;
 void count_launch() noexcept;
 
+// How often this thread has waited for a device so far, through Stream and Event.
+std::int64_t synchronisations() noexcept;
+void count_synchronisation() noexcept;
+
 }  // namespace ember

@@ -15,7 +15,15 @@ void Event::record(const Stream& stream) const {
   check_cuda(cudaEventRecord(get(), stream), "recording an event");
 }
 
+bool Event::happened() const {
+  const cudaError_t status = cudaEventQuery(get());
+  if (status == cudaErrorNotReady) return false;
+  check_cuda(status, "looking at an event");
+  return true;
+}
+
 void Event::synchronize() const {
+  count_synchronisation();
   check_cuda(cudaEventSynchronize(get()), "waiting for an event");
 }
 

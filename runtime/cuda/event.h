@@ -16,6 +16,8 @@ class Event {
   cudaEvent_t get() const { return handle_.get(); }
 
   void record(const Stream& stream) const;  // replaces an earlier record
+  // Whether the stream has come to the record; true without one. Does not wait.
+  bool happened() const;
   // Returns when the stream has come to the record; at once without one.
   void synchronize() const;
   // `stream` goes on no earlier than the record.

@@ -11,6 +11,7 @@ Stream::Stream() {
 }
 
 void Stream::synchronize() const {
+  count_synchronisation();
   check_cuda(cudaStreamSynchronize(get()), "waiting for the device");
 }
 

@@ -16,6 +16,12 @@ void expect(Work work, double bytes, double flop) {
   EXPECT_DOUBLE_EQ(work.flop, flop);
 }
 
+TEST(Work, GatherBatchCountsIdsAndLabels) {
+  // Tokens in and out, occurrences, ids with their offsets, lengths; a row's two pairs of offsets, its label, its
+  // targets.
+  expect(work::gather_batch(kBatch, 7), 4 * (3 * 8 + 2 * 6 + 1) + kCuSeqlens + 2 * (4 * 8 + 4 + 4 * 7), 0);
+}
+
 TEST(Work, LinearForward) {
   expect(work::linear_forward(8, 3, 10, false, 4, kFp32), 4 * (8 * 10 + 3 * 10 + 8 * 3), 2 * 8 * 3 * 10);
   expect(work::linear_forward(8, 3, 10, true, 4, kFp32), 4 * (8 * 10 + 3 * 10 + 8 * 3 + 3), 2 * 8 * 3 * 10 + 8 * 3);

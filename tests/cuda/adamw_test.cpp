@@ -242,11 +242,13 @@ struct Pair {
       : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kSteps, 5e-3)) {}
 
   void step(std::int64_t t, std::mt19937& generator) {
-    const std::vector<std::int32_t> rows = touched_rows(t, generator);
+    std::vector<std::int32_t> rows = touched_rows(t, generator);
+    const auto touched = std::ssize(rows);
+    rows.resize(static_cast<std::size_t>(touched + t % 3), -1);  // passed over, whatever their gradient is
     const auto count = std::ssize(rows);
     const std::vector<double> some = draw(count * cols, static_cast<unsigned>(t));
     std::vector<double> all = State::zeros(kRows * cols);
-    for (std::int64_t i = 0; i < count * cols; ++i)
+    for (std::int64_t i = 0; i < touched * cols; ++i)
       all[static_cast<std::size_t>(rows[static_cast<std::size_t>(i / cols)] * cols + i % cols)] =
           some[static_cast<std::size_t>(i)];
     StepState now = state.values()[0];
@@ -260,7 +262,7 @@ struct Pair {
     kernels.adamw({&whole, 1}, schedule.data(), state.data(), 1);
     kernels.adamw_replay(lazy.parameter(), ids.data(), count, updates.data(), schedule.data(), state.data());
     kernels.adamw_rows(lazy.parameter(g_some.view), ids.data(), updates.data(), schedule.data(), state.data(), 1);
-    kernels.finish_step(state.data(), {});
+    kernels.finish_step(state.data(), {}, {});
   }
   void catch_up() {
     testing::device().adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());

@@ -109,7 +109,7 @@ TEST(FinishStep, CountsAndAdaptsTheScale) {
   const LossScaling scaling{2000};
   const auto finish = [&](StepState state, const LossScaling& by) {
     const DeviceArray<StepState> on_device(std::vector<StepState>(1, state));
-    testing::device().finish_step(on_device.data(), by);
+    testing::device().finish_step(on_device.data(), by, {});
     return on_device.values()[0];
   };
   const StepState clean = finish({.loss_scale = 65536, .updates = 5, .clean_steps = 3}, scaling);

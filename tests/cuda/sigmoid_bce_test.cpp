@@ -75,6 +75,25 @@ TEST_P(SigmoidBce, AgreesWithTheOracleAndTheCpu) {
   EXPECT_TRUE(near_twin(actual[2], twin.probabilities, doubles(from_cpu[2]), 1e-7));
 }
 
+TEST_P(SigmoidBce, RowsWithoutTargetsCountForNothing) {
+  const Results expected = run({});
+  std::vector<double> more = logits;
+  more.resize(static_cast<std::size_t>((rows + 2) * cols), 3.0);
+  const DeviceMatrix x(kFloat, rows + 2, cols, more), y(kFloat, rows, cols, targets), loss(kFloat, 1, 1),
+      dlogits(kHalf, rows + 2, cols), probabilities(kFloat, rows + 2, cols);
+  testing::device().sigmoid_bce(loss.view, dlogits.view, probabilities.view, x.view, y.view,
+                                loss_scale == 1 ? nullptr : state.data());
+  Results actual = device_results({&loss, &dlogits, &probabilities});
+  const auto filling = static_cast<std::size_t>(2 * cols);
+  EXPECT_EQ(std::vector<float>(actual[1].end() - 2 * cols, actual[1].end()), std::vector<float>(filling, 0.0f));
+  EXPECT_NEAR(actual[2].back(), 1 / (1 + std::exp(-3.0f)), 1e-6f);
+  for (const std::size_t i : {1u, 2u}) actual[i].resize(actual[i].size() - filling);
+  EXPECT_EQ(actual[1], expected[1]);
+  EXPECT_EQ(actual[2], expected[2]);
+  // The sum over the threads has another order where there are more elements.
+  EXPECT_NEAR(actual[0][0], expected[0][0], 1e-6f * (1 + expected[0][0]));
+}
+
 TEST_P(SigmoidBce, OutputsThatAreNotWantedStayAway) {
   const DeviceMatrix x(kFloat, rows, cols, logits), y(kFloat, rows, cols, targets), loss(kFloat, 1, 1),
       dlogits(kHalf, rows, cols), probabilities(kFloat, rows, cols);

@@ -4,15 +4,17 @@
 
 #include <cstring>
 #include <memory>
-#include <numeric>
 
 #include "kernels/cuda/cuda_kernels.h"
-#include "model/device_batch.h"
+#include "model/batches.h"
+#include "runtime/cuda/check.h"
 #include "runtime/file.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
+#include "train/evaluation.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/step_runner.h"
 #include "train/trainer.h"
 
 namespace ember {
@@ -20,6 +22,7 @@ namespace {
 
 constexpr int kSteps = 50, kBatch = 4;
 constexpr std::uint64_t kSeed = 5;
+constexpr BatchLimits kLimits{72, kBatch + 1};
 
 BertConfig config_of_head_dim_26() {
   BertConfig config = testing::tiny_config();
@@ -29,22 +32,22 @@ BertConfig config_of_head_dim_26() {
 
 // A model with its optimizer on one backend.
 struct Rig {
-  Rig(BertConfig of, std::unique_ptr<Kernels> on)
-      : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), device_batch(*kernels) {
+  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {})
+      : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), batches(*kernels, config) {
     std::vector<float> values;
     for (std::size_t i = 0; i < weights.list.size(); ++i) {
       values.resize(static_cast<std::size_t>(weights.list[i].value.size()));
       draw(weights.list[i], 0.2f, 7, static_cast<std::uint32_t>(i), values.data());
       kernels->upload(weights.list[i].value.data, values.data(), values.size() * sizeof(float));
     }
-    model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, BatchLimits{64, kBatch});
-    optimizer =
-        std::make_unique<Optimizer>(config, weights, *kernels, AdamWOptions{}, Schedule(2e-3, 0.1, kSteps), kSteps);
+    model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, kLimits);
+    optimizer = std::make_unique<Optimizer>(config, weights, *kernels, options, Schedule(2e-3, 0.1, kSteps), kSteps);
   }
 
   // Returns the loss.
-  float step(const PackedBatch& packed, int s) {
-    const Batch batch = device_batch.load(packed, config.label_count());
+  float step(const Dataset& texts, int s) {
+    batches.take(texts);
+    const Batch batch = batches.next(texts.size());
     optimizer->catch_up(batch);
     model->forward(batch, Randomness{kSeed, static_cast<std::uint32_t>(s)});
     const Bert::Loss result = model->loss(batch, optimizer->step_state());
@@ -75,13 +78,13 @@ struct Rig {
   BertConfig config;
   std::unique_ptr<Kernels> kernels;
   BertWeights weights;
-  DeviceBatch device_batch;
+  Batches batches;
   std::unique_ptr<Bert> model;
   std::unique_ptr<Optimizer> optimizer;
 };
 
 // Each label has a word of its own.
-PackedBatch batch_of(const BertConfig& config, int s) {
+Dataset batch_of(int s) {
   testing::TinyRandom random{static_cast<std::uint64_t>(s) + 1};
   Dataset dataset;
   for (int i = 0; i < kBatch; ++i) {
@@ -91,11 +94,7 @@ PackedBatch batch_of(const BertConfig& config, int s) {
     tokens.push_back(3);
     dataset.append(tokens, std::vector<std::int32_t>{label});
   }
-  std::vector<std::int64_t> all(kBatch);
-  std::iota(all.begin(), all.end(), 0);
-  PackedBatch packed;
-  pack(dataset, all, config.label_count(), config.pad_token_id, packed);
-  return packed;
+  return dataset;
 }
 
 TEST(Training, FollowsTheCpuThroughAnOverflow) {
@@ -106,14 +105,14 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
   std::vector<float> losses;
   std::int32_t skipped = 0;
   for (int s = 0; s < kSteps; ++s) {
-    const PackedBatch packed = batch_of(config, s);
+    const Dataset texts = batch_of(s);
     StepState before = device.optimizer->read_state();
     if (s == kOverflow) before.loss_scale = 0x1p24f;  // more than the gradient's fp16 can hold
     if (s == kGrowth) before.clean_steps = 1995;      // the scale is to double within the run
     device.set_state(before);
     const std::vector<std::uint8_t> image =
         s >= kOverflow && s < kOverflow + 2 ? device.image() : std::vector<std::uint8_t>{};
-    const float loss = device.step(packed, s);
+    const float loss = device.step(texts, s);
     const StepState after = device.optimizer->read_state();
     if (after.finite == 0) {
       EXPECT_GE(s, kOverflow);
@@ -130,7 +129,7 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
     const bool doubles = before.clean_steps + 1 == 2000;
     EXPECT_EQ(after.loss_scale, doubles ? 2 * before.loss_scale : before.loss_scale);
     EXPECT_EQ(after.clean_steps, doubles ? 0 : before.clean_steps + 1);
-    const float expected = cpu.step(packed, s);
+    const float expected = cpu.step(texts, s);
     losses.push_back(loss);
     EXPECT_NEAR(loss, expected, 0.01 * expected) << "step " << s;
     EXPECT_NEAR(after.gradient_norm, cpu.optimizer->read_state().gradient_norm, 0.03 * after.gradient_norm)
@@ -144,10 +143,98 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
 TEST(Training, GivesTheSameBitsAgain) {
   const auto run = [] {
     Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
-    for (int s = 0; s < 6; ++s) rig.step(batch_of(rig.config, s), s);
+    for (int s = 0; s < 6; ++s) rig.step(batch_of(s), s);
     return rig.image();
   };
   EXPECT_EQ(run(), run());
+}
+
+// `steps` steps by the runner over the texts of several batches, in an order that repeats.
+std::vector<std::uint8_t> run_steps(Rig& rig, const Dataset& texts, int steps, bool record) {
+  rig.batches.take(texts);
+  rig.batches.reserve(kLimits);
+  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, record, 0);
+  for (int s = 0; s < steps; ++s) {
+    if (rig.batches.left() < kBatch) rig.batches.rewind();
+    runner.step(kBatch);
+  }
+  const std::vector<StepRecord> records = runner.records(StepRunner::Wait::yes);
+  EXPECT_EQ(static_cast<int>(records.size()), steps);
+  for (int s = 0; s < steps; ++s) {
+    const StepRecord& record = records[static_cast<std::size_t>(s)];
+    EXPECT_EQ(record.state.steps, s + 1);
+    EXPECT_TRUE(std::isfinite(record.loss) && record.loss > 0) << s;
+  }
+  return rig.image();
+}
+
+Dataset texts_of_batches(int count) {
+  Dataset all;
+  for (int s = 0; s < count; ++s) {
+    const Dataset batch = batch_of(s);
+    for (std::int64_t i = 0; i < batch.size(); ++i) all.append(batch.tokens(i), batch.labels(i));
+  }
+  return all;
+}
+
+TEST(Training, ARecordedStepGivesTheSameBits) {
+  const Dataset texts = texts_of_batches(3);
+  Rig calls(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  Rig graphs(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  const std::int64_t before = launches();
+  const std::vector<std::uint8_t> expected = run_steps(calls, texts, 12, false);
+  const std::int64_t by_calls = launches() - before;
+  EXPECT_EQ(run_steps(graphs, texts, 12, true), expected);
+  // Once call by call and once into the recording, for each of one or two shapes.
+  EXPECT_LT(launches() - before - by_calls, by_calls / 2);
+}
+
+TEST(Training, TheDenseOptimizerGivesTheSameBits) {
+  const Dataset texts = texts_of_batches(4);
+  Rig lazy(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  Rig dense(config_of_head_dim_26(), std::make_unique<CudaKernels>(), {.dense = true});
+  EXPECT_EQ(run_steps(dense, texts, 8, false), run_steps(lazy, texts, 8, false));
+}
+
+// Neither a step nor reading what steps leave behind waits for the device.
+TEST(Training, NoStepWaitsForTheDevice) {
+  const Dataset texts = texts_of_batches(2);
+  for (const bool record : {false, true}) {
+    Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+    rig.batches.take(texts);
+    rig.batches.reserve(kLimits);
+    StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, record, 0);
+    std::int64_t read = 0, waits = 0;
+    // Algorithms of products are found at the first step of a shape, which waits.
+    constexpr int kWarm = 2, kSteps = Optimizer::kRecords + 4;
+    for (int s = 0; s < kSteps; ++s) {
+      if (s % 2 == 0) rig.batches.rewind();
+      const std::int64_t before = synchronisations();
+      runner.step(kBatch);
+      const std::vector<StepRecord> records = runner.records(StepRunner::Wait::no);
+      if (s >= kWarm) waits += synchronisations() - before;
+      for (const StepRecord& record_of : records) EXPECT_EQ(record_of.state.steps, ++read);
+    }
+    EXPECT_EQ(waits, 0);
+    EXPECT_GT(read, 0);
+    EXPECT_LT(read, kSteps);
+    EXPECT_EQ(read + static_cast<std::int64_t>(runner.records(StepRunner::Wait::yes).size()), kSteps);
+  }
+}
+
+// An evaluation waits twice, at its end, however many batches it has; and so often again to send the data set.
+TEST(Training, AnEvaluationWaitsOnlyAtItsEnds) {
+  Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  const Dataset texts = texts_of_batches(8);
+  const auto waits = [&](std::int64_t batch_tokens) {
+    const std::int64_t before = synchronisations();
+    const Evaluation evaluation = evaluate(*rig.model, *rig.kernels, rig.config, texts, batch_tokens);
+    EXPECT_TRUE(std::isfinite(evaluation.loss));
+    return synchronisations() - before;
+  };
+  for (const std::int64_t warm : {16, 64}) waits(warm);
+  const std::int64_t few = waits(64), many = waits(16);
+  EXPECT_EQ(few, many);
 }
 
 // A second model's gradients may come to lie where the first one's were.
@@ -161,14 +248,13 @@ TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
   };
   for (int s = 0; s < 4; ++s) {
     rig.model.reset();
-    rig.model =
-        std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, BatchLimits{64, kBatch});
+    rig.model = std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
     const auto before = working(*rig.model);
-    rig.step(batch_of(rig.config, s), s);
+    rig.step(batch_of(s), s);
     if (s > 0) {
       EXPECT_NE(working(*rig.model), before) << "step " << s;  // the first learning rate of the warm-up is 0
     }
-    const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, BatchLimits{64, kBatch});
+    const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
     EXPECT_EQ(working(*rig.model), working(fresh)) << "step " << s;
   }
 }
@@ -194,10 +280,17 @@ TEST(Training, ARunAndAResumedRun) {
     return options;
   };
   const auto never = [] { return 0; };
-  CudaKernels whole, first, second;
+  CudaKernels whole, first, second, calls;
   const TrainOutcome outcome = train(options("whole"), whole, Progress::Style::silent, never);
   EXPECT_EQ(outcome.state.step, 16);
   EXPECT_NE(read_file(scratch / "whole/metrics.jsonl").find("\"loss_scale\":65536"), std::string::npos);
+
+  TrainOptions by_calls = options("calls");
+  by_calls.graph = false;
+  train(by_calls, calls, Progress::Style::silent, never);
+  const char* const files[] = {"model.safetensors", "checkpoints/step-16/optimizer.safetensors"};
+  for (const char* file : files)
+    EXPECT_TRUE(read_file(scratch / "whole" / file) == read_file(scratch / "calls" / file)) << file;
 
   int asked = 0;
   const TrainOutcome half =
@@ -206,7 +299,7 @@ TEST(Training, ARunAndAResumedRun) {
   TrainOptions rest = options("halves");
   rest.resume = true;
   train(rest, second, Progress::Style::silent, never);
-  for (const char* file : {"model.safetensors", "checkpoints/step-16/optimizer.safetensors"})
+  for (const char* file : files)
     EXPECT_TRUE(read_file(scratch / "whole" / file) == read_file(scratch / "halves" / file)) << file;
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "model/bert.h"
 #include "model/config.h"
 #include "model/safetensors.h"
@@ -82,12 +82,6 @@ struct Fixture {
       if (targets[sequence * count + k] != 0) labels.push_back(static_cast<std::int32_t>(k));
     return labels;
   }
-  PackedBatch packed(std::span<const std::int64_t> indices) const {
-    PackedBatch batch;
-    pack(dataset, indices, config.label_count(), config.pad_token_id, batch);
-    return batch;
-  }
-
   BertConfig config;
   SafetensorsFile file;
   Dataset dataset;
@@ -113,17 +107,18 @@ class Golden : public ::testing::TestWithParam<const char*> {
   }
 
   // The gradient of the word embedding has a row for each different token of the batch; the others are zero.
-  std::vector<float> expand(const std::vector<float>& rows, const PackedBatch& batch) {
+  std::vector<float> expand(const std::vector<float>& rows, const Batch& batch) {
     const auto width = static_cast<std::size_t>(fixture.config.hidden);
-    EXPECT_EQ(rows.size(), batch.unique_ids.size() * width);
+    const auto unique = static_cast<std::size_t>(batch.unique);
+    EXPECT_EQ(rows.size(), unique * width);
     std::vector<float> table(static_cast<std::size_t>(fixture.config.vocabulary) * width);
-    for (std::size_t u = 0; u < batch.unique_ids.size(); ++u)
+    for (std::size_t u = 0; u < unique; ++u)
       std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(u * width), width,
                   table.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(batch.unique_ids[u]) * width));
     return table;
   }
 
-  void expect_gradients(const Bert& model, const PackedBatch& batch) {
+  void expect_gradients(const Bert& model, const Batch& batch) {
     const std::vector<Parameter> list = parameters(fixture.config, model.gradients());
     std::vector<float> query_bias;
     for (std::size_t i = 0; i < list.size(); ++i) {
@@ -162,25 +157,30 @@ class Golden : public ::testing::TestWithParam<const char*> {
     }
   }
 
+  Batch batch_of(std::span<const std::int64_t> rows) {
+    batches.reorder(rows);
+    return batches.next(static_cast<std::int64_t>(rows.size()));
+  }
+
   Fixture fixture;
   std::unique_ptr<Kernels> kernels;
   BertWeights weights;
+  Batches batches{*kernels, fixture.config, fixture.dataset};
 };
 
 TEST_P(Golden, ForwardLossAndGradients) {
-  const PackedBatch packed = fixture.packed(fixture.batches[0]);
-  const Batch batch = view(packed, fixture.config.label_count());
-  ASSERT_EQ(packed.max_length, fixture.config.positions);
+  const Batch batch = batch_of(fixture.batches[0]);
+  ASSERT_EQ(batch.max_length, fixture.config.positions);
   for (const int threads : {1, 3}) {
     SCOPED_TRACE(threads);
-    kernels = make_cpu_kernels(Precision::fp32, threads);
-    Bert model(fixture.config, weights, *kernels, Purpose::training, {batch.tokens, batch.sequences});
+    const std::unique_ptr<Kernels> own = make_cpu_kernels(Precision::fp32, threads);
+    Bert model(fixture.config, weights, *own, Purpose::training, {batch.tokens, batch.sequences});
     const std::vector<float> logits = host(model.forward(batch));
     EXPECT_TRUE(all_close(view_of(logits), view_of(fixture.floats("logits")), 1e-5, 0));
     const std::vector<float> loss = host(model.loss(batch).loss);
     EXPECT_TRUE(all_close(view_of(loss), view_of(fixture.floats("loss")), 1e-6, 0));
     model.backward(batch);
-    expect_gradients(model, packed);
+    expect_gradients(model, batch);
   }
 }
 
@@ -190,12 +190,10 @@ TEST_P(Golden, InferenceAloneAndTogether) {
   Bert model(fixture.config, weights, *kernels, Purpose::inference, {1, 1});
   const auto width = static_cast<std::size_t>(fixture.config.label_count());
   for (std::size_t i = 0; i < fixture.batches[0].size(); ++i) {
-    const PackedBatch packed = fixture.packed(std::span(fixture.batches[0]).subspan(i, 1));
-    const std::vector<float> logits = host(model.forward(view(packed, 0)));
+    const std::vector<float> logits = host(model.forward(batch_of(std::span(fixture.batches[0]).subspan(i, 1))));
     EXPECT_TRUE(all_close(view_of(logits), std::span(expected).subspan(i * width, width), 1e-5, 0)) << "sequence " << i;
   }
-  const PackedBatch packed = fixture.packed(fixture.batches[0]);
-  EXPECT_TRUE(all_close(view_of(host(model.forward(view(packed, 0)))), view_of(expected), 1e-5, 0));
+  EXPECT_TRUE(all_close(view_of(host(model.forward(batch_of(fixture.batches[0])))), view_of(expected), 1e-5, 0));
 }
 
 TEST_P(Golden, TwentyAdamWSteps) {
@@ -211,8 +209,7 @@ TEST_P(Golden, TwentyAdamWSteps) {
   Optimizer optimizer(fixture.config, weights, *kernels, options, schedule, steps);
   for (std::int64_t step = 0; step < steps; ++step) {
     const auto i = static_cast<std::size_t>(step);
-    const PackedBatch packed = fixture.packed(fixture.batches[i]);
-    const Batch batch = view(packed, fixture.config.label_count());
+    const Batch batch = batch_of(fixture.batches[i]);
     optimizer.catch_up(batch);
     model.forward(batch);
     EXPECT_NEAR(host(model.loss(batch).loss)[0], losses[i], 1e-5) << "step " << step;

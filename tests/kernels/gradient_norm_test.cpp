@@ -84,7 +84,7 @@ TEST(FinishStep, CountsAndAdaptsTheScale) {
   StepState state{.loss_scale = 65536};
   const auto steps = [&](int count, std::int32_t finite) {
     state.finite = finite;
-    for (int i = 0; i < count; ++i) kernels->finish_step(&state, scaling);
+    for (int i = 0; i < count; ++i) kernels->finish_step(&state, scaling, {});
   };
   steps(1999, 1);
   EXPECT_EQ(state.loss_scale, 65536);
@@ -109,9 +109,9 @@ TEST(FinishStep, CountsAndAdaptsTheScale) {
 TEST(FinishStep, LeavesAFixedScaleAlone) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   StepState state{.finite = 0};
-  kernels->finish_step(&state, {});
+  kernels->finish_step(&state, {}, {});
   state.finite = 1;
-  for (int i = 0; i < 3000; ++i) kernels->finish_step(&state, {});
+  for (int i = 0; i < 3000; ++i) kernels->finish_step(&state, {}, {});
   EXPECT_EQ(state.loss_scale, 1);
   EXPECT_EQ(state.updates, 3000);
   EXPECT_EQ(state.skipped, 1);

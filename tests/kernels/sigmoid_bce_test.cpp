@@ -65,6 +65,24 @@ INSTANTIATE_TEST_SUITE_P(Shapes, SigmoidBce,
                                   "_spread" + std::to_string(static_cast<int>(tested.param.spread));
                          });
 
+// Rows beyond the targets, a batch's filling: scored, but no part of loss and gradient.
+TEST_P(SigmoidBce, RowsWithoutTargetsCountForNothing) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const Results expected = run(*kernels, 0);
+  std::vector<double> more = logits;
+  more.resize(static_cast<std::size_t>((rows + 2) * cols), 3.0);
+  const StridedMatrix logits_(rows + 2, cols, 0, more), targets_(rows, cols, 0, targets), loss(1, 1, 0),
+      dlogits(rows + 2, cols, 0), probabilities(rows + 2, cols, 0);
+  const StepState state{.loss_scale = scale};
+  kernels->sigmoid_bce(loss.view, dlogits.view, probabilities.view, logits_.view, targets_.view, &state);
+  Results actual = results({&loss, &dlogits, &probabilities});
+  const auto filling = static_cast<std::size_t>(2 * cols);
+  EXPECT_EQ(std::vector<float>(actual[1].end() - 2 * cols, actual[1].end()), std::vector<float>(filling, 0.0f));
+  EXPECT_EQ(actual[2].back(), 1 / (1 + std::exp(-3.0f)));
+  for (const std::size_t i : {1u, 2u}) actual[i].resize(actual[i].size() - filling);
+  EXPECT_EQ(actual, expected);
+}
+
 // At +-100 the loss of a wrong answer is 100 and that of a right one 3.7e-44, in float a subnormal.
 TEST(SigmoidBceSaturated, IsFiniteAndRight) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);

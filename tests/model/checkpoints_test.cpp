@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "model/batch_view.h"
 #include "model/checkpoint_match.h"
 #include "model/weight_files.h"
 #include "runtime/error.h"

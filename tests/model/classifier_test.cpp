@@ -13,7 +13,7 @@
 
 #include "data/dataset.h"
 #include "data/tokenizer.h"
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "model/bert.h"
 #include "model/hugging_face.h"
 #include "runtime/error.h"
@@ -82,10 +82,9 @@ TEST_F(ClassifierTest, GivesTheLogitsOfTheModel) {
   const LoadedModel model = load_hugging_face(directory_.path(), *kernels);
   Dataset dataset;
   dataset.append(Tokenizer(directory_ / "vocab.txt").encode(text, 40), {});
-  PackedBatch packed;
-  pack(dataset, std::vector<std::int64_t>{0}, 3, 0, packed);
+  Batches batches(*kernels, model.config, dataset);
   Bert bert(model.config, model.weights, *kernels, Purpose::inference, {40, 1});
-  const Tensor logits = bert.forward(view(packed, 3));
+  const Tensor logits = bert.forward(batches.next(1));
   EXPECT_TRUE(testing::all_close(all(scores.logits), std::span<const float>(logits.row(0), 3), 1e-6, 1e-6));
   for (std::size_t k = 0; k < 3; ++k)
     EXPECT_NEAR(scores.probabilities[k], 1 / (1 + std::exp(-static_cast<double>(scores.logits[k]))), 1e-6);

@@ -2,12 +2,11 @@
 // an int32 number of tokens N and N x hidden floats. For minilm.py.
 #include <cstdio>
 #include <iostream>
-#include <numeric>
 #include <string>
 
 #include "data/dataset.h"
 #include "data/tokenizer.h"
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "model/hugging_face.h"
 #include "tests/model/layer_outputs.h"
 
@@ -22,11 +21,10 @@ int main(int argc, char** argv) {
   for (std::string line; std::getline(std::cin, line);) {
     Dataset dataset;
     dataset.append(tokenizer.encode(line, 128), {});
-    PackedBatch packed;
-    const std::int64_t first = 0;
-    pack(dataset, {&first, 1}, 0, model.config.pad_token_id, packed);
-    const std::vector<float> state = testing::layer_outputs(deeper, kernels, view(packed, 0)).back();
-    const auto tokens = static_cast<std::int32_t>(packed.tokens());
+    Batches batches(kernels, model.config, dataset, Batches::Targets::none);
+    const Batch batch = batches.next(1);
+    const std::vector<float> state = testing::layer_outputs(deeper, kernels, batch).back();
+    const auto tokens = static_cast<std::int32_t>(batch.tokens);
     std::fwrite(&tokens, sizeof tokens, 1, stdout);
     std::fwrite(state.data(), sizeof(float), state.size(), stdout);
   }

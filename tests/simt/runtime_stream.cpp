@@ -108,6 +108,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return result(cudaSuccess);
 }
 
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return result(event == nullptr ? cudaErrorInvalidResourceHandle : simt::state_of_device());
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return result(event == nullptr ? cudaErrorInvalidResourceHandle : simt::state_of_device());
 }

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "runtime/error.h"
 #include "runtime/philox.h"
 #include "tests/support.h"
@@ -44,9 +44,9 @@ class EvaluationTest : public ::testing::Test {
 
   // Logits of one row computed alone.
   std::vector<float> logits_alone(Bert& model, std::int64_t row) {
-    PackedBatch packed;
-    pack(dataset_, std::vector<std::int64_t>{row}, 5, config_.pad_token_id, packed);
-    const Tensor logits = model.forward(view(packed, 5));
+    Batches batches(*kernels_, config_, dataset_);
+    batches.reorder(std::vector<std::int64_t>{row});
+    const Tensor logits = model.forward(batches.next(1));
     return {logits.row(0), logits.row(0) + 5};
   }
 
@@ -95,9 +95,8 @@ TEST_F(EvaluationTest, DoesNotDependOnTheSizeOfTheBatches) {
 TEST_F(EvaluationTest, AModelInTrainingIsEvaluatedWithoutDropout) {
   Bert inference = bert(Purpose::inference), training = bert(Purpose::training);
   const Evaluation expected = evaluate(inference, *kernels_, config_, dataset_, 64);
-  PackedBatch packed;
-  pack(dataset_, std::vector<std::int64_t>{0, 1}, 5, config_.pad_token_id, packed);
-  training.forward(view(packed, 5), Randomness{9, 1});  // leaves masks behind that must not be used again
+  Batches batches(*kernels_, config_, dataset_);
+  training.forward(batches.next(2), Randomness{9, 1});  // leaves masks behind that must not be used again
   const Evaluation actual = evaluate(training, *kernels_, config_, dataset_, 64);
   EXPECT_EQ(actual.probabilities, expected.probabilities);
   EXPECT_EQ(actual.loss, expected.loss);

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "data/dataset.h"
-#include "model/batch_view.h"
+#include "model/batches.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
 #include "train/schedule.h"
@@ -64,7 +64,7 @@ struct Rig {
   // Texts of step `s`: four, of words from a window that wanders; some spell [PAD] out.
   const Batch& batch(int s) {
     testing::TinyRandom random{static_cast<std::uint64_t>(s)};
-    Dataset dataset;
+    dataset = {};
     for (int i = 0; i < 4; ++i) {
       std::vector<std::int32_t> tokens{2};
       for (int n = 1 + random.below(9); n > 0; --n) tokens.push_back(5 + (s / 10 * 7 + random.below(12)) % 95);
@@ -72,10 +72,9 @@ struct Rig {
       tokens.push_back(3);
       dataset.append(tokens, std::vector<std::int32_t>{random.below(testing::kTinyLabels)});
     }
-    const std::vector<std::int64_t> all{0, 1, 2, 3};
-    pack(dataset, all, config.label_count(), config.pad_token_id, packed);
-    view_ = view(packed, config.label_count());
-    return view_;
+    batches.take(dataset);
+    batch_ = batches.next(4);
+    return batch_;
   }
 
   void gradients(const Batch& batch, int s) {
@@ -88,8 +87,9 @@ struct Rig {
   std::unique_ptr<Kernels> kernels;
   BertWeights weights;
   std::unique_ptr<Bert> model;
-  PackedBatch packed;
-  Batch view_;
+  Dataset dataset;
+  Batches batches{*kernels, config};
+  Batch batch_;
 };
 
 // Dense AdamW as the textbook has it: every row of the word embedding gets a gradient, mostly zero, at every step.
@@ -114,7 +114,7 @@ struct Dense {
       all.push_back({weight.value, first.list[i].value, second.list[i].value, {}, values[i], weight.decayed});
     }
     rig.kernels->adamw(all, updates.data(), &state, 1);
-    rig.kernels->finish_step(&state, {});
+    rig.kernels->finish_step(&state, {}, {});
   }
 
   Rig& rig;

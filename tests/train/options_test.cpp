@@ -55,6 +55,14 @@ TEST(Options, OverrideThePresetWhereverItStands) {
   EXPECT_EQ(parse({"--preset", "reference", "--epochs", "2"}).recipe.epochs, 2);
 }
 
+TEST(Options, NeitherTheOptimizerNorTheGraphMakesAnotherRun) {
+  EXPECT_TRUE(parse({}).graph);
+  EXPECT_FALSE(parse({"--no-graph"}).graph);
+  EXPECT_EQ(identity_of({"--optimizer", "dense", "--no-graph"}), identity_of({}));
+  EXPECT_EQ(complaint({"--optimizer", "dense"}), "");
+  EXPECT_EQ(complaint({"--optimizer", "fast"}), "--optimizer fast: must be lazy or dense");
+}
+
 TEST(Options, AreTaken) {
   const TrainOptions options = parse({"--eval-every", "7", "--save-every", "epoch", "--metric", "loss", "--keep", "1",
                                       "--early-stopping", "3", "--seed", "18446744073709551615"});

@@ -113,6 +113,14 @@ TEST_F(TrainerTest, LogsEverythingThatIsPromised) {
   EXPECT_FALSE(fs::exists(scratch / "out/checkpoints/step-16"));  // --keep 2
 }
 
+TEST_F(TrainerTest, TheDenseOptimizerGivesTheSameBits) {
+  run(options("lazy"));
+  TrainOptions dense = options("dense");
+  dense.optimizer = "dense";
+  run(dense);
+  expect_same_run(scratch / "lazy", scratch / "dense");
+}
+
 TEST_F(TrainerTest, ResumesBitForBitFromAnyStep) {
   run(options("whole"));
   for (const int stop : {1, 2, 7, 15, 16, 17, 31, 33, 47}) {

@@ -1,0 +1,209 @@
+// Batches on the CPU: what is gathered, and that gathering allocates nothing.
+#include "model/batches.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <new>
+#include <numeric>
+
+#include "runtime/error.h"
+#include "tests/support.h"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+}  // namespace
+
+// Not inlined: g++ takes an inlined pair of malloc and free for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace ember {
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+using Indices = std::vector<std::int64_t>;
+
+Dataset small_dataset() {
+  Dataset dataset;
+  dataset.append(Ids{101, 7, 0, 7, 102}, Ids{0, 2});
+  dataset.append(Ids{101, 102}, Ids{});
+  dataset.append(Ids{101, 0, 3, 102}, Ids{1});
+  return dataset;
+}
+
+// `count` sequences of lengths 1 to max_length with ids below `vocabulary`, some of them padding (0).
+Dataset random_dataset(std::int64_t count, std::int64_t max_length, std::int64_t vocabulary) {
+  Dataset dataset;
+  std::uint64_t state = 1;
+  const auto below = [&](std::int64_t n) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<std::int64_t>((state >> 33) % static_cast<std::uint64_t>(n));
+  };
+  for (std::int64_t i = 0; i < count; ++i) {
+    Ids tokens(static_cast<std::size_t>(1 + below(max_length)));
+    for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(below(vocabulary));
+    dataset.append(tokens, Ids{static_cast<std::int32_t>(below(28))});
+  }
+  return dataset;
+}
+
+BertConfig config_of(std::int64_t labels, std::int32_t padding_id = 0) {
+  BertConfig config;
+  config.labels = anonymous_labels(labels);
+  config.pad_token_id = padding_id;
+  return config;
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Ids ids(const std::int32_t* from, std::int64_t count) {
+  return {from, from + count};
+}
+
+const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+
+TEST(Batches, LaySequencesEndToEnd) {
+  const Dataset dataset = small_dataset();
+  const BertConfig config = config_of(3);
+  Batches batches(*kernels, config, dataset);
+  batches.reorder(Indices{2, 0, 1});
+  const Batch batch = batches.next(3);
+  EXPECT_EQ(batch.sequences, 3);
+  EXPECT_EQ(batch.tokens, 11);
+  EXPECT_EQ(batch.max_length, 5);
+  EXPECT_EQ(ids(batch.token_ids, 11), (Ids{101, 0, 3, 102, 101, 7, 0, 7, 102, 101, 102}));
+  EXPECT_EQ(ids(batch.cu_seqlens, 4), (Ids{0, 4, 9, 11}));
+  ASSERT_EQ(batch.targets.rows, 3);
+  EXPECT_EQ(std::vector<float>(batch.targets.f32(), batch.targets.f32() + 9),
+            (std::vector<float>{0, 1, 0, 1, 0, 1, 0, 0, 0}));
+  ASSERT_EQ(batch.unique, 4);
+  EXPECT_EQ(ids(batch.unique_ids, 4), (Ids{3, 7, 101, 102})) << "the padding id has no gradient";
+  EXPECT_EQ(ids(batch.unique_offsets, 5), (Ids{0, 1, 3, 6, 9}));
+  EXPECT_EQ(ids(batch.occurrences, 9), (Ids{2, 5, 7, 0, 4, 9, 3, 8, 10}));
+}
+
+TEST(Batches, FollowOneAnotherInTheOrderGiven) {
+  const Dataset dataset = small_dataset();
+  const BertConfig config = config_of(3);
+  Batches batches(*kernels, config, dataset);
+  EXPECT_EQ(ids(batches.next(2).token_ids, 7), (Ids{101, 7, 0, 7, 102, 101, 102})) << "as the rows lie";
+  EXPECT_EQ(batches.left(), 1);
+  EXPECT_EQ(ids(batches.next(1).token_ids, 4), (Ids{101, 0, 3, 102}));
+  batches.reorder(Indices{0, 2, 1}, 1);
+  EXPECT_EQ(batches.left(), 2);
+  EXPECT_EQ(ids(batches.next(1).token_ids, 4), (Ids{101, 0, 3, 102}));
+  EXPECT_EQ(ids(batches.next(1).token_ids, 2), (Ids{101, 102}));
+  batches.rewind();
+  EXPECT_EQ(batches.next(3).tokens, 11);
+  batches.take(dataset);
+  EXPECT_EQ(ids(batches.next(1).token_ids, 5), (Ids{101, 7, 0, 7, 102})) << "an order does not outlive its data set";
+}
+
+TEST(Batches, TakeOtherPaddingIdsAndRepeatedSequences) {
+  const Dataset dataset = small_dataset();
+  const BertConfig config = config_of(4, 102);
+  Batches batches(*kernels, config, dataset);
+  batches.reorder(Indices{1, 1});
+  const Batch batch = batches.next(2);
+  EXPECT_EQ(ids(batch.token_ids, 4), (Ids{101, 102, 101, 102}));
+  ASSERT_EQ(batch.unique, 1);
+  EXPECT_EQ(batch.unique_ids[0], 101);
+  EXPECT_EQ(ids(batch.unique_offsets, 2), (Ids{0, 2}));
+  EXPECT_EQ(ids(batch.occurrences, 2), (Ids{0, 2}));
+  EXPECT_EQ(std::vector<float>(batch.targets.f32(), batch.targets.f32() + 8), std::vector<float>(8, 0.0f));
+}
+
+TEST(Batches, TakeNothingAtAll) {
+  const Dataset dataset = small_dataset();
+  const BertConfig config = config_of(3);
+  Batches batches(*kernels, config, dataset);
+  batches.next(2);
+  const Batch batch = batches.next(0);
+  EXPECT_EQ(batch.sequences, 0);
+  EXPECT_EQ(batch.tokens, 0);
+  EXPECT_EQ(batch.max_length, 0);
+  EXPECT_EQ(batch.unique, 0);
+  EXPECT_EQ(batch.cu_seqlens[0], 0);
+  EXPECT_EQ(batch.unique_offsets[0], 0);
+  EXPECT_TRUE(batch.targets.empty());
+}
+
+TEST(Batches, WithoutTargetsTakeAnyLabel) {
+  Dataset dataset;
+  dataset.append(Ids{101, 102}, Ids{77});
+  const BertConfig config = config_of(3);
+  Batches batches(*kernels, config, dataset, Batches::Targets::none);
+  EXPECT_TRUE(batches.next(1).targets.empty());
+}
+
+TEST(Batches, ListEveryOccurrenceOnce) {
+  const Dataset dataset = random_dataset(200, 128, 500);
+  const BertConfig config = config_of(28);
+  Batches batches(*kernels, config, dataset);
+  const Batch batch = batches.next(200);
+  ASSERT_EQ(ids(batch.token_ids, batch.tokens), dataset.token_ids);
+  std::map<std::int32_t, Ids> expected;
+  for (std::size_t i = 0; i < dataset.token_ids.size(); ++i)
+    if (dataset.token_ids[i] != 0) expected[dataset.token_ids[i]].push_back(static_cast<std::int32_t>(i));
+  ASSERT_EQ(batch.unique, static_cast<std::int64_t>(expected.size()));
+  std::int64_t u = 0;
+  for (const auto& [id, places] : expected) {
+    EXPECT_EQ(batch.unique_ids[u], id);
+    const std::int32_t begin = batch.unique_offsets[u], end = batch.unique_offsets[u + 1];
+    EXPECT_EQ(ids(batch.occurrences + begin, end - begin), places);
+    ++u;
+  }
+}
+
+TEST(Batches, AllocateNothingOnceWarm) {
+  // The first batch is the largest but has few different ids; the later ones have many.
+  Dataset dataset;
+  for (int i = 0; i < 16; ++i) dataset.append(Ids(128, 5), Ids{1});
+  const Dataset varied = random_dataset(64, 120, 30000);
+  for (std::int64_t i = 0; i < varied.size(); ++i) dataset.append(varied.tokens(i), varied.labels(i));
+  Indices order(static_cast<std::size_t>(dataset.size()));
+  std::iota(order.begin(), order.end(), 0);
+  const BertConfig config = config_of(28);
+  Batches batches(*kernels, config, dataset);
+  batches.reorder(order);
+  batches.next(16);
+  const std::int64_t before = allocations;
+  for (int step = 0; step < 4; ++step) EXPECT_GT(batches.next(16 - step).unique, 200);
+  batches.take(dataset);
+  batches.reorder(order);
+  batches.next(16);
+  EXPECT_EQ(allocations, before);
+}
+
+TEST(Batches, RefuseWhatIsOutOfRange) {
+  const Dataset dataset = small_dataset();
+  const BertConfig three = config_of(3), two = config_of(2);
+  Batches batches(*kernels, three, dataset);
+  EXPECT_EQ(error_of([&] { batches.reorder(Indices{0, 3}); }), "row 3 is not in a data set of 3");
+  EXPECT_EQ(error_of([&] { batches.reorder(Indices{-1}); }), "row -1 is not in a data set of 3");
+  EXPECT_EQ(error_of([&] { Batches(*kernels, two, dataset); }), "label 2 of row 0 is out of range, expected 0 to 1");
+  batches.take(dataset);
+  EXPECT_EQ(error_of([&] { batches.next(4); }), "a batch of 4 rows, but 3 are left");
+}
+
+}  // namespace
+}  // namespace ember

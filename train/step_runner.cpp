@@ -1,0 +1,70 @@
+#include "train/step_runner.h"
+
+#include <cstring>
+
+namespace ember {
+namespace {
+
+// Steps between two copies of records. One copy may be under way when the next is due, so a ring of twice as many
+// suffices (Optimizer::kRecords).
+constexpr std::int64_t kBetweenCopies = Optimizer::kRecords / 2;
+
+}  // namespace
+
+StepRunner::StepRunner(Kernels& kernels, Bert& model, Optimizer& optimizer, Batches& batches, std::uint64_t seed,
+                       bool record, std::int64_t steps_done)
+    : kernels_(kernels),
+      model_(model),
+      optimizer_(optimizer),
+      batches_(batches),
+      seed_(seed),
+      record_(record),
+      reservations_(model.reservations()),
+      readback_(kernels.make_readback(Optimizer::kRecords * sizeof(StepRecord))),
+      given_(steps_done),
+      asked_(steps_done),
+      received_(steps_done) {}
+
+void StepRunner::step(std::int64_t rows) {
+  const BatchShape shape = batches_.shape(rows);
+  if (reservations_ != model_.reservations()) shapes_.clear();
+  reservations_ = model_.reservations();
+  // The first step of a shape is given call by call: only then is all scratch memory there and every algorithm chosen.
+  const auto [known, is_new] = shapes_.try_emplace(shape);
+  if (record_ && !is_new && known->second == nullptr) known->second = kernels_.record([&] { give(shape); });
+  if (known->second != nullptr)
+    known->second->run();
+  else
+    give(shape);
+  batches_.advance(rows);
+  ++given_;
+}
+
+void StepRunner::give(const BatchShape& shape) {
+  const Batch batch = batches_.gather(shape);
+  optimizer_.catch_up(batch);
+  model_.forward(batch, Randomness{seed_, 0, &optimizer_.step_state()->steps});
+  const Bert::Loss result = model_.loss(batch, optimizer_.step_state());
+  model_.backward(batch);
+  optimizer_.step(model_, batch, result.loss);
+}
+
+std::vector<StepRecord> StepRunner::records(Wait wait) {
+  std::vector<StepRecord> records;
+  const bool at_once = wait == Wait::yes || kernels_.on_host();
+  if (at_once || given_ - asked_ >= kBetweenCopies) {
+    receive(records);
+    readback_->start(optimizer_.records());
+    asked_ = given_;
+  }
+  if (at_once) receive(records);
+  return records;
+}
+
+void StepRunner::receive(std::vector<StepRecord>& to) {
+  if (received_ == asked_) return;
+  const auto* ring = static_cast<const StepRecord*>(readback_->wait());
+  for (; received_ < asked_; ++received_) to.push_back(ring[received_ % Optimizer::kRecords]);
+}
+
+}  // namespace ember
