@@ -30,10 +30,10 @@ struct Classifier::Implementation {
              {std::max(kBatchTokens, max_length), kBatchSequences}) {}
 
   template <typename Text>
-  std::vector<Scores> predict(std::span<const Text> texts);
+  void predict(std::span<const Text> texts, std::span<Scores> scores);
   bool has_room(std::int64_t tokens) const;
   void clear();
-  void run(std::vector<Scores>& scores);
+  void run(std::span<Scores> scores);
 
   std::filesystem::path directory;
   std::unique_ptr<Kernels> kernels;
@@ -58,9 +58,8 @@ void Classifier::Implementation::clear() {
   waiting.label_offsets.resize(1);
 }
 
-// Scores the waiting texts and appends what comes out.
-void Classifier::Implementation::run(std::vector<Scores>& scores) {
-  if (waiting.size() == 0) return;
+// Scores the waiting texts, of which there must be one.
+void Classifier::Implementation::run(std::span<Scores> scores) {
   batches.take(waiting);
   const Batch batch = batches.next(waiting.size());
   const Tensor logits = bert.forward(batch);
@@ -68,29 +67,33 @@ void Classifier::Implementation::run(std::vector<Scores>& scores) {
 
   const auto count = static_cast<std::size_t>(labels.size());
   for (std::int64_t row = 0; row < waiting.size(); ++row) {
-    Scores& of_text = scores.emplace_back(Scores{std::vector<float>(count), std::vector<float>(count)});
+    Scores& of_text = scores[static_cast<std::size_t>(row)];
+    of_text.probabilities.resize(count), of_text.logits.resize(count);
     kernels->download(of_text.probabilities.data(), probabilities.row(row), count * sizeof(float));
     kernels->download(of_text.logits.data(), logits.row(row), count * sizeof(float));
     for (const float logit : of_text.logits)
-      check(std::isfinite(logit), "{}: the model gives a score of {}: its weights are damaged", directory.string(),
-            logit);
+      if (!std::isfinite(logit))  // not check(), whose arguments would be made for every score
+        fail("{}: the model gives a score of {}: its weights are damaged", directory.string(), logit);
   }
   clear();
 }
 
 template <typename Text>
-std::vector<Scores> Classifier::Implementation::predict(std::span<const Text> texts) {
-  std::vector<Scores> scores;
-  scores.reserve(texts.size());
+void Classifier::Implementation::predict(std::span<const Text> texts, std::span<Scores> scores) {
   clear();  // an earlier call may have thrown half-way
+  std::size_t done = 0;
+  const auto run_waiting = [&] {
+    const auto count = static_cast<std::size_t>(waiting.size());
+    run(scores.subspan(done, count));
+    done += count;
+  };
   for (const Text& text : texts) {
     ids.clear();
     tokenizer.encode(text, max_length, ids);
-    if (!has_room(static_cast<std::int64_t>(ids.size()))) run(scores);
+    if (!has_room(static_cast<std::int64_t>(ids.size()))) run_waiting();
     waiting.append(ids, {});
   }
-  run(scores);
-  return scores;
+  if (waiting.size() > 0) run_waiting();
 }
 
 Classifier::Classifier(const std::filesystem::path& directory, const ClassifierOptions& options)
@@ -104,11 +107,19 @@ const Labels& Classifier::labels() const {
 }
 
 std::vector<Scores> Classifier::predict(std::span<const std::string> texts) {
-  return implementation_->predict(texts);
+  std::vector<Scores> scores(texts.size());
+  implementation_->predict(texts, scores);
+  return scores;
 }
 
 Scores Classifier::predict(std::string_view text) {
-  return std::move(implementation_->predict(std::span<const std::string_view>(&text, 1)).front());
+  Scores scores;
+  predict(text, scores);
+  return scores;
+}
+
+void Classifier::predict(std::string_view text, Scores& scores) {
+  implementation_->predict(std::span<const std::string_view>(&text, 1), std::span(&scores, 1));
 }
 
 }  // namespace ember

@@ -1,11 +1,12 @@
-// The pooler's activation: bias, tanh and dropout. One row per sequence, so the library's tanh is quick enough.
+// The pooler's activation: bias, tanh and dropout, one row per sequence. The library's tanh, an element at a time,
+// would be 3% of a sentence's prediction.
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/vector_math.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -33,8 +34,9 @@ void CpuKernels::tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bi
       fill_multipliers(multipliers, r, cols, dropout);
       const float *x = in.row(r), *shift = bias.f32();
       float *y = activated.row(r), *dropped = out.row(r);
+#pragma omp simd
       for (std::int64_t c = 0; c < cols; ++c) {
-        y[c] = std::tanh(x[c] + shift[c]);
+        y[c] = vector_tanh(x[c] + shift[c]);
         dropped[c] = multipliers[c] * y[c];
       }
     }

@@ -1,6 +1,7 @@
-// exp and the normal distribution in single precision, without branches or calls, so that g++ vectorises the loops that
-// use them. The polynomials are minimax fits of relative error, made for this file by iteratively reweighted least
-// squares (Lawson, "Contributions to the theory of linear least maximum approximation", 1961) in double precision.
+// exp, tanh and the normal distribution in single precision, without branches or calls, so that g++ vectorises the
+// loops that use them. The polynomials are minimax fits of relative error, made for this file by iteratively reweighted
+// least squares (Lawson, "Contributions to the theory of linear least maximum approximation", 1961) in double
+// precision.
 #pragma once
 
 #include <bit>
@@ -28,6 +29,20 @@ namespace ember {
   // 2^(n - 1) and a doubling: 2^128 is no float, yet exp(x) is one up to n = 128.
   const float half_power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 126u) << 23);
   return x < -86.98f ? 0.0f : (p * 2.0f) * half_power;
+}
+
+// tanh(x) within 2 units in the last place; NaN for NaN. Below 5/8 x + x³ p(x²), fitted to 4.4e-9 of the value, since
+// the other form, (1 - exp(-2 |x|)) / (1 + exp(-2 |x|)), loses digits there.
+[[gnu::always_inline]] inline float vector_tanh(float x) {
+  const float z = std::fabs(x), square = x * x;
+  float p = -0.00570498733f;
+  p = p * square + 0.0206390880f;
+  p = p * square - 0.0537397154f;
+  p = p * square + 0.133314416f;
+  p = p * square - 0.333332807f;
+  const float power = vector_exp(-2.0f * z);
+  const float large = std::copysign((1.0f - power) / (1.0f + power), x);
+  return z < 0.625f ? x + x * square * p : large;
 }
 
 // The standard normal distribution at x: cumulative Phi(x) and density phi(x).

@@ -1,8 +1,9 @@
-// vector_exp and vector_normal against the library's in double.
+// vector_exp, vector_tanh and vector_normal against the library's in double.
 #include "kernels/cpu/vector_math.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -51,6 +52,32 @@ TEST(VectorExp, Ends) {
   for (std::size_t i = 3; i < 6; ++i) EXPECT_EQ(y[i], infinity) << i;
   for (std::size_t i = 6; i < 11; ++i) EXPECT_EQ(y[i], 0) << i;
   EXPECT_TRUE(std::isnan(y[11]));
+}
+
+TEST(VectorTanh, IsWithinTwoUnitsInTheLastPlace) {
+  const std::vector<float> x = floats_up_to(20);
+  std::vector<float> y(x.size());
+#pragma omp simd
+  for (std::size_t i = 0; i < x.size(); ++i) y[i] = vector_tanh(x[i]);
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double expected = std::tanh(static_cast<double>(x[i]));
+    const double unit = std::ldexp(1.0, std::max(std::ilogb(expected), -126) - 23);
+    const double error = std::fabs(y[i] - expected) / (expected == 0 ? std::ldexp(1.0, -149) : unit);
+    ASSERT_TRUE(std::isfinite(error)) << x[i];
+    if (error > worst) worst = error;
+  }
+  EXPECT_LE(worst, 2);
+  RecordProperty("worst_units", std::to_string(worst));
+}
+
+TEST(VectorTanh, Ends) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(vector_tanh(infinity), 1);
+  EXPECT_EQ(vector_tanh(-infinity), -1);
+  EXPECT_EQ(vector_tanh(1e30f), 1);
+  EXPECT_EQ(vector_tanh(-0.0f), 0);
+  EXPECT_TRUE(std::isnan(vector_tanh(std::numeric_limits<float>::quiet_NaN())));
 }
 
 TEST(VectorNormal, AgreesWithTheErrorFunction) {

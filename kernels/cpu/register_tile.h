@@ -1,0 +1,140 @@
+// The innermost part of every matrix product of our own: a tile of the output that lives in registers, kTileRows
+// broadcasts of the left operand against two vectors of the right one. Of the 16 (AVX2) or 32 (AVX-512) registers
+// 2 kTileRows are sums, two hold the right operand, one the broadcast. After Goto and van de Geijn, "Anatomy of
+// high-performance matrix multiplication" (ACM TOMS 2008).
+//
+// The inner dimension comes in groups of 32 bits: one float, two bf16 or four 8-bit integers, whatever `Arithmetic`
+// multiplies at once. It has
+//   Group, Sum         what a group and a sum are in memory, 32 bits each
+//   Groups, Sums       vectors of kLanes of them
+//   add(sums, group, groups)   sums + the products of `group` with every one of `groups`
+// The right operand comes in panels of kTileColumns columns: (groups, kTileColumns).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "runtime/tensor.h"
+
+namespace ember {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16, kTileRows = 12;
+#else
+constexpr int kLanes = 8, kTileRows = 6;
+#endif
+constexpr int kTileColumns = 2 * kLanes;
+
+template <typename Element>
+using Lanes [[gnu::vector_size(kLanes * 4), gnu::aligned(4), gnu::may_alias]] = Element;
+
+constexpr std::int64_t panels(std::int64_t columns) {
+  return (columns + kTileColumns - 1) / kTileColumns;
+}
+
+struct FloatProduct {
+  using Group = float;
+  using Sum = float;
+  using Groups = Lanes<float>;
+  using Sums = Lanes<float>;
+  static Sums add(Sums sums, float group, Groups groups) { return sums + group * groups; }
+};
+
+// The left operand: group (r, k) is data[r row + k inner].
+template <typename Group>
+struct LeftOperand {
+  const Group* data;
+  std::int64_t row, inner;
+};
+
+// What sums start from: row r at data + r stride.
+template <typename Sum>
+struct Start {
+  const Sum* data;
+  std::int64_t stride;
+};
+
+// One panel of the right operand, and the one that is asked for meanwhile, into the second-level cache (or null).
+template <typename Group>
+struct Panel {
+  const Group* data;
+  std::int64_t groups;
+  const Group* next = nullptr;
+};
+
+// out (Rows, kTileColumns) = start + left x panel. `out` may be where the start is.
+template <typename Arithmetic, int Rows>
+void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
+                   LeftOperand<typename Arithmetic::Group> left, Panel<typename Arithmetic::Group> panel) {
+  // How far ahead of the product a panel is asked for: it is read once, in order, from memory that is slower than the
+  // multipliers. 64 rows are 8 KB (docs/performance.md).
+  constexpr std::int64_t kAhead = 64;
+  typename Arithmetic::Sums sums[Rows][2];
+  for (int r = 0; r < Rows; ++r) std::memcpy(sums[r], start.data + r * start.stride, sizeof sums[r]);
+  for (std::int64_t k = 0; k < panel.groups; ++k) {
+    const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
+    for (int c = 0; c < kTileColumns; c += 16) {
+      __builtin_prefetch(right + kAhead * kTileColumns + c);
+      if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
+    }
+    const auto first = *reinterpret_cast<const typename Arithmetic::Groups*>(right);
+    const auto second = *reinterpret_cast<const typename Arithmetic::Groups*>(right + kLanes);
+    const typename Arithmetic::Group* column = left.data + k * left.inner;
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) {
+      const typename Arithmetic::Group group = column[r * left.row];
+      sums[r][0] = Arithmetic::add(sums[r][0], group, first);
+      sums[r][1] = Arithmetic::add(sums[r][1], group, second);
+    }
+  }
+  for (int r = 0; r < Rows; ++r) std::memcpy(out + r * out_stride, sums[r], sizeof sums[r]);
+}
+
+template <typename Arithmetic, std::size_t... I>
+constexpr auto tiles_up_to(std::index_sequence<I...>) {
+  return std::array{register_tile<Arithmetic, static_cast<int>(I) + 1>...};
+}
+// kTiles<Arithmetic>[rows - 1] is the tile of `rows` rows.
+template <typename Arithmetic>
+constexpr auto kTiles = tiles_up_to<Arithmetic>(std::make_index_sequence<kTileRows>());
+
+// Rows in tiles of equal height: a low last one would leave the multipliers idle. Tile t is rows [begin(t), begin(t +
+// 1)).
+struct RowTiles {
+  explicit RowTiles(std::int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
+  std::int64_t begin(std::int64_t t) const { return t * rows / count; }
+  std::int64_t rows, count;
+};
+
+// Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel in fp32, for the row
+// tiles [first, end). Without start.data sums start at zero; `start` may be `out` itself. The panel's `next` is asked
+// for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
+template <typename Arithmetic>
+void multiply_panel(Tensor out, Start<float> start, LeftOperand<typename Arithmetic::Group> left,
+                    Panel<typename Arithmetic::Group> panel, std::int64_t column, const RowTiles& tiles,
+                    std::int64_t first, std::int64_t end) {
+  static constexpr float kZeros[kTileColumns] = {};
+  const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
+  for (std::int64_t t = first; t < end; ++t) {
+    const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
+    const auto multiply = kTiles<Arithmetic>[static_cast<std::size_t>(rows - 1)];
+    const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
+    const LeftOperand from{left.data + begin * left.row, left.row, left.inner};
+    const float* started = start.data == nullptr ? nullptr : start.data + begin * start.stride + column;
+    if (width == kTileColumns) {
+      const Start<float> whole = started == nullptr ? Start<float>{kZeros, 0} : Start<float>{started, start.stride};
+      multiply(out.row(begin) + column, out.stride, whole, from, now);
+      continue;
+    }
+    float block[kTileRows][kTileColumns] = {};
+    for (std::int64_t r = 0; started != nullptr && r < rows; ++r)
+      std::copy_n(started + r * start.stride, width, block[r]);
+    multiply(block[0], kTileColumns, {block[0], kTileColumns}, from, now);
+    for (std::int64_t r = 0; r < rows; ++r) std::copy_n(block[r], width, out.row(begin + r) + column);
+  }
+}
+
+}  // namespace ember
