@@ -10,6 +10,7 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import device_code
 
 LIBRARY, NVCC, *FLAGS = sys.argv[1:]
@@ -21,6 +22,16 @@ __global__ void local_array(float* x, const int* i) {
   for (int k = 0; k < 64; ++k) a[k] = x[k];
   for (int k = 0; k < 64; ++k) a[i[k] & 63] += a[i[k + 1] & 63];
   for (int k = 0; k < 64; ++k) x[k] = a[k];
+}
+"""
+
+
+KNOWN_RESOURCES = """
+__global__ void __launch_bounds__(96) known(float* x) {
+  __shared__ float a[250];
+  a[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  x[threadIdx.x] = a[95 - threadIdx.x];
 }
 """
 
@@ -49,10 +60,10 @@ class DeviceCode(unittest.TestCase):
             with self.subTest(architecture=architecture, kernel=name):
                 self.assertEqual(code[device_code.LDL] + code[device_code.STL], 0)
 
-    def compile(self, *flags):
+    def compile(self, *flags, text=LOCAL_ARRAY):
         with tempfile.TemporaryDirectory() as folder:
             source, out = pathlib.Path(folder, "local.cu"), pathlib.Path(folder, "local.o")
-            source.write_text(LOCAL_ARRAY)
+            source.write_text(text)
             result = subprocess.run([NVCC, *flags, "-c", source, "-o", out], capture_output=True, text=True)
             return result, out.read_bytes() if out.exists() else b""
 
@@ -67,6 +78,27 @@ class DeviceCode(unittest.TestCase):
         (counts,) = code.values()
         self.assertGreater(counts[device_code.LDL], 0)
         self.assertGreater(counts[device_code.STL], 0)
+
+    def test_resources_are_read(self):
+        done, data = self.compile("-arch=sm_75", "-no-compress", text=KNOWN_RESOURCES)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        ((architecture, name), kernel), = device_code.resources(data).items()
+        self.assertEqual((architecture, kernel.threads, kernel.shared), (75, 96, 1000))
+        self.assertIn(f"Used {kernel.registers} registers", self.compile("-arch=sm_75", "-Xptxas", "-v", text=KNOWN_RESOURCES)[0].stderr)
+        self.assertEqual(device_code.readable([name]), {name: "known"})
+        barriers = sum(n for code, n in kernel.code.items() if code & device_code.OPERATION in device_code.KINDS["barrier"])
+        self.assertEqual(barriers, 1)
+        # 3 warps a block, 16 blocks of 2 KB at most: the warps bound it.
+        self.assertEqual(device_code.resident_warps(kernel, device_code.LIMITS[75]), 30)
+
+    def test_table_has_a_row_for_each_kernel(self):
+        table = [sys.executable, device_code.__file__, LIBRARY]
+        done = subprocess.run(table, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(done.stdout.splitlines()) - 2, len([1 for a, _ in self.kernels if a == 75]))
+        wrong = subprocess.run([*table[:-1], __file__], capture_output=True, text=True)
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("no device code", wrong.stderr)
 
 
 if __name__ == "__main__":
