@@ -1,6 +1,7 @@
 // bench_step: a whole training step by batch size and length, and texts to scores. docs/bench.md says how to read it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -25,6 +26,7 @@ struct Options {
   std::vector<std::int64_t> batches{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
   std::int64_t most_tokens = 10240;
   ember::StepBudget budget;
+  std::vector<double> paper;
 };
 
 void add_options(CLI::App& app, Options& options) {
@@ -39,6 +41,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--repetitions", options.budget.repetitions, "of each measurement");
   app.add_option("--seconds", options.budget.seconds, "time of a repetition");
   app.add_option("--out", options.out, "file for the results, as JSON");
+  app.add_option("--paper", options.paper, "GB/s,TFLOP/s: measures nothing; the floor of an fp16 step on such a device")
+      ->delimiter(',')
+      ->expected(2);
 }
 
 void validate(const Options& options) {
@@ -50,6 +55,8 @@ void validate(const Options& options) {
                "--repetitions {}: must be a whole number from 1 to 1000", options.budget.repetitions);
   ember::check(options.budget.seconds > 0 && options.budget.seconds <= 600,
                "--seconds {}: must be above 0 and at most 600", options.budget.seconds);
+  for (const double peak : options.paper)
+    ember::check(peak > 0 && std::isfinite(peak), "--paper {}: must be two numbers above 0", peak);
   for (const std::int64_t batch : options.batches)
     ember::check(batch >= 1 && batch <= 65536, "--batches {}: must be whole numbers from 1 to 65536", batch);
 }
@@ -92,7 +99,10 @@ void measure_lengths(ember::TrainingStep& step, const std::string& backend, cons
 
 void measure_training(ember::Backend& backend, const ember::StepInputs& inputs, const Options& options,
                       Output& output) {
-  ember::TrainingStep step(backend, inputs.config());
+  const ember::Peaks peaks = ember::measure_peaks(backend, options.budget.repetitions, {});
+  output.say(fmt::format("\n{}: {:.1f} GB/s copied, {:.1f} GFLOP/s in a large product\n", backend.name(),
+                         peaks.bytes_per_second * 1e-9, peaks.flop_per_second * 1e-9));
+  ember::TrainingStep step(backend, inputs.config(), peaks);
   measure_lengths(
       step, backend.name(), inputs.real_lengths(), options, [&](std::int64_t texts) { return inputs.real(texts); },
       output);
@@ -133,9 +143,25 @@ void measure_inference(ember::StepInputs& inputs, const Options& options, Output
                           ember::peak_host_memory()));
 }
 
+// Per batch size, what the operations of a step move and compute, and the time that would take.
+void print_floors(const Options& options) {
+  const ember::StepInputs inputs(options.source);
+  const ember::Peaks peaks{options.paper[0] * 1e9, options.paper[1] * 1e12};
+  for (const std::int64_t batch : options.batches) {
+    const ember::BatchSize size = ember::size_of_batch(inputs.real(batch), 0, batch);
+    if (size.tokens > static_cast<double>(options.most_tokens)) continue;
+    const ember::StepTypes types{ember::DType::f16, ember::DType::f16};
+    ember::print(ember::floor_table(ember::step_work(inputs.config(), size, types), size, peaks));
+  }
+}
+
 int run(const Options& options) {
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
   validate(options);
+  if (!options.paper.empty()) {
+    print_floors(options);
+    return 0;
+  }
   std::vector<std::string> absent;
   const auto backends = ember::make_backends(options.device, options.threads, absent);
   for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);

@@ -78,36 +78,18 @@ struct Suite::Ready {
         problem(problem_of(measured.is_peak() ? "tinybert" : measured.model, std::max(measured.tokens, kOneText))),
         workspace(backend->kernels(), problem) {
     if (entry.operation.prepare) prepared = entry.operation.prepare(workspace);
-    if (entry.operation.method == kPeakCopy) prepare_copy();
-    if (entry.operation.method == kPeakProduct) prepare_product();
+    if (entry.operation.method == kPeakCopy) prepared = peak_copy(*backend);
+    if (entry.operation.method == kPeakProduct) prepared = peak_product(*backend, workspace);
   }
   bool serves(const Case& other) const {
     return measured.operation == other.operation && measured.model == other.model && measured.tokens == other.tokens &&
            backend == other.backend;
   }
 
-  void prepare_copy() {
-    const std::size_t bytes = backend->large_block();
-    memory.push_back(backend->kernels().allocate(bytes));
-    memory.push_back(backend->kernels().allocate(bytes));
-    prepared = {[this, bytes] { backend->copy(memory[0].data(), memory[1].data(), bytes); },
-                {2 * static_cast<double>(bytes), 0}};
-  }
-  void prepare_product() {
-    const std::int64_t n = backend->large_product();
-    const Tensor out = workspace.activations(n, n), in = workspace.activations(n, n);
-    const Tensor weight = workspace.product_weights(n, n);
-    const auto size = static_cast<double>(n);
-    const Widths widths = workspace.widths();
-    prepared = {[=, this] { backend->kernels().linear_forward(out, in, weight, {}); },
-                work::linear_forward(size, size, size, false, widths.activation, widths)};
-  }
-
   const Case& measured;
   Backend* backend;
   Problem problem;
   Workspace workspace;
-  std::vector<Buffer> memory;
   Prepared prepared;
 };
 

@@ -7,6 +7,7 @@
 
 #include "bench/backend.h"
 #include "bench/operations.h"
+#include "bench/peaks.h"
 #include "bench/time_call.h"
 
 namespace ember {
@@ -24,12 +25,6 @@ struct Case {
   bool is_peak() const { return model.empty(); }
 };
 
-// What the device can do, as measured by the peaks of the same run; 0 where they were not run.
-struct Peaks {
-  double bytes_per_second = 0;  // of a large copy, read and written
-  double flop_per_second = 0;   // of a large product
-};
-
 // All measurements of some backends. At most one of them has its operands in memory at a time.
 class Suite {
  public:
@@ -45,6 +40,7 @@ class Suite {
   std::size_t backend_count() const { return backends_.size(); }
   // One repetition of case i, whose seconds it returns and remembers.
   double run(std::size_t i);
+  // As measured in this run.
   Peaks peaks(const Backend& backend) const;
 
  private:

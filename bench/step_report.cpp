@@ -11,7 +11,7 @@
 namespace ember {
 namespace {
 
-constexpr const char* kTrainingRow = "{:>6} {:>8} {:>9} {:>9} {:>9} {:>9} {:>6} {:>10} {:>10} {:>9} {:>9}\n";
+constexpr const char* kTrainingRow = "{:>6} {:>8} {:>9} {:>9} {:>9} {:>9} {:>6} {:>9} {:>10} {:>10} {:>9} {:>9}\n";
 constexpr const char* kInferenceRow = "{:<24} {:>9} {:>6} {:>10}\n";
 
 struct Phase {
@@ -61,18 +61,18 @@ std::vector<std::pair<std::string, PowerLaw>> laws(std::span<const StepResult> r
 }  // namespace
 
 std::string training_head() {
-  return fmt::format(kTrainingRow, "batch", "tokens", "forward", "backward", "optimizer", "step", "cv", "tokens/s",
-                     "examples/s", "launches", "memory");
+  return fmt::format(kTrainingRow, "batch", "tokens", "forward", "backward", "optimizer", "step", "cv", "floor",
+                     "tokens/s", "examples/s", "launches", "memory");
 }
 
 std::string training_line(const StepResult& result) {
   const double step = median_of(result, kPhases[3]);
-  return fmt::format(kTrainingRow, result.batch_size, fmt::format("{:.0f}", result.tokens),
-                     time_text(median_of(result, kPhases[0])), time_text(median_of(result, kPhases[1])),
-                     time_text(median_of(result, kPhases[2])), time_text(step),
-                     percent(variation(seconds_of(result, kPhases[3]))), fmt::format("{:.0f}", result.tokens / step),
-                     fmt::format("{:.1f}", static_cast<double>(result.batch_size) / step),
-                     result.launches ? fmt::format("{}", *result.launches) : "n/a", megabytes(result.peak_memory));
+  return fmt::format(
+      kTrainingRow, result.batch_size, fmt::format("{:.0f}", result.tokens), time_text(median_of(result, kPhases[0])),
+      time_text(median_of(result, kPhases[1])), time_text(median_of(result, kPhases[2])), time_text(step),
+      percent(variation(seconds_of(result, kPhases[3]))), time_text(result.floor),
+      fmt::format("{:.0f}", result.tokens / step), fmt::format("{:.1f}", static_cast<double>(result.batch_size) / step),
+      result.launches ? fmt::format("{}", *result.launches) : "n/a", megabytes(result.peak_memory));
 }
 
 std::string training_growth(std::span<const StepResult> results) {
@@ -81,6 +81,29 @@ std::string training_growth(std::span<const StepResult> results) {
     text +=
         fmt::format("{} {} ~ tokens^{:.2f} (R2 {:.2f})", text.empty() ? "growth:" : ",", name, law.exponent, law.r2);
   return text.empty() ? text : text + "\n";
+}
+
+std::string floor_table(const std::vector<OperationWork>& calls, const BatchSize& batch, const Peaks& peaks) {
+  constexpr const char* kRow = "{:<28} {:>5} {:>9} {:>9} {:>9}\n";
+  std::vector<std::string> methods;
+  for (const OperationWork& call : calls)
+    if (std::find(methods.begin(), methods.end(), call.method) == methods.end()) methods.push_back(call.method);
+  std::string text = fmt::format("\nbatch of {:.0f}, {:.0f} tokens\n", batch.sequences, batch.tokens) +
+                     fmt::format(kRow, "operation", "calls", "MB", "GFLOP", "floor");
+  const auto add_row = [&](const std::string& name, const std::vector<OperationWork>& some) {
+    Work work;
+    for (const OperationWork& call : some) work.bytes += call.work.bytes, work.flop += call.work.flop;
+    text += fmt::format(kRow, name, some.size(), fmt::format("{:.2f}", work.bytes * 1e-6),
+                        fmt::format("{:.3f}", work.flop * 1e-9), time_text(floor_seconds(some, peaks)));
+  };
+  for (const std::string& method : methods) {
+    std::vector<OperationWork> some;
+    std::copy_if(calls.begin(), calls.end(), std::back_inserter(some),
+                 [&](const OperationWork& call) { return call.method == method; });
+    add_row(method, some);
+  }
+  add_row("step", calls);
+  return text;
 }
 
 std::string inference_head() {
@@ -116,6 +139,7 @@ std::string as_json(const StepResult& result, const std::string& backend, const 
     json[phase.name] = {{"seconds", median(seconds)}, {"cv", variation(seconds)}, {"repetitions", seconds}};
   }
   const double step = median_of(result, kPhases[3]);
+  json["floor_seconds"] = result.floor;
   json["tokens_per_second"] = result.tokens / step;
   json["examples_per_second"] = static_cast<double>(result.batch_size) / step;
   json["launches"] = result.launches ? nlohmann::ordered_json(*result.launches) : nullptr;

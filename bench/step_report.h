@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bench/inference.h"
+#include "bench/step_work.h"
 #include "bench/training_step.h"
 
 namespace ember {
@@ -14,6 +15,10 @@ std::string training_head();
 std::string training_line(const StepResult& result);
 // How the phases and the memory grow with the tokens of a batch; nothing for fewer than two sizes.
 std::string training_growth(std::span<const StepResult> results);
+
+// What the operations of a step on a batch of that size have to do, by method, and the floor on a device of those
+// peaks.
+std::string floor_table(const std::vector<OperationWork>& calls, const BatchSize& batch, const Peaks& peaks);
 
 std::string inference_head();
 std::string inference_line(const InferenceResult& result);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "bench/step_work.h"
 #include "model/batches.h"
 
 namespace ember {
@@ -91,9 +92,10 @@ PhaseSeconds mean(const std::vector<PhaseSeconds>& steps) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(Backend& backend, const BertConfig& config)
+TrainingStep::TrainingStep(Backend& backend, const BertConfig& config, const Peaks& peaks)
     : backend_(backend),
       config_(config),
+      peaks_(peaks),
       weights_(config, backend.kernels()),
       optimizer_(config, weights_, backend.kernels(), {}, Schedule(kLearningRate, 0, kMostSteps), kMostSteps) {
   draw_all(config, weights_, backend.kernels());
@@ -113,8 +115,14 @@ StepResult TrainingStep::measure(const Dataset& texts, std::int64_t batch_size, 
   const std::int64_t most = std::min(steps.batches(), kMostBatches);
   const std::int64_t count =
       std::clamp(static_cast<std::int64_t>(std::ceil(budget.seconds / seconds)), std::int64_t{1}, most);
-  for (std::int64_t i = 0; i < count; ++i) result.tokens += static_cast<double>(steps.tokens(i));
+  const StepTypes types{backend_.kernels().activation_type(), backend_.kernels().product_type()};
+  for (std::int64_t i = 0; i < count; ++i) {
+    const BatchSize size = size_of_batch(texts, i * batch_size, batch_size);
+    result.tokens += size.tokens;
+    result.floor += floor_seconds(step_work(config_, size, types), peaks_);
+  }
   result.tokens /= static_cast<double>(count);
+  result.floor /= static_cast<double>(count);
   for (int r = 0; r < budget.repetitions; ++r) {
     std::vector<PhaseSeconds> all;
     for (std::int64_t i = 0; i < count; ++i) all.push_back(steps.step(i));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bench/backend.h"
+#include "bench/peaks.h"
 #include "data/dataset.h"
 #include "model/bert.h"
 #include "model/config.h"
@@ -25,6 +26,7 @@ struct StepResult {
   std::vector<PhaseSeconds> repetitions;  // each the mean over the batches
   std::optional<std::int64_t> launches;   // of one step
   std::size_t peak_memory = 0;            // bytes
+  double floor = 0;                       // seconds of a step on average (bench/step_work.h)
 };
 
 struct StepBudget {
@@ -35,7 +37,7 @@ struct StepBudget {
 // Model, optimizer and weights on a backend; the weights are drawn.
 class TrainingStep {
  public:
-  TrainingStep(Backend& backend, const BertConfig& config);
+  TrainingStep(Backend& backend, const BertConfig& config, const Peaks& peaks);
 
   // Steps on batches of `batch_size` texts from the start of `texts`, which must hold that many; each repetition on the
   // same ones, so that repetitions differ by noise alone.
@@ -44,6 +46,7 @@ class TrainingStep {
  private:
   Backend& backend_;
   const BertConfig& config_;
+  Peaks peaks_;
   BertWeights weights_;
   Optimizer optimizer_;
 };

@@ -61,7 +61,7 @@ TEST(CudaBenchmarks, LaunchesOfAStepGrowByTheLayer) {
   for (const std::int64_t layers : {2, 3, 4}) {
     BertConfig config = problem.model;
     config.layers = layers;
-    TrainingStep step(backend(), config);
+    TrainingStep step(backend(), config, {1e9, 1e9});
     const StepBudget budget{.repetitions = 1, .seconds = 1e-3};
     const StepResult result = step.measure(problem.texts, 1, budget);
     ASSERT_EQ(result.repetitions.size(), 1u);

@@ -166,6 +166,7 @@ class Step(Case):
             self.assertGreater(step["step"]["seconds"], 0.5 * phases)
             self.assertEqual(len(step["step"]["repetitions"]), 2)
             self.assertIsNone(step["launches"])
+            self.assertGreater(step["floor_seconds"], 0)
             self.assertGreater(step["peak_memory_bytes"], 0)
         growth = [result for result in results if result["kind"] == "growth with tokens"]
         self.assertEqual([row["lengths"] for row in growth], ["GoEmotions' lengths", "64 tokens each"])
@@ -183,6 +184,16 @@ class Step(Case):
         self.assertEqual([step["tokens"] for step in steps[:2]], [10, 35])  # from the start again after 3 texts
         self.assertIn("3 at once", [result.get("texts") for result in results])
 
+    def test_the_floor_on_paper(self):
+        done = run(STEP, "--model", self.write_model(), "--batches", "2,4", "--paper", "100,10")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = [line.split() for line in done.stdout.splitlines() if line]
+        self.assertEqual([row[2] for row in rows if row[0] == "batch"], ["2,", "4,"])
+        first = {row[0]: row[1:] for row in rows[2:next(i for i in range(1, len(rows)) if rows[i][0] == "batch")]}
+        self.assertEqual(first["adamw"][0], "1")
+        calls = sum(int(row[0]) for name, row in first.items() if name != "step")
+        self.assertEqual(int(first["step"][0]), calls)
+
     def test_large_batches_are_left_out_by_name(self):
         done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--part", "training", "--batches", "2,512",
                    "--most-tokens", "200", *SMALL_STEP)
@@ -198,6 +209,8 @@ class Step(Case):
             (["--batches", "0"], "--batches 0: must be"),
             (["--batches", "1,x"], "--batches"),
             (["--repetitions", "0"], "--repetitions 0: must be"),
+            (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
+            (["--paper", "320"], "--paper"),
             (["--device", "cpu", "--shape", "gpt"], "gpt: no such shape"),
             (["--device", "cpu", "--data", "/tmp"], "--data needs --model"),
             (["--device", "cpu", "--model", "/no/such/folder"], "/no/such/folder/config.json"),

@@ -1,0 +1,22 @@
+// What a device can do, measured: the limits that everything else is held against.
+#pragma once
+
+#include "bench/backend.h"
+#include "bench/operations.h"
+#include "bench/time_call.h"
+
+namespace ember {
+
+struct Peaks {
+  double bytes_per_second = 0;  // of a large copy, read and written
+  double flop_per_second = 0;   // of a large product; both 0 where they were not measured
+};
+
+// A copy that fits no cache; a square product that takes the device long enough, with operands from `workspace`.
+Prepared peak_copy(Backend& backend);
+Prepared peak_product(Backend& backend, Workspace& workspace);
+
+// Both, each the median of `repetitions`.
+Peaks measure_peaks(Backend& backend, int repetitions, Budget budget);
+
+}  // namespace ember

@@ -1,0 +1,37 @@
+// What a training step has to do, whoever does it: the work of every operation that model and optimizer call, by the
+// contracts (bench/work.h). The calls are counted and none is made, so that the count follows the model's own code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/peaks.h"
+#include "bench/work.h"
+#include "data/dataset.h"
+#include "kernels/kernels.h"
+#include "model/config.h"
+
+namespace ember {
+
+struct OperationWork {
+  std::string method;  // of Kernels
+  Work work;
+};
+
+// What a step's memory holds.
+struct StepTypes {
+  DType activations = DType::f32, products = DType::f32;
+};
+
+// The calls of a step, in order, on a batch of those numbers, with training's dropout. Rows of the word embedding that
+// a batch reads count as if they had missed no update, which a step does not know.
+std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& batch, StepTypes types);
+
+// The numbers of the batch of `rows` texts from `first` on.
+BatchSize size_of_batch(const Dataset& texts, std::int64_t first, std::int64_t rows);
+
+// The time of a step whose every operation runs at the device's peak, reading and writing each operand once, in memory:
+// the sum over the operations of the longer of bytes and FLOP. Caches can beat it, launches and reductions come on top.
+double floor_seconds(const std::vector<OperationWork>& calls, const Peaks& peaks);
+
+}  // namespace ember
