@@ -24,7 +24,8 @@ const std::set<std::string>& methods_without_benchmark() {
       "activation_type",
       "product_type",
       "on_host",
-      "most_head_columns",  // what the device is
+      "most_head_columns",
+      "defers_gradients",  // what the device is
       "allocate",
       "upload",
       "download",
@@ -32,7 +33,8 @@ const std::set<std::string>& methods_without_benchmark() {
       "record",         // how work is given to it
       "batch_shape",    // arithmetic of the host
       "choices",
-      "use_choices",  // what was chosen by measurement
+      "use_choices",       // what was chosen by measurement
+      "finish_gradients",  // within every backward
       "freeze",
       "thaw",  // once when a model is loaded; what they are for is linear_forward:frozen
   };

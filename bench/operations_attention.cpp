@@ -76,9 +76,49 @@ Prepared first_backward(Workspace& w) {
   return {[=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
             w.kernels().first_attention_backward(dquery, din, dweight, dbias, dkept, dout, x.kept, x.query, x.in,
                                                  x.weight, x.bias, batch, heads, positions, dropout(true));
+            w.kernels().finish_gradients();
           },
           work::first_attention_backward(w.batch_size(), static_cast<double>(model.hidden),
                                          static_cast<double>(model.heads), true, w.widths())};
+}
+
+// The same with the queries, from the layer's input.
+struct Cls {
+  explicit Cls(Workspace& w)
+      : first(w.activations(w.batch().sequences, w.model().hidden)),
+        in(w.activations(w.batch().tokens, w.model().hidden)),
+        weight(w.product_weights(3 * w.model().hidden, w.model().hidden)),
+        bias(w.activations(1, 3 * w.model().hidden)),
+        kept(w.activations(w.batch().tokens, 3 * w.model().hidden)) {}
+  Tensor first, in, weight, bias, kept;
+};
+
+Prepared cls_forward(Workspace& w) {
+  const BertConfig& model = w.model();
+  const Cls x(w);
+  const Tensor out = w.activations(x.first.rows, model.hidden);
+  return {[=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
+            w.kernels().cls_attention_forward(out, x.first, x.kept, x.in, x.weight, x.bias, batch, heads, positions,
+                                              dropout(true));
+          },
+          work::cls_attention_forward(w.batch_size(), static_cast<double>(model.hidden),
+                                      static_cast<double>(model.heads), true, w.widths())};
+}
+
+Prepared cls_backward(Workspace& w) {
+  const BertConfig& model = w.model();
+  const std::int64_t c = model.hidden;
+  const Cls x(w);
+  const Tensor din = w.activations(x.in.rows, c), dkept = w.activations(x.in.rows, 3 * c),
+               dfirst = w.activations(x.first.rows, c, 1e-3f), dout = w.activations(x.first.rows, c),
+               dweight = w.floats(3 * c, c), dbias = w.floats(1, 3 * c);
+  return {[=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
+            w.kernels().cls_attention_backward(din, dweight, dbias, dkept, dfirst, dout, x.kept, x.first, x.in,
+                                               x.weight, x.bias, batch, heads, positions, dropout(true));
+            w.kernels().finish_gradients();
+          },
+          work::cls_attention_backward(w.batch_size(), static_cast<double>(c), static_cast<double>(model.heads), true,
+                                       w.widths())};
 }
 
 }  // namespace
@@ -94,6 +134,8 @@ std::vector<Operation> attention_operations() {
       {"attention_backward", "first", Extent::batches, false, [](Workspace& w) { return backward(w, Queries::first); }},
       {"first_attention_forward", "", Extent::batches, false, first_forward},
       {"first_attention_backward", "", Extent::batches, false, first_backward},
+      {"cls_attention_forward", "", Extent::batches, false, cls_forward},
+      {"cls_attention_backward", "", Extent::batches, false, cls_backward},
   };
 }
 

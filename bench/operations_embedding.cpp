@@ -28,7 +28,10 @@ Prepared embeddings_backward(Workspace& w) {
   const auto norm = w.norm(c), dnorm = w.norm(c);
   const auto moments = w.moments(n);
   const Dropout dropout = training_dropout(kSite);
-  return {[=, &w] { w.kernels().embeddings_backward(dtables, dnorm, dsum, dout, sum, moments, batch, norm, dropout); },
+  return {[=, &w] {
+            w.kernels().embeddings_backward(dtables, dnorm, dsum, dout, sum, moments, batch, norm, dropout);
+            w.kernels().finish_gradients();
+          },
           work::embeddings_backward(w.batch_size(), static_cast<double>(c), static_cast<double>(model.positions),
                                     static_cast<double>(model.types), true, w.widths())};
 }

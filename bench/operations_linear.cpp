@@ -73,7 +73,10 @@ Prepared backward_weight(Workspace& w, const Product& product) {
   const Size size(w, product);
   const Tensor dweight = w.floats(size.o, size.i), dbias = has_bias(product) ? w.floats(1, size.o) : Tensor{};
   const Tensor dout = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
-  return {[=, &w] { w.kernels().linear_backward_weight(dweight, dbias, dout, in); },
+  return {[=, &w] {
+            w.kernels().linear_backward_weight(dweight, dbias, dout, in);
+            w.kernels().finish_gradients();
+          },
           size.of(work::linear_backward_weight, has_bias(product), w.widths())};
 }
 

@@ -29,6 +29,7 @@ Prepared residual_layernorm_backward(Workspace& w) {
   return {[=, &w] {
             w.kernels().residual_layernorm_backward(dresidual, din, dbias, dnorm, dout, sum, moments, norm,
                                                     training_dropout(Site::ffn_output));
+            w.kernels().finish_gradients();
           },
           work::residual_layernorm_backward(number(m), number(c), true, w.widths())};
 }
@@ -43,7 +44,10 @@ Prepared gelu_backward(Workspace& w) {
   const std::int64_t m = w.batch().tokens, f = w.model().ffn;
   const Tensor din = w.activations(m, f), dout = w.activations(m, f), in = w.activations(m, f, 3);
   const Tensor dbias = w.floats(1, f), bias = w.floats(1, f);
-  return {[=, &w] { w.kernels().gelu_backward(din, dbias, dout, in, bias); },
+  return {[=, &w] {
+            w.kernels().gelu_backward(din, dbias, dout, in, bias);
+            w.kernels().finish_gradients();
+          },
           work::gelu_backward(number(m), number(f), w.widths())};
 }
 
@@ -73,7 +77,10 @@ Prepared tanh_backward(Workspace& w) {
   const std::int64_t b = w.batch().sequences, c = w.model().hidden;
   const Tensor din = w.activations(b, c), dout = w.activations(b, c), activated = w.activations(b, c);
   const Tensor dbias = w.floats(1, c);
-  return {[=, &w] { w.kernels().tanh_backward(din, dbias, dout, activated, training_dropout(Site::pooler)); },
+  return {[=, &w] {
+            w.kernels().tanh_backward(din, dbias, dout, activated, training_dropout(Site::pooler));
+            w.kernels().finish_gradients();
+          },
           work::tanh_backward(number(b), number(c), true, w.widths())};
 }
 

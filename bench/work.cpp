@@ -104,6 +104,20 @@ Work first_attention_backward(const BatchSize& batch, double c, double h, bool d
           8 * b * c * c + n * h * (8 * c + 6 + 2 * if_active(dropout)) + 4 * b * c};
 }
 
+// Besides, the product of B queries; no query is an operand.
+Work cls_attention_forward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
+  const Work first = first_attention_forward(batch, c, h, dropout, widths);
+  return {first.bytes + c * c * widths.product + kFloat * c, first.flop + batch.sequences * (2 * c * c + c)};
+}
+
+// Besides, the gradients of the queries' product, and the residual's that joins them; dfirst is read and no dquery is
+// written.
+Work cls_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
+  const Work first = first_attention_backward(batch, c, h, dropout, widths);
+  return {first.bytes + c * c * (widths.product + kFloat) + 2 * kFloat * c,
+          first.flop + batch.sequences * (4 * c * c + 3 * c)};
+}
+
 // Bias and residual are added.
 Work residual_layernorm_forward(double m, double c, bool dropout, Widths widths) {
   return {4 * m * c * widths.activation + kFloat * (3 * c + 2 * m), m * c * (2 + kLayerNorm + if_active(dropout))};

@@ -50,6 +50,8 @@ Work attention_backward(const BatchSize& batch, double c, double h, Queries quer
 // By the way of B rows, which has less to do than keys and values unless sequences are short.
 Work first_attention_forward(const BatchSize& batch, double c, double h, bool dropout, Widths widths);
 Work first_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths);
+Work cls_attention_forward(const BatchSize& batch, double c, double h, bool dropout, Widths widths);
+Work cls_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths);
 
 Work residual_layernorm_forward(double m, double c, bool dropout, Widths widths);
 Work residual_layernorm_backward(double m, double c, bool dropout, Widths widths);

@@ -1,8 +1,25 @@
-// Attention of the first rows from the rows that keys and values are products of, for backends whose products are
-// faster than doing without them.
+// Attention of the first rows by its definition: from the rows that keys and values are products of, for backends whose
+// products are faster than doing without them; and from the rows that queries are products of, too.
 #include "kernels/kernels.h"
+#include "kernels/require.h"
 
 namespace ember {
+namespace {
+
+// Where queries (B, C), and keys and values (N, 2C), or what is kept of them, lie in memory of (N, 3C).
+struct QueriesAndRest {
+  QueriesAndRest(Tensor memory, const Batch& batch) {
+    require(memory.contiguous() && memory.rows == batch.tokens && memory.cols % 3 == 0, "cls_attention: kept's shape");
+    require(batch.tokens >= batch.sequences, "cls_attention: a sequence without tokens");
+    const std::int64_t c = memory.cols / 3;
+    const Tensor line = vector(memory.data, memory.size(), memory.dtype);
+    queries = matrix(memory.data, batch.sequences, c, memory.dtype);
+    rest = matrix(line.columns(queries.size(), 0).data, batch.tokens, 2 * c, memory.dtype);
+  }
+  Tensor queries, rest;
+};
+
+}  // namespace
 
 void Kernels::first_attention_forward(Tensor out, Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias,
                                       const Batch& batch, std::int64_t heads, std::int64_t positions,
@@ -22,6 +39,31 @@ void Kernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dweight
                      kept.columns(c, c), batch, heads, positions, Queries::first, dropout);
   linear_backward_weight(dweight, dbias, dkept, in);
   linear_backward_input(din, dkept, weight, false);
+}
+
+void Kernels::cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
+                                    const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                    const Dropout& dropout) {
+  const std::int64_t c = in.cols;
+  const QueriesAndRest held(kept, batch);
+  gather_first(first, in, batch);
+  linear_forward(held.queries, first, weight.row_block(0, c), bias.columns(0, c));
+  first_attention_forward(out, held.rest, held.queries, in, weight.row_block(c, 2 * c), bias.columns(c, 2 * c), batch,
+                          heads, positions, dropout);
+}
+
+void Kernels::cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst, Tensor dout,
+                                     Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
+                                     const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                     const Dropout& dropout) {
+  const std::int64_t c = in.cols;
+  const QueriesAndRest held(kept, batch), gradients(dkept, batch);
+  first_attention_backward(gradients.queries, din, dweight.row_block(c, 2 * c), dbias.columns(c, 2 * c), gradients.rest,
+                           dout, held.rest, held.queries, in, weight.row_block(c, 2 * c), bias.columns(c, 2 * c), batch,
+                           heads, positions, dropout);
+  linear_backward_weight(dweight.row_block(0, c), dbias.columns(0, c), gradients.queries, first);
+  linear_backward_input(dfirst, gradients.queries, weight.row_block(0, c), true);
+  gather_first_backward(din, dfirst, batch);
 }
 
 }  // namespace ember

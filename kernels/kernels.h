@@ -172,6 +172,12 @@ class Kernels {
   virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.
   virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) = 0;
+  // A backend that defers gradients computes those of parameters (dweight, dbias, dnorm and the like, of this and every
+  // other backward below) only in finish_gradients, those of all layers together. Until then such outputs are
+  // undefined, and dout and in of linear_backward_weight must stay as they are; the other methods' inputs need not.
+  // Other backends have nothing left to do.
+  virtual bool defers_gradients() const { return false; }
+  virtual void finish_gradients() {}
 
   // working = weight rounded to product_type(), to the nearest even. Same shape; weight f32.
   virtual void round_weights(Tensor working, Tensor weight) = 0;
@@ -201,11 +207,28 @@ class Kernels {
                                        const Batch& batch, std::int64_t heads, std::int64_t positions,
                                        const Dropout& dropout);
   // The gradients of query, in, weight and bias, shaped like them (dweight, dbias: f32). kept as forward left it; dkept
-  // (N, 2C) is scratch. The true gradient of bk is zero.
+  // (N, 2C) is scratch, which a backend that defers gradients needs, as it does `in`, until it has finished them. The
+  // true gradient of bk is zero.
   virtual void first_attention_backward(Tensor dquery, Tensor din, Tensor dweight, Tensor dbias, Tensor dkept,
                                         Tensor dout, Tensor kept, Tensor query, Tensor in, Tensor weight, Tensor bias,
                                         const Batch& batch, std::int64_t heads, std::int64_t positions,
                                         const Dropout& dropout);
+
+  // The attention of a layer of whose output only [CLS] is read, from its input, in (N, C): with weight = [Wq; Wk; Wv]
+  // (3C, C) and bias (3C) as above,
+  //   first[b] = in[cu_seqlens[b]],  query = first Wqᵀ + bq,  out = attention of query, key and value as above.
+  // out, first: (B, C). kept (N, 3C), rows adjacent, is memory for backward.
+  // By default gather_first, the product of the queries and first_attention_forward.
+  virtual void cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
+                                     const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                     const Dropout& dropout);
+  // The gradients of in, weight and bias, shaped like them. dfirst is the gradient of `first` by its other uses, which
+  // din includes; it may be overwritten. kept as forward left it; dkept (N, 3C), rows adjacent, is scratch. A backend
+  // that defers gradients needs in, first, dkept and dfirst as they are until it has finished them.
+  virtual void cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst,
+                                      Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
+                                      const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                      const Dropout& dropout);
 
   // ---- Between the products ---------------------------------------------------------------------------------------
   // sum = residual + dropout(in + bias);  out = LayerNorm(sum).  All (M, C); bias (C). sum may be in or residual.

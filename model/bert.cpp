@@ -71,10 +71,12 @@ void Bert::plan(Activations& a, Arena& arena) const {
   const std::int64_t c = config_.hidden, f = config_.ffn, k = config_.label_count();
   const DType type = kernels_.activation_type();
   const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
-  a.embedded = take(n, c), a.embedded_sum = take(n, c), a.embedded_moments = take_moments(arena, n);
+  a.embedded_sum = take(n, c), a.embedded_moments = take_moments(arena, n);
   a.layers.assign(static_cast<std::size_t>(config_.layers), {});
+  // Every layer's tensors lie in the same order, so equally far from the next layer's: a backend can take the products
+  // of all layers together.
   for (std::size_t l = 0; l < a.layers.size(); ++l) {
-    // Without a backward the layers take turns with two sets of buffers: one is the other's input.
+    // Without a backward the layers take turns with two sets of buffers: one's output is the other's input.
     const std::size_t own = purpose_ == Purpose::training ? l : l % 2;
     const bool last = l + 1 == a.layers.size();
     if (own != l && !last) {
@@ -83,22 +85,45 @@ void Bert::plan(Activations& a, Arena& arena) const {
     }
     LayerActivations& layer = a.layers[l];
     const std::int64_t m = last ? b : n;
-    layer.qkv = last ? take(n, 2 * c) : take(n, 3 * c);
-    if (last) layer.query = take(b, c);
+    layer.in = take(n, c), layer.qkv = take(n, 3 * c);
     layer.attention = take(m, c);
     layer.attention_sum = take(m, c), layer.attention_out = take(m, c),
     layer.attention_moments = take_moments(arena, m);
     layer.ffn_in = take(m, f), layer.ffn_activated = take(m, f);
-    layer.ffn_sum = take(m, c), layer.out = take(m, c), layer.ffn_moments = take_moments(arena, m);
+    layer.ffn_sum = take(m, c), layer.ffn_moments = take_moments(arena, m);
   }
+  for (std::size_t l = 0; l + 1 < a.layers.size(); ++l) a.layers[l].out = a.layers[l + 1].in;
+  a.layers.back().out = take(b, c);
   a.cls_in = take(b, c);
   a.pooled = take(b, c), a.pooler_activated = take(b, c);
   a.logits = arena.matrix(b, k), a.probabilities = arena.matrix(b, k), a.loss = arena.vector(1);
-  if (purpose_ == Purpose::inference) return;
-  a.dlogits = take(b, k);
+  if (purpose_ == Purpose::training) plan_backward(a, arena);
+}
+
+void Bert::plan_backward(Activations& a, Arena& arena) const {
+  const auto [n, b] = limits_;
+  const std::int64_t c = config_.hidden, f = config_.ffn;
+  const DType type = kernels_.activation_type();
+  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
+  a.dlogits = take(b, config_.label_count());
   a.drows = take(n, c), a.drows_next = take(n, c), a.dattention = take(n, c);
-  a.dqkv = take(n, 3 * c), a.dffn = take(n, f);
-  a.dcls = take(b, c), a.dcls_next = take(b, c);
+  a.dpooler = take(b, c), a.dcls = take(b, c), a.dcls_next = take(b, c);
+  if (kernels_.defers_gradients()) {
+    for (LayerActivations& layer : a.layers) {
+      const std::int64_t m = layer.attention.rows;
+      layer.dqkv = take(n, 3 * c);
+      layer.dattention_out = take(m, c), layer.dffn = take(m, f), layer.dffn_out = take(m, c);
+    }
+    return;
+  }
+  // The layers take turns, and share memory with the rows' gradients, which are spent by then.
+  const Tensor dqkv = take(n, 3 * c), dffn = take(n, f);
+  for (LayerActivations& layer : a.layers) {
+    const bool last = &layer == &a.layers.back();
+    layer.dqkv = dqkv;
+    layer.dattention_out = last ? a.dcls_next : a.drows_next;
+    layer.dffn = first_rows(dffn, layer.attention.rows), layer.dffn_out = last ? a.dcls : a.drows;
+  }
 }
 
 void Bert::reserve(BatchLimits limits) {
@@ -124,23 +149,24 @@ void Bert::fit(const Batch& batch) {
     reserve({std::max(batch.tokens, limits_.tokens), std::max(batch.sequences, limits_.sequences)});
   const std::int64_t n = batch.tokens, b = batch.sequences;
   const auto cut = [](Tensor& tensor, const Tensor& whole, std::int64_t rows) { tensor = first_rows(whole, rows); };
-  cut(now_.embedded, full_.embedded, n), cut(now_.embedded_sum, full_.embedded_sum, n);
+  cut(now_.embedded_sum, full_.embedded_sum, n);
   for (std::size_t l = 0; l < now_.layers.size(); ++l) {
     LayerActivations& layer = now_.layers[l];
     const LayerActivations& whole = full_.layers[l];
     const std::int64_t m = l + 1 == now_.layers.size() ? b : n;
-    cut(layer.qkv, whole.qkv, n), cut(layer.query, whole.query, b);
+    for (const auto member : {&LayerActivations::in, &LayerActivations::qkv, &LayerActivations::dqkv})
+      cut(layer.*member, whole.*member, n);
     for (const auto member : {&LayerActivations::attention, &LayerActivations::attention_sum,
                               &LayerActivations::attention_out, &LayerActivations::ffn_in,
-                              &LayerActivations::ffn_activated, &LayerActivations::ffn_sum, &LayerActivations::out})
+                              &LayerActivations::ffn_activated, &LayerActivations::ffn_sum, &LayerActivations::out,
+                              &LayerActivations::dattention_out, &LayerActivations::dffn, &LayerActivations::dffn_out})
       cut(layer.*member, whole.*member, m);
   }
-  for (const auto member : {&Activations::drows, &Activations::drows_next, &Activations::dattention, &Activations::dqkv,
-                            &Activations::dffn})
+  for (const auto member : {&Activations::drows, &Activations::drows_next, &Activations::dattention})
     cut(now_.*member, full_.*member, n);
-  for (const auto member :
-       {&Activations::cls_in, &Activations::pooled, &Activations::pooler_activated, &Activations::logits,
-        &Activations::probabilities, &Activations::dlogits, &Activations::dcls, &Activations::dcls_next})
+  for (const auto member : {&Activations::cls_in, &Activations::pooled, &Activations::pooler_activated,
+                            &Activations::logits, &Activations::probabilities, &Activations::dlogits,
+                            &Activations::dpooler, &Activations::dcls, &Activations::dcls_next})
     cut(now_.*member, full_.*member, b);
   if (purpose_ == Purpose::training) gradients_.embeddings.word.rows = batch.unique;
 }
@@ -157,45 +183,36 @@ Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
   fit(batch);
   randomness_ = randomness;
   const BertTensors& w = weights_.tensors;
-  kernels_.embeddings_forward(now_.embedded, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,
+  kernels_.embeddings_forward(now_.layers.front().in, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,
                               w.embedding_norm, config_.layer_norm_eps,
                               dropout(config_.hidden_dropout, Site::embeddings));
-  Tensor in = now_.embedded;
-  for (std::int64_t l = 0; l < config_.layers; ++l) {
-    layer_forward(l, in, batch);
-    in = now_.layers[static_cast<std::size_t>(l)].out;
-  }
-  // `in` now holds the [CLS] rows alone.
-  kernels_.linear_forward(now_.pooler_activated, in, working_.pooler_weight, {});
+  for (std::int64_t l = 0; l < config_.layers; ++l) layer_forward(l, batch);
+  kernels_.linear_forward(now_.pooler_activated, now_.layers.back().out, working_.pooler_weight, {});
   kernels_.tanh_forward(now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
                         dropout(config_.classifier_dropout, Site::pooler));
   kernels_.linear_forward(now_.logits, now_.pooled, working_.classifier_weight, w.classifier_bias);
   return now_.logits;
 }
 
-void Bert::layer_forward(std::int64_t l, Tensor in, const Batch& batch) {
+void Bert::layer_forward(std::int64_t l, const Batch& batch) {
   LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const std::int64_t c = config_.hidden;
   const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
   const Tensor qkv_bias = bias_for(a.qkv, w.qkv_bias, product.qkv_bias);
-  Tensor residual = in;
   if (is_last(l)) {
-    kernels_.gather_first(now_.cls_in, in, batch);
-    residual = now_.cls_in;
-    kernels_.linear_forward(a.query, residual, product.qkv_weight.row_block(0, c), qkv_bias.columns(0, c));
-    kernels_.first_attention_forward(a.attention, a.qkv, a.query, in, product.qkv_weight.row_block(c, 2 * c),
-                                     qkv_bias.columns(c, 2 * c), batch, config_.heads, config_.positions,
-                                     attention_dropout);
+    kernels_.cls_attention_forward(a.attention, now_.cls_in, a.qkv, a.in, product.qkv_weight, qkv_bias, batch,
+                                   config_.heads, config_.positions, attention_dropout);
   } else {
-    kernels_.linear_forward(a.qkv, in, product.qkv_weight, qkv_bias);
+    kernels_.linear_forward(a.qkv, a.in, product.qkv_weight, qkv_bias);
     kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
                                config_.heads, config_.positions, Queries::all, attention_dropout);
   }
   kernels_.linear_forward(a.attention_sum, a.attention, product.attention_weight, {});
   kernels_.residual_layernorm_forward(a.attention_out, a.attention_sum, a.attention_moments, a.attention_sum,
-                                      w.attention_bias, residual, w.attention_norm, config_.layer_norm_eps,
+                                      w.attention_bias, is_last(l) ? now_.cls_in : a.in, w.attention_norm,
+                                      config_.layer_norm_eps,
                                       dropout(config_.hidden_dropout, Site::attention_output, l));
   kernels_.linear_forward(a.ffn_in, a.attention_out, product.ffn_in_weight, {});
   kernels_.gelu_forward(a.ffn_activated, a.ffn_in, w.ffn_in_bias);
@@ -218,83 +235,68 @@ Bert::Loss Bert::loss(const Batch& batch, const StepState* state, const Loss& in
 
 void Bert::backward(const Batch& batch) {
   const BertTensors& g = gradients_;
-  const std::size_t last = now_.layers.size() - 1;
   kernels_.linear_backward_weight(g.classifier_weight, g.classifier_bias, now_.dlogits, now_.pooled);
-  kernels_.linear_backward_input(now_.dcls, now_.dlogits, working_.classifier_weight, false);
-  kernels_.tanh_backward(now_.dcls, g.pooler_bias, now_.dcls, now_.pooler_activated,
+  kernels_.linear_backward_input(now_.dpooler, now_.dlogits, working_.classifier_weight, false);
+  kernels_.tanh_backward(now_.dpooler, g.pooler_bias, now_.dpooler, now_.pooler_activated,
                          dropout(config_.classifier_dropout, Site::pooler));
-  kernels_.linear_backward_weight(g.pooler_weight, {}, now_.dcls, now_.layers[last].out);
-  kernels_.linear_backward_input(now_.dcls_next, now_.dcls, working_.pooler_weight, false);
-  std::swap(now_.dcls, now_.dcls_next);
+  kernels_.linear_backward_weight(g.pooler_weight, {}, now_.dpooler, now_.layers.back().out);
+  kernels_.linear_backward_input(now_.dcls, now_.dpooler, working_.pooler_weight, false);
 
-  for (std::int64_t l = config_.layers - 1; l >= 0; --l)
-    layer_backward(l, l == 0 ? now_.embedded : now_.layers[static_cast<std::size_t>(l - 1)].out, batch);
+  for (std::int64_t l = config_.layers - 1; l >= 0; --l) layer_backward(l, batch);
   kernels_.embeddings_backward(g.embeddings, g.embedding_norm, now_.drows, now_.drows, now_.embedded_sum,
                                now_.embedded_moments, batch, weights_.tensors.embedding_norm,
                                dropout(config_.hidden_dropout, Site::embeddings));
+  kernels_.finish_gradients();
 }
 
 // Turns the gradient of the layer's output, in drows (dcls for the last layer), into that of its input, in drows.
-void Bert::layer_backward(std::int64_t l, Tensor in, const Batch& batch) {
+void Bert::layer_backward(std::int64_t l, const Batch& batch) {
   LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
-  // Two buffers take turns: a LayerNorm's backward leaves the share of the residual in one and that of the products in
-  // the other, and the products' backward then adds its result to the first.
+  // Two buffers take turns: a LayerNorm's backward leaves the share of the residual in one, and the products' backward
+  // then adds its result.
   const Tensor one = is_last(l) ? now_.dcls : now_.drows;
   const Tensor other = is_last(l) ? now_.dcls_next : now_.drows_next;
-  const Tensor dffn = first_rows(now_.dffn, one.rows);
 
-  kernels_.residual_layernorm_backward(other, one, g.ffn_out_bias, g.ffn_norm, one, a.ffn_sum, a.ffn_moments,
+  kernels_.residual_layernorm_backward(other, a.dffn_out, g.ffn_out_bias, g.ffn_norm, one, a.ffn_sum, a.ffn_moments,
                                        w.ffn_norm, dropout(config_.hidden_dropout, Site::ffn_output, l));
-  kernels_.linear_backward_weight(g.ffn_out_weight, {}, one, a.ffn_activated);
-  kernels_.linear_backward_input(dffn, one, product.ffn_out_weight, false);
-  kernels_.gelu_backward(dffn, g.ffn_in_bias, dffn, a.ffn_in, w.ffn_in_bias);
-  kernels_.linear_backward_weight(g.ffn_in_weight, {}, dffn, a.attention_out);
-  kernels_.linear_backward_input(other, dffn, product.ffn_in_weight, true);
+  kernels_.linear_backward_weight(g.ffn_out_weight, {}, a.dffn_out, a.ffn_activated);
+  kernels_.linear_backward_input(a.dffn, a.dffn_out, product.ffn_out_weight, false);
+  kernels_.gelu_backward(a.dffn, g.ffn_in_bias, a.dffn, a.ffn_in, w.ffn_in_bias);
+  kernels_.linear_backward_weight(g.ffn_in_weight, {}, a.dffn, a.attention_out);
+  kernels_.linear_backward_input(other, a.dffn, product.ffn_in_weight, true);
 
-  kernels_.residual_layernorm_backward(one, other, g.attention_bias, g.attention_norm, other, a.attention_sum,
-                                       a.attention_moments, w.attention_norm,
+  kernels_.residual_layernorm_backward(one, a.dattention_out, g.attention_bias, g.attention_norm, other,
+                                       a.attention_sum, a.attention_moments, w.attention_norm,
                                        dropout(config_.hidden_dropout, Site::attention_output, l));
-  kernels_.linear_backward_weight(g.attention_weight, {}, other, a.attention);
-  kernels_.linear_backward_input(first_rows(now_.dattention, one.rows), other, product.attention_weight, false);
-  if (is_last(l))
-    last_attention_backward(l, in, batch);
-  else
-    attention_backward(l, in, batch);
+  kernels_.linear_backward_weight(g.attention_weight, {}, a.dattention_out, a.attention);
+  kernels_.linear_backward_input(first_rows(now_.dattention, one.rows), a.dattention_out, product.attention_weight,
+                                 false);
+  attention_backward(l, batch);
 }
 
-// Adds the share of the queries, keys and values to the residual's, in drows.
-void Bert::attention_backward(std::int64_t l, Tensor in, const Batch& batch) {
-  const Tensor qkv = now_.layers[static_cast<std::size_t>(l)].qkv, dqkv = now_.dqkv;
-  const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
-  const std::int64_t c = config_.hidden;
-  kernels_.attention_backward(dqkv.columns(0, c), dqkv.columns(c, c), dqkv.columns(2 * c, c), now_.dattention,
-                              qkv.columns(0, c), qkv.columns(c, c), qkv.columns(2 * c, c), batch, config_.heads,
-                              config_.positions, Queries::all,
-                              dropout(config_.attention_dropout, Site::attention_probabilities, l));
-  kernels_.linear_backward_weight(g.qkv_weight, g.qkv_bias, dqkv, in);
-  kernels_.linear_backward_input(now_.drows, dqkv, working_.layers[static_cast<std::size_t>(l)].qkv_weight, true);
-}
-
-// The same where only [CLS] asks: B queries, whose residual (in dcls) goes back to the first rows.
-void Bert::last_attention_backward(std::int64_t l, Tensor in, const Batch& batch) {
+// Adds the share of the queries, keys and values to the residual's, in drows (dcls for the last layer).
+void Bert::attention_backward(std::int64_t l, const Batch& batch) {
   const LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const std::int64_t c = config_.hidden;
-  const Tensor bias = bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
-  const Tensor dquery = now_.dcls_next;  // its content is spent
-  const Tensor dkept = matrix(now_.dqkv.data, batch.tokens, 2 * c, now_.dqkv.dtype);
-  kernels_.first_attention_backward(dquery, now_.drows, g.qkv_weight.row_block(c, 2 * c), g.qkv_bias.columns(c, 2 * c),
-                                    dkept, first_rows(now_.dattention, batch.sequences), a.qkv, a.query, in,
-                                    product.qkv_weight.row_block(c, 2 * c), bias.columns(c, 2 * c), batch,
-                                    config_.heads, config_.positions,
-                                    dropout(config_.attention_dropout, Site::attention_probabilities, l));
-  kernels_.linear_backward_weight(g.qkv_weight.row_block(0, c), g.qkv_bias.columns(0, c), dquery, now_.cls_in);
-  kernels_.linear_backward_input(now_.dcls, dquery, product.qkv_weight.row_block(0, c), true);
-  kernels_.gather_first_backward(now_.drows, now_.dcls, batch);
+  const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
+  if (is_last(l)) {
+    const Tensor bias =
+        bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
+    kernels_.cls_attention_backward(
+        now_.drows, g.qkv_weight, g.qkv_bias, a.dqkv, now_.dcls, first_rows(now_.dattention, batch.sequences), a.qkv,
+        now_.cls_in, a.in, product.qkv_weight, bias, batch, config_.heads, config_.positions, attention_dropout);
+    return;
+  }
+  kernels_.attention_backward(a.dqkv.columns(0, c), a.dqkv.columns(c, c), a.dqkv.columns(2 * c, c), now_.dattention,
+                              a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch, config_.heads,
+                              config_.positions, Queries::all, attention_dropout);
+  kernels_.linear_backward_weight(g.qkv_weight, g.qkv_bias, a.dqkv, a.in);
+  kernels_.linear_backward_input(now_.drows, a.dqkv, product.qkv_weight, true);
 }
 
 }  // namespace ember

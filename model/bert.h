@@ -54,41 +54,44 @@ class Bert {
   bool has_working_copy() const { return working_memory_.size() > 0; }
 
  private:
-  // What a layer's forward leaves for its backward.
+  // What a layer's forward leaves for its backward. M = N, or B in the last layer.
   struct LayerActivations {
-    Tensor qkv;                           // (N, 3C); of the last layer what first_attention keeps (N, 2C)
-    Tensor query;                         // (B, C), last layer only
-    Tensor attention;                     // (M, C) with M = N, or B in the last layer, here and below
+    Tensor in;                            // (N, C), the layer's input
+    Tensor qkv;                           // (N, 3C); in the last layer what cls_attention keeps
+    Tensor attention;                     // (M, C)
     Tensor attention_sum, attention_out;  // before and after LayerNorm (M, C)
     Moments attention_moments;
     Tensor ffn_in;         // product before bias and GELU (M, F)
     Tensor ffn_activated;  // (M, F)
-    Tensor ffn_sum, out;   // (M, C)
+    Tensor ffn_sum, out;   // (M, C); the next layer's input
     Moments ffn_moments;
+    // And backward for the gradients of weights: the gradients of the products' outputs.
+    Tensor dqkv;                  // (N, 3C)
+    Tensor dattention_out, dffn;  // (M, C), (M, F)
+    Tensor dffn_out;              // (M, C)
   };
   struct Activations {
-    Tensor embedded, embedded_sum;
+    Tensor embedded_sum;
     Moments embedded_moments;
     std::vector<LayerActivations> layers;
     Tensor cls_in;                    // input of the last layer, first rows (B, C)
     Tensor pooled, pooler_activated;  // (B, C)
     Tensor logits, dlogits, probabilities, loss;
-    Tensor drows, drows_next, dattention;  // backward's scratch: (N, C),
-    Tensor dqkv, dffn;                     // (N, 3C), (N, F)
-    Tensor dcls, dcls_next;                // (B, C) twice
+    Tensor drows, drows_next, dattention;  // backward's scratch: (N, C)
+    Tensor dpooler, dcls, dcls_next;       // (B, C)
   };
 
   // Every weight of a product, in the blocks that forward reads.
   std::vector<Tensor> product_weights() const;
   void plan(Activations& activations, Arena& arena) const;
+  void plan_backward(Activations& activations, Arena& arena) const;
   void reserve(BatchLimits limits);
   void fit(const Batch& batch);
   bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }
   Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
-  void layer_forward(std::int64_t layer, Tensor in, const Batch& batch);
-  void layer_backward(std::int64_t layer, Tensor in, const Batch& batch);
-  void attention_backward(std::int64_t layer, Tensor in, const Batch& batch);
-  void last_attention_backward(std::int64_t layer, Tensor in, const Batch& batch);
+  void layer_forward(std::int64_t layer, const Batch& batch);
+  void layer_backward(std::int64_t layer, const Batch& batch);
+  void attention_backward(std::int64_t layer, const Batch& batch);
 
   const BertConfig& config_;
   const BertWeights& weights_;

@@ -10,7 +10,7 @@
 // With E the kDim of attention_tile.cuh and L the length: moves 8 L D bytes a head (query, key, value, out), and reads
 // keys and values again, from the second-level cache, for every 64 queries after the first. Does 4 L² E operations on
 // tensor cores, L² exponentials and, with dropout, L² / 4 Philox blocks; at lengths of 20 it waits for memory and
-// barriers rather than for any of these. On sm_75: 120 registers (E = 64: 154) and 10,240 bytes (18,432) of shared
+// barriers rather than for any of these. On sm_75: 126 registers (E = 64: 156) and 10,240 bytes (18,432) of shared
 // memory, so 16 (12) of 32 warps are resident; no local memory.
 #include "kernels/cuda/attention_head.cuh"
 #include "kernels/cuda/cuda_kernels.h"
@@ -35,13 +35,23 @@ __device__ inline void add_values(float (&out)[kDim / 8][4], const float (&p)[kT
   }
 }
 
+// The head's columns of a sequence's first row. Its block has row 0 alone, so one block copies.
+__device__ inline void copy_first(const FirstRows& first, const Head& head) {
+  if (first.of_sequences.data == nullptr) return;
+  const HalfRows from = head.tokens(first.of_tokens, 0), to = head.of_outputs(first.of_sequences, 0);
+  for (int c = static_cast<int>(threadIdx.x); c < from.dim; c += static_cast<int>(blockDim.x))
+    to.data[c] = from.data[c];
+}
+
 template <int kDim>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
-    attention_forward_kernel(Call call, HalfRows out, HalfRows query, HalfRows key, HalfRows value) {
+    attention_forward_kernel(const __grid_constant__ Call call, HalfRows out, HalfRows query, HalfRows key,
+                             HalfRows value, FirstRows first) {
   EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
   EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
   const Head head(call);
   if (block_row() >= head.queries) return;
+  copy_first(first, head);
   const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
   std::uint32_t q[kDim / 8][2];
   load_fragments<kDim>(q, head.of_queries(query, row), rows);
@@ -66,7 +76,17 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   if (rows <= 0) return;
   const float factors[2] = {call.mask.scale / quad_sum(softmax.sum[0]), call.mask.scale / quad_sum(softmax.sum[1])};
   scale_rows<kDim>(sum, factors);
-  store<kDim>(head.of_queries(out, row), sum, rows);
+  store<kDim>(head.of_outputs(out, row), sum, rows);
+}
+
+void run(cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch,
+         const FirstRows& first) {
+  const std::int64_t dim = key.cols / call.heads, rows = call.first_only ? 1 : batch.max_length;
+  const int width = common_width({out, query, key, value}, dim);
+  const unsigned threads = threads_for(batch.max_length);
+  launch("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0,
+         dim <= 32 ? attention_forward_kernel<32> : attention_forward_kernel<64>, call, half_rows(out, dim, width),
+         half_rows(query, dim, width), half_rows(key, dim, width), half_rows(value, dim, width), first);
 }
 
 }  // namespace
@@ -76,13 +96,20 @@ void CudaKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor
                                     const Dropout& dropout) {
   const Call call = make_call(query, key, value, batch, heads, positions, queries, dropout);
   require(has_shape(out, query.rows, query.cols, DType::f16), "attention_forward: shape of the output");
+  if (batch.sequences > 0) run(stream(), call, out, query, key, value, batch, {});
+}
+
+// Queries of all rows cost less than to gather the first rows and to multiply them by themselves.
+void CudaKernels::cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
+                                        const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                        const Dropout& dropout) {
+  const Call call = make_cls_call(kept, in, weight, bias, batch, heads, positions, dropout);
+  const std::int64_t c = in.cols, dim = c / heads;
+  require(all_have_shape({out, first}, batch.sequences, c, DType::f16), "cls_attention_forward: shape of the output");
+  linear_forward(kept, in, weight, bias);
   if (batch.sequences == 0) return;
-  const std::int64_t dim = query.cols / heads, rows = queries == Queries::all ? batch.max_length : 1;
-  const int width = common_width({out, query, key, value}, dim);
-  const unsigned threads = threads_for(batch.max_length);
-  launch("attention_forward", stream(), grid_for(batch, heads, rows, threads), threads, 0,
-         dim <= 32 ? attention_forward_kernel<32> : attention_forward_kernel<64>, call, half_rows(out, dim, width),
-         half_rows(query, dim, width), half_rows(key, dim, width), half_rows(value, dim, width));
+  run(stream(), call, out, kept.columns(0, c), kept.columns(c, c), kept.columns(2 * c, c), batch,
+      {half_rows(in, dim, 1), half_rows(first, dim, 1)});
 }
 
 }  // namespace ember

@@ -2,10 +2,11 @@
 // dropout's multipliers (0 or 1 / (1 - p)) and S the scores of a head (Dao et al. 2022, FlashAttention, appendix B):
 //   dV = (P M)ᵀ dO,  dP = M (dO Vᵀ),  delta = rowsum(dP P),  dS = P (dP - delta),  dQ = dS K / sqrt(D),
 //   dK = dSᵀ Q / sqrt(D).
-// Two kernels, so that every sum has one owner and a fixed order, without atomics. In the first a warp owns 16 queries
+// Two passes, so that every sum has one owner and a fixed order, without atomics. In the first a warp owns 16 queries
 // and walks over the tiles of keys there and back: there for the rows' statistics, which it leaves in scratch memory,
-// and back for dQ. The last tile serves both, so up to 64 keys are walked over once. In the second kernel a warp owns
-// 16 keys and walks over the queries, with everything transposed.
+// and back for dQ. The last tile serves both, so up to 64 keys are walked over once. In the second pass a warp owns 16
+// keys and walks over the queries, with everything transposed. Up to 64 rows a block has all of its head's, and one
+// kernel does both passes; beyond, two.
 //
 // Ranges. Gradients come multiplied by the loss scale, up to f16's 65504, and the matrix instruction takes f16.
 // - dS is bounded by 2 max |dP| of its row, which may reach 2^38, and its smallest parts matter down to where the
@@ -19,9 +20,10 @@
 // Costs, with E the kDim of attention_tile.cuh and L the length: moves 22 L D + 32 L bytes a head (query, key, value
 // and dout twice, three gradients, the statistics there and back) and reads the other side's rows again, from the
 // second-level cache, for every 64 rows owned after the first. Does 16 L² E operations on tensor cores (18 past 64
-// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75, queries: 140
-// registers (E = 64: 166), 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys: 96 (162), 11,264
-// (19,456), 20 (12) warps. No local memory.
+// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75 both passes
+// in one kernel take 160 registers (E = 64: 219) and 11,264 bytes of shared memory (19,456), 12 of 32 warps resident (8);
+// apart, queries: 156 (166) registers, 10,240 bytes (18,432), 12 warps; keys: 106 (168), 11,264 (19,456), 16 (12) warps.
+// No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
 #include "kernels/cuda/attention_head.cuh"
@@ -39,6 +41,18 @@ struct alignas(16) RowStatistics {
   float inverse;  // 1 / the sum of exponentials
   float delta;
   float bound;  // max |dP|
+};
+
+struct Operands {
+  Call call;
+  RowStatistics* statistics;
+  HalfRows dquery, dkey, dvalue, dout, query, key, value;
+  FirstRows first;  // din and dfirst of cls_attention
+  int output_rows;
+
+  __device__ RowStatistics* of_head(const Head& head) const {
+    return statistics + std::int64_t{head.head} * output_rows + head.first_out();
+  }
 };
 
 // 2^k that brings 2 `bound` to between 2^14 and 2^15; within the normal numbers also for a bound that is zero, which
@@ -123,18 +137,15 @@ __device__ inline void add_keys(float (&dquery)[kDim / 8][4], const float (&p)[k
   }
 }
 
+// With the tiles `keys` and `values`. All threads of the block call.
 template <int kDim>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
-    attention_backward_queries(Call call, RowStatistics* statistics, HalfRows dquery, HalfRows dout, HalfRows query,
-                               HalfRows key, HalfRows value, int query_rows) {
-  EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
-  EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
-  const Head head(call);
+__device__ inline void own_queries(const Operands& x, const Head& head, std::uint16_t* keys, std::uint16_t* values) {
   if (block_row() >= head.queries) return;
+  const Call& call = x.call;
   const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
   QueryOperands<kDim> on;
-  load_fragments<kDim>(on.query, head.of_queries(query, row), rows);
-  load_fragments<kDim>(on.dout, head.of_queries(dout, row), rows);
+  load_fragments<kDim>(on.query, head.of_queries(x.query, row), rows);
+  load_fragments<kDim>(on.dout, head.of_outputs(x.dout, row), rows);
 
   RowSums sums;
   RowStatistics of_rows[2] = {};
@@ -145,8 +156,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     const int begin = (step < tiles ? step : 2 * tiles - 2 - step) * kTileRows;
     const int count = min(kTileRows, head.length - begin);
     if (step > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>(keys, head.tokens(key, begin), count);
-    stage<kDim>(values, head.tokens(value, begin), count);
+    stage<kDim>(keys, head.tokens(x.key, begin), count);
+    stage<kDim>(values, head.tokens(x.value, begin), count);
     __syncthreads();
     if (rows <= 0) continue;
     float p[kTileSteps][4];
@@ -161,7 +172,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     if (step == tiles - 1) {
       of_rows[0] = sums.finish(0);
       of_rows[1] = sums.finish(1);
-      write_statistics(statistics + std::int64_t{head.head} * query_rows + head.first_query + row, of_rows, rows);
+      write_statistics(x.of_head(head) + row, of_rows, rows);
     }
     if (step >= tiles - 1) add_keys<kDim>(gradient, p, on, of_rows, keys, values, count, keep, call.mask.scale);
   }
@@ -169,7 +180,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const float factors[2] = {call.scale / gradient_scale(of_rows[0].bound),
                             call.scale / gradient_scale(of_rows[1].bound)};
   scale_rows<kDim>(gradient, factors);
-  store<kDim>(head.of_queries(dquery, row), gradient, rows);
+  store<kDim>(head.of_queries(x.dquery, row), gradient, rows);
 }
 
 // ---- Warps that own keys ------------------------------------------------------------------------------------------
@@ -224,20 +235,31 @@ __device__ inline void add_queries(KeyGradients<kDim>& gradients, const KeyOpera
   add_product<kDim>(gradients.key, {pack(ds), pack(ds + 2)}, queries);
 }
 
+// Of the block's rows of the head: the gradient of `first` in the first of all, zeros in the others, which have no
+// queries either.
+__device__ inline void spread_first(const Operands& x, const Head& head) {
+  if (x.first.of_sequences.data == nullptr) return;
+  const HalfRows from = head.of_outputs(x.first.of_sequences, 0);
+  const int begin = block_row(), rows = min(static_cast<int>(blockDim.x) / kWarpSize * kWarpRows, head.length - begin);
+  for (int i = static_cast<int>(threadIdx.x); i < rows * from.dim; i += static_cast<int>(blockDim.x)) {
+    const int row = begin + i / from.dim, c = i % from.dim;
+    head.tokens(x.first.of_tokens, row).data[c] = row == 0 ? from.data[c] : std::uint16_t{0};
+    if (row > 0) head.tokens(x.dquery, row).data[c] = 0;
+  }
+}
+
+// With the tiles `queries` and `douts`, and room for the statistics of a tile. All threads of the block call.
 template <int kDim>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
-    attention_backward_keys(Call call, const RowStatistics* statistics, HalfRows dkey, HalfRows dvalue, HalfRows dout,
-                            HalfRows query, HalfRows key, HalfRows value, int query_rows) {
-  EMBER_SHARED(std::uint16_t, queries, kTileHalves<kDim>);
-  EMBER_SHARED(std::uint16_t, douts, kTileHalves<kDim>);
-  EMBER_SHARED(RowStatistics, of_queries, kTileRows);
-  const Head head(call);
+__device__ inline void own_keys(const Operands& x, const Head& head, std::uint16_t* queries, std::uint16_t* douts,
+                                RowStatistics* of_queries) {
   if (block_row() >= head.length) return;
+  spread_first(x, head);
+  const Call& call = x.call;
   const int row = warp_row(), rows = head.length - row;  // rows <= 0: this warp only helps to stage
   KeyOperands<kDim> on;
-  load_fragments<kDim>(on.key, head.tokens(key, row), rows);
-  load_fragments<kDim>(on.value, head.tokens(value, row), rows);
-  const RowStatistics* of_head = statistics + std::int64_t{head.head} * query_rows + head.first_query;
+  load_fragments<kDim>(on.key, head.tokens(x.key, row), rows);
+  load_fragments<kDim>(on.value, head.tokens(x.value, row), rows);
+  const RowStatistics* of_head = x.of_head(head);
 
   KeyGradients<kDim> gradients;
   clear<kDim>(gradients.key);
@@ -245,8 +267,8 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   for (int begin = 0; begin < head.queries; begin += kTileRows) {
     const int count = min(kTileRows, head.queries - begin), steps = (count + kColumns - 1) / kColumns;
     if (begin > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>(queries, head.of_queries(query, begin), count);
-    stage<kDim>(douts, head.of_queries(dout, begin), count);
+    stage<kDim>(queries, head.of_queries(x.query, begin), count);
+    stage<kDim>(douts, head.of_outputs(x.dout, begin), count);
     // Rows of zeros past the last query have probability zero: inverse is 0.
     for (int i = static_cast<int>(threadIdx.x); i < steps * kColumns; i += static_cast<int>(blockDim.x))
       of_queries[i] = i < count ? of_head[begin + i] : RowStatistics{0, 0, 0, 0};
@@ -267,8 +289,73 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   const float value_factor = call.mask.scale / kProbabilityScale, value_factors[2] = {value_factor, value_factor};
   scale_rows<kDim>(gradients.key, key_factors);
   scale_rows<kDim>(gradients.value, value_factors);
-  store<kDim>(head.tokens(dkey, row), gradients.key, rows);
-  store<kDim>(head.tokens(dvalue, row), gradients.value, rows);
+  store<kDim>(head.tokens(x.dkey, row), gradients.key, rows);
+  store<kDim>(head.tokens(x.dvalue, row), gradients.value, rows);
+}
+
+// ---- Kernels ------------------------------------------------------------------------------------------------------
+
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_queries(const __grid_constant__ Operands x) {
+  EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
+  own_queries<kDim>(x, Head(x.call), keys, values);
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_keys(const __grid_constant__ Operands x) {
+  EMBER_SHARED(std::uint16_t, queries, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, douts, kTileHalves<kDim>);
+  EMBER_SHARED(RowStatistics, of_queries, kTileRows);
+  own_keys<kDim>(x, Head(x.call), queries, douts, of_queries);
+}
+
+// Both, where a block has all rows of its head.
+template <int kDim>
+__global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_short(const __grid_constant__ Operands x) {
+  EMBER_SHARED(std::uint16_t, one, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, other, kTileHalves<kDim>);
+  EMBER_SHARED(RowStatistics, of_queries, kTileRows);
+  const Head head(x.call);
+  own_queries<kDim>(x, head, one, other);
+  __syncthreads();  // the tiles are read, the statistics written
+  own_keys<kDim>(x, head, one, other, of_queries);
+}
+
+struct Tensors {
+  Tensor dquery, dkey, dvalue, dout, query, key, value;
+};
+
+std::size_t statistics_bytes(const Call& call, const Tensor& dout) {
+  return static_cast<std::size_t>(call.heads * dout.rows) * sizeof(RowStatistics);
+}
+
+void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const Tensors& t, const FirstRows& first,
+         const Batch& batch) {
+  const std::int64_t dim = t.key.cols / call.heads;
+  const int width = common_width({t.dquery, t.dkey, t.dvalue, t.dout, t.query, t.key, t.value}, dim);
+  const auto half = [dim, width](const Tensor& tensor) { return half_rows(tensor, dim, width); };
+  const Operands x{call,
+                   statistics,
+                   half(t.dquery),
+                   half(t.dkey),
+                   half(t.dvalue),
+                   half(t.dout),
+                   half(t.query),
+                   half(t.key),
+                   half(t.value),
+                   first,
+                   static_cast<int>(t.dout.rows)};
+  const unsigned threads = threads_for(batch.max_length);
+  const dim3 by_keys = grid_for(batch, call.heads, batch.max_length, threads);
+  if (by_keys.y == 1)
+    return launch("attention_backward", stream, by_keys, threads, 0,
+                  dim <= 32 ? attention_backward_short<32> : attention_backward_short<64>, x);
+  const dim3 by_queries = grid_for(batch, call.heads, call.first_only ? 1 : batch.max_length, threads);
+  launch("attention_backward_queries", stream, by_queries, threads, 0,
+         dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, x);
+  launch("attention_backward_keys", stream, by_keys, threads, 0,
+         dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, x);
 }
 
 }  // namespace
@@ -282,19 +369,28 @@ void CudaKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, 
   require(all_have_shape({dkey, dvalue}, key.rows, key.cols, DType::f16),
           "attention_backward: shape of dkey or dvalue");
   if (batch.sequences == 0) return;
-  const std::int64_t dim = query.cols / heads, rows = queries == Queries::all ? batch.max_length : 1;
-  const int width = common_width({dquery, dkey, dvalue, dout, query, key, value}, dim);
-  const auto half = [dim, width](const Tensor& tensor) { return half_rows(tensor, dim, width); };
-  const unsigned threads = threads_for(batch.max_length);
-  const int query_rows = static_cast<int>(query.rows);
-  auto* statistics =
-      static_cast<RowStatistics*>(scratch(static_cast<std::size_t>(heads * query.rows) * sizeof(RowStatistics)));
-  launch("attention_backward_queries", stream(), grid_for(batch, heads, rows, threads), threads, 0,
-         dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, call, statistics, half(dquery),
-         half(dout), half(query), half(key), half(value), query_rows);
-  launch("attention_backward_keys", stream(), grid_for(batch, heads, batch.max_length, threads), threads, 0,
-         dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, call, statistics, half(dkey),
-         half(dvalue), half(dout), half(query), half(key), half(value), query_rows);
+  const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, dout)));
+  run(stream(), call, statistics, {dquery, dkey, dvalue, dout, query, key, value}, {}, batch);
+}
+
+void CudaKernels::cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst,
+                                         Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
+                                         const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                         const Dropout& dropout) {
+  const Call call = make_cls_call(kept, in, weight, bias, batch, heads, positions, dropout);
+  const std::int64_t c = in.cols, dim = c / heads;
+  require(all_have_shape({dfirst, dout, first}, batch.sequences, c, DType::f16) &&
+              has_shape(din, batch.tokens, c, DType::f16) && has_shape(dkept, batch.tokens, 3 * c, DType::f16),
+          "cls_attention_backward: shapes");
+  if (batch.sequences > 0) {
+    const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, dout)));
+    run(stream(), call, statistics,
+        {dkept.columns(0, c), dkept.columns(c, c), dkept.columns(2 * c, c), dout, kept.columns(0, c),
+         kept.columns(c, c), kept.columns(2 * c, c)},
+        {half_rows(din, dim, 1), half_rows(dfirst, dim, 1)}, batch);
+  }
+  linear_backward_weight(dweight, dbias, dkept, in);
+  linear_backward_input(din, dkept, weight, true);
 }
 
 }  // namespace ember

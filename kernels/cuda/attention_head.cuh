@@ -8,20 +8,20 @@
 #include <initializer_list>
 
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/dropout.cuh"
-#include "kernels/kernels.h"
 #include "kernels/require.h"
 
 namespace ember::attention {
 
 constexpr int kWarps = 4;  // of a block at most
-constexpr int kMaxDim = 64;
 
 // What is the same for all blocks of a call.
 struct Call {
   const std::int32_t* cu_seqlens;
   int heads;
   bool first_only;   // Queries::first
+  bool in_place;     // first_only, and each query stands in its token's row
   float scale;       // 1 / sqrt(D)
   float log2_scale;  // log2(e) / sqrt(D): exp(score / sqrt(D)) = 2^(score log2_scale)
   DropoutMask mask;
@@ -31,28 +31,40 @@ struct Call {
 // The head of a sequence that a block works on. blockIdx.x counts the heads of the first sequence, then of the next, so
 // that heads which share sectors of memory run side by side; blockIdx.y counts the block's rows.
 struct Head {
-  __device__ explicit Head(const Call& call)
-      : head(static_cast<int>(blockIdx.x) % call.heads), sequence(static_cast<int>(blockIdx.x) / call.heads) {
+  __device__ explicit Head(const Call& of)
+      : call(of), head(static_cast<int>(blockIdx.x) % of.heads), sequence(static_cast<int>(blockIdx.x) / of.heads) {
     first_token = call.cu_seqlens[sequence];
     length = call.cu_seqlens[sequence + 1] - first_token;
-    first_query = call.first_only ? sequence : first_token;
     queries = call.first_only ? 1 : length;
   }
-  // The head's columns of a matrix with a row per token, or per query, from row `row` of the sequence on.
+  // The row of the sequence's first query, and of its output.
+  __device__ int first_query() const { return call.first_only && !call.in_place ? sequence : first_token; }
+  __device__ int first_out() const { return call.first_only ? sequence : first_token; }
+  // The head's columns of a matrix with a row per token, per query as they lie, or per row of the output, from row
+  // `row` of the sequence on.
   __device__ HalfRows tokens(const HalfRows& matrix, int row) const {
     return matrix.block(std::int64_t{first_token} + row, head * matrix.dim);
   }
   __device__ HalfRows of_queries(const HalfRows& matrix, int row) const {
-    return matrix.block(std::int64_t{first_query} + row, head * matrix.dim);
+    return matrix.block(std::int64_t{first_query()} + row, head * matrix.dim);
+  }
+  __device__ HalfRows of_outputs(const HalfRows& matrix, int row) const {
+    return matrix.block(std::int64_t{first_out()} + row, head * matrix.dim);
   }
   // The block of the dropout stream that holds key 0 of a query.
   __device__ std::int64_t mask_blocks(const Call& call, int query) const {
     return ((std::int64_t{first_token} + query) * call.heads + head) * call.mask_blocks;
   }
 
+  const Call& call;
   int head, sequence;
-  int first_token, length;
-  int first_query, queries;
+  int first_token, length, queries;
+};
+
+// Two matrices that meet in the first row of each sequence (Kernels::cls_attention_*); without data there is nothing to
+// do.
+struct FirstRows {
+  HalfRows of_tokens, of_sequences;
 };
 
 // The first of the 16 rows that this warp owns. A block owns 16 rows for each of its warps.
@@ -159,8 +171,7 @@ struct Softmax {
 
 // ---- On the host --------------------------------------------------------------------------------------------------
 
-// Checks the operands that forward and backward have in common. Throws Error for a head dim that the kernels do not
-// have, which is the model's, and std::logic_error where shapes do not fit.
+// Checks the operands that forward and backward have in common.
 inline Call make_call(Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                       std::int64_t positions, Queries queries, const Dropout& dropout) {
   require(heads > 0 && query.cols % heads == 0, "attention: the heads do not divide the columns");
@@ -168,15 +179,31 @@ inline Call make_call(Tensor query, Tensor key, Tensor value, const Batch& batch
   require(has_shape(query, rows, query.cols, DType::f16), "attention: shape of the query");
   require(all_have_shape({key, value}, batch.tokens, query.cols, DType::f16), "attention: shape of the key or value");
   require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
-  check(dim <= kMaxDim, "the CUDA backend has attention for head dims up to 64, not {}", dim);
+  require(dim <= CudaKernels::kMostHeadColumns,
+          "attention: more columns to a head than CudaKernels::most_head_columns");
   const float scale = 1 / std::sqrt(static_cast<float>(dim));
   return {.cu_seqlens = batch.cu_seqlens,
           .heads = static_cast<int>(heads),
           .first_only = queries == Queries::first,
+          .in_place = false,
           .scale = scale,
           .log2_scale = scale * 1.44269504088896341f,
           .mask = DropoutMask(dropout),
           .mask_blocks = (positions + 3) / 4};
+}
+
+// Of cls_attention: the first rows' queries stand among all rows of `kept`.
+inline Call make_cls_call(Tensor kept, Tensor in, Tensor weight, Tensor bias, const Batch& batch, std::int64_t heads,
+                          std::int64_t positions, const Dropout& dropout) {
+  const std::int64_t c = in.cols;
+  require(has_shape(in, batch.tokens, c, DType::f16) && has_shape(kept, batch.tokens, 3 * c, DType::f16) &&
+              has_shape(weight, 3 * c, c, DType::f16) && (bias.empty() || has_shape(bias, 1, 3 * c, DType::f16)),
+          "cls_attention: shapes");
+  require(batch.tokens >= batch.sequences, "cls_attention: a sequence without tokens");
+  Call call = make_call(kept.columns(0, c).row_block(0, batch.sequences), kept.columns(c, c), kept.columns(2 * c, c),
+                        batch, heads, positions, Queries::first, dropout);
+  call.in_place = true;
+  return call;
 }
 
 // The widest access, in halves, for which every row of every head of all `tensors` is aligned. A head of 26 columns is

@@ -1,11 +1,10 @@
 // Column sums over the rows of a matrix, for gradients of parameters, in two stages of a fixed order: every block (or
-// warp) sums rows that depend on nothing but the shape, and leaves its sums in scratch; a second kernel adds those.
+// warp) sums rows that depend on nothing but the shape, and leaves its sums as parts; DeferredGradients adds those.
 // The parts are (parts, S, part_stride(cols)) floats for S sums of `cols` columns, at most 3.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <span>
 
 #include "kernels/cuda/vector_io.cuh"
 
@@ -31,9 +30,6 @@ inline std::int64_t part_stride(std::int64_t cols) {
 inline std::size_t part_bytes(std::int64_t parts, std::int64_t sums, std::int64_t cols) {
   return static_cast<std::size_t>(parts * sums * part_stride(cols)) * sizeof(float);
 }
-
-// The second stage: sums[s] = sum over p of parts[p][s]. Without parts the sums are zeros.
-void add_parts(cudaStream_t stream, std::span<const Tensor> sums, const void* parts, std::int64_t count);
 
 // ---- Element-wise operations ---------------------------------------------------------------------------------------
 // Block (32, kRowWarps) over a tile of 32 V columns and every gridDim.y-th group of kRowWarps rows; a thread has V

@@ -45,6 +45,16 @@ CublasLayout make_cublas_layout(cudaDataType type, std::int64_t rows, std::int64
   return CublasLayout(layout);
 }
 
+void set_batch(const CublasLayout& layout, std::int64_t count, std::int64_t step) {
+  const auto matrices = static_cast<std::int32_t>(count);
+  check_cublas(
+      cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &matrices, sizeof matrices),
+      "describing a batch");
+  check_cublas(
+      cublasLtMatrixLayoutSetAttribute(layout.get(), CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step),
+      "describing a batch");
+}
+
 CublasPreference make_cublas_preference() {
   cublasLtMatmulPreference_t preference = nullptr;
   check_cublas(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");

@@ -29,6 +29,8 @@ CublasHandle make_cublas_handle();
 CublasOperation make_cublas_operation(cublasOperation_t a, cublasOperation_t b, cublasLtEpilogue_t epilogue);
 // Column-major: element (r, c) at r + c stride.
 CublasLayout make_cublas_layout(cudaDataType type, std::int64_t rows, std::int64_t cols, std::int64_t stride);
+// `count` matrices, `step` elements from one to the next.
+void set_batch(const CublasLayout& layout, std::int64_t count, std::int64_t step);
 CublasPreference make_cublas_preference();
 
 template <typename T>

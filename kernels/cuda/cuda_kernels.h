@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/cuda/device.h"
@@ -33,7 +34,8 @@ class CudaKernels final : public Kernels {
   // As a CUDA graph. An operation must have been called before with operands of the same shapes: until then its scratch
   // memory may have to grow, and the algorithm of a product to be found.
   std::unique_ptr<RecordedWork> record(const std::function<void()>& work) override;
-  std::int64_t most_head_columns() const override { return 64; }
+  static constexpr std::int64_t kMostHeadColumns = 64;  // that attention's kernels have tiles for
+  std::int64_t most_head_columns() const override { return kMostHeadColumns; }
   // The algorithms of the products.
   std::string choices() const override { return matmul_.algorithms(); }
   void use_choices(std::string_view text) override { matmul_.use_algorithms(text); }
@@ -52,12 +54,20 @@ class CudaKernels final : public Kernels {
   void thaw(std::span<const Tensor>) override {}
   void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
+  bool defers_gradients() const override { return true; }
+  void finish_gradients() override { deferred_.finish(stream_, matmul_); }
   void round_weights(Tensor working, Tensor weight) override;
   void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                          std::int64_t positions, Queries queries, const Dropout& dropout) override;
   void attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, Tensor dout, Tensor query, Tensor key,
                           Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions, Queries queries,
                           const Dropout& dropout) override;
+  void cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
+                             const Batch& batch, std::int64_t heads, std::int64_t positions,
+                             const Dropout& dropout) override;
+  void cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst, Tensor dout,
+                              Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias, const Batch& batch,
+                              std::int64_t heads, std::int64_t positions, const Dropout& dropout) override;
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
                                   const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
@@ -92,6 +102,7 @@ class CudaKernels final : public Kernels {
   DeviceInfo device_;  // first: the members after it live on the current device
   Stream stream_;
   Matmul matmul_{stream_};
+  DeferredGradients deferred_;
   std::vector<Buffer> scratch_;
 };
 

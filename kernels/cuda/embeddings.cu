@@ -203,11 +203,11 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
   require(batch.max_length <= dtables.position.rows, "embeddings: a sequence longer than the table of positions");
   const std::array sums{dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)};
   if (dout.empty()) {
-    add_parts(stream(), sums, nullptr, 0);
+    deferred_.add_parts(sums, nullptr, 0);
   } else {
     with_row_layout(cols, vectorises(4, {dsum, dout, sum, norm.weight}), [&](auto v, auto n) {
       const RowSums stage(rows, cols, 3, n() > 0);
-      auto* parts = static_cast<float*>(scratch(stage.bytes));
+      auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
       const Backward a{rows_of<__half>(dsum),
                        rows_of<const __half>(dout),
                        rows_of<const __half>(sum),
@@ -221,7 +221,7 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
                        static_cast<int>(part_stride(cols))};
       launch("embeddings_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)), dim3(kRowWarps * kWarpSize),
              stage.shared_bytes, embeddings_backward_kernel<v(), n()>, a);
-      add_parts(stream(), sums, parts, stage.count);
+      deferred_.add_parts(sums, parts, stage.count);
     });
   }
   sum_tokens(stream(), dtables, dsum, batch);

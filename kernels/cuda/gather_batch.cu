@@ -24,6 +24,7 @@ namespace ember {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kSmall = 1024;               // tokens
 constexpr std::int64_t kGranularity = 32;  // tokens; also how finely products choose their algorithms (matmul.h)
 constexpr std::int32_t kPadding = std::numeric_limits<std::int32_t>::max();
 
@@ -99,8 +100,8 @@ __device__ void write_tokens(const Gather& a, std::int64_t first) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
-  EMBER_SHARED(int, sums, kThreads);
+// By one block. `sums`: shared memory as for running_sum.
+__device__ void gather_rows(const Gather& a, int* sums) {
   const std::int64_t first = *a.from.next;
   write_lengths(a, first, sums);
   if (a.labels > 0) write_targets(a, first);
@@ -109,49 +110,83 @@ __global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
   if (thread() == 0) *a.from.next = first + a.rows;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    rank_tokens_kernel(const std::int32_t* token_ids, std::int32_t* sorted_ids, std::int32_t* occurrences, int tokens,
-                       std::int32_t padding_id) {
-  EMBER_SHARED(std::int32_t, tile, kThreads);
-  const int n = static_cast<int>(blockIdx.x) * kThreads + thread();
-  const auto key_of = [&](int m) {
-    const std::int32_t id = m < tokens ? token_ids[m] : padding_id;
+// The tokens of a batch and their order by (id, row), of one array each.
+struct Ranking {
+  const std::int32_t* token_ids;
+  std::int32_t *sorted_ids, *occurrences;
+  int tokens;
+  std::int32_t padding_id;
+
+  __device__ std::int32_t key_of(int n) const {
+    const std::int32_t id = n < tokens ? token_ids[n] : padding_id;
     return id == padding_id ? kPadding : id;
-  };
-  const std::int32_t own = key_of(n);
+  }
+};
+
+// The place of token n of each thread; by all threads of a block. `tile`: shared memory for kThreads ids.
+__device__ void rank_token(const Ranking& a, int n, std::int32_t* tile) {
+  const std::int32_t own = a.key_of(n);
   int rank = 0;
-  for (int begin = 0; begin < tokens; begin += kThreads) {
-    if (begin > 0) __syncthreads();  // all have read the tile before
-    tile[thread()] = key_of(begin + thread());
+  for (int begin = 0; begin < a.tokens; begin += kThreads) {
+    __syncthreads();  // all have read the tile before
+    tile[thread()] = a.key_of(begin + thread());
     __syncthreads();
-    const int count = min(kThreads, tokens - begin);
+    const int count = min(kThreads, a.tokens - begin);
     for (int i = 0; i < count; ++i) rank += tile[i] < own || (tile[i] == own && begin + i < n) ? 1 : 0;
   }
-  if (n >= tokens) return;
-  sorted_ids[rank] = own;
-  occurrences[rank] = n;
+  if (n >= a.tokens) return;
+  a.sorted_ids[rank] = own;
+  a.occurrences[rank] = n;
 }
 
-// sorted_ids: the ids in rising order.
-__global__ void __launch_bounds__(kThreads) list_unique_kernel(const std::int32_t* sorted_ids, std::int32_t* unique_ids,
-                                                               std::int32_t* unique_offsets, int tokens) {
-  EMBER_SHARED(int, sums, kThreads);
+struct UniqueIds {
+  const std::int32_t* sorted_ids;  // rising
+  std::int32_t *ids, *offsets;
+  int tokens;
+};
+
+// By one block. `sums`: shared memory as for running_sum.
+__device__ void list_unique(const UniqueIds& a, int* sums) {
   int unique = 0, listed = 0;
-  for (int begin = 0; begin < tokens; begin += kThreads) {
+  for (int begin = 0; begin < a.tokens; begin += kThreads) {
     const int i = begin + thread();
-    const std::int32_t id = i < tokens ? sorted_ids[i] : kPadding;
-    const bool counts = id != kPadding, is_first = counts && (i == 0 || sorted_ids[i - 1] != id);
+    const std::int32_t id = i < a.tokens ? a.sorted_ids[i] : kPadding;
+    const bool counts = id != kPadding, is_first = counts && (i == 0 || a.sorted_ids[i - 1] != id);
     int found, of_tile;
     const int place = unique + running_sum(is_first ? 1 : 0, sums, found) - 1;
-    if (is_first) unique_ids[place] = id, unique_offsets[place] = i;
+    if (is_first) a.ids[place] = id, a.offsets[place] = i;
     unique += found;
     running_sum(counts ? 1 : 0, sums, of_tile);
     listed += of_tile;
   }
-  for (int u = unique + thread(); u <= tokens; u += kThreads) {
-    if (u < tokens) unique_ids[u] = -1;
-    unique_offsets[u] = listed;
+  for (int u = unique + thread(); u <= a.tokens; u += kThreads) {
+    if (u < a.tokens) a.ids[u] = -1;
+    a.offsets[u] = listed;
   }
+}
+
+__global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
+  EMBER_SHARED(int, sums, kThreads);
+  gather_rows(a, sums);
+}
+
+__global__ void __launch_bounds__(kThreads) rank_tokens_kernel(Ranking a) {
+  EMBER_SHARED(std::int32_t, tile, kThreads);
+  rank_token(a, static_cast<int>(blockIdx.x) * kThreads + thread(), tile);
+}
+
+__global__ void __launch_bounds__(kThreads) list_unique_kernel(UniqueIds a) {
+  EMBER_SHARED(int, sums, kThreads);
+  list_unique(a, sums);
+}
+
+__global__ void __launch_bounds__(kThreads) gather_small_kernel(Gather gather, Ranking ranking, UniqueIds unique) {
+  EMBER_SHARED(int, shared, kThreads);
+  gather_rows(gather, shared);
+  __syncthreads();  // the tokens are there for all
+  for (int n = thread(); n - thread() < ranking.tokens; n += kThreads) rank_token(ranking, n, shared);
+  __syncthreads();  // their order is
+  list_unique(unique, shared);
 }
 
 }  // namespace
@@ -178,13 +213,16 @@ Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue
                       tokens,
                       static_cast<int>(scored ? arrays.targets.cols : 0),
                       padding_id};
-  launch("gather_rows", stream(), dim3(1), dim3(kThreads), 0, gather_rows_kernel, gather);
   auto* sorted_ids = static_cast<std::int32_t*>(scratch(static_cast<std::size_t>(tokens) * sizeof(std::int32_t)));
-  if (tokens > 0)
-    launch("rank_tokens", stream(), dim3(blocks_for(tokens, kThreads)), dim3(kThreads), 0, rank_tokens_kernel,
-           arrays.token_ids, sorted_ids, arrays.occurrences, tokens, padding_id);
-  launch("list_unique", stream(), dim3(1), dim3(kThreads), 0, list_unique_kernel, sorted_ids, arrays.unique_ids,
-         arrays.unique_offsets, tokens);
+  const Ranking ranking{arrays.token_ids, sorted_ids, arrays.occurrences, tokens, padding_id};
+  const UniqueIds unique{sorted_ids, arrays.unique_ids, arrays.unique_offsets, tokens};
+  if (tokens <= kSmall) {
+    launch("gather_small", stream(), dim3(1), dim3(kThreads), 0, gather_small_kernel, gather, ranking, unique);
+  } else {
+    launch("gather_rows", stream(), dim3(1), dim3(kThreads), 0, gather_rows_kernel, gather);
+    launch("rank_tokens", stream(), dim3(blocks_for(tokens, kThreads)), dim3(kThreads), 0, rank_tokens_kernel, ranking);
+    launch("list_unique", stream(), dim3(1), dim3(kThreads), 0, list_unique_kernel, unique);
+  }
   return batch_of(arrays, shape, shape.tokens);
 }
 

@@ -95,11 +95,11 @@ void CudaKernels::gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in
   require(all_have_shape({din, dout, in}, rows, cols, DType::f16) && all_have_shape({dbias, bias}, 1, cols, DType::f32),
           "gelu_backward: shapes");
   const std::array sums{dbias};
-  if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
-  auto* parts = static_cast<float*>(scratch(part_bytes(part_blocks(rows), 1, cols)));
+  if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
+  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(part_blocks(rows), 1, cols)));
   vectorises(8, {din, dout, in, bias}) ? backward<8>(stream(), din, parts, dout, in, bias)
                                        : backward<1>(stream(), din, parts, dout, in, bias);
-  add_parts(stream(), sums, parts, part_blocks(rows));
+  deferred_.add_parts(sums, parts, part_blocks(rows));
 }
 
 }  // namespace ember

@@ -1,5 +1,5 @@
 // cuBLASLt is column-major, so each product is computed transposed: a row-major (R, C) matrix is to it a (C, R) one
-// with the same stride, and outᵀ = weight inᵀ has out's memory. BIAS and BGRADB then run along the dimension we need.
+// with the same stride, and outᵀ = weight inᵀ has out's memory. BIAS then runs along the dimension we need.
 //
 // Token counts differ from step to step. An algorithm is measured for counts rounded up to a multiple of 32 and used
 // for all of them, if cuBLASLt accepts it; else for the count itself.
@@ -39,25 +39,38 @@ struct Shape {
   std::int64_t stride_a = 0, stride_b = 0, stride_d = 0;
   std::uint32_t align_a = 0, align_b = 0, align_d = 0;  // bytes, at most 16
   bool f32_out = false, bias = false, accumulate = false;
+  std::int64_t count = 1, step_a = 0, step_b = 0, step_d = 0;  // of a batch of products
 
   auto tied() const {
     return std::tie(use, rows, inputs, outputs, stride_a, stride_b, stride_d, align_a, align_b, align_d, f32_out, bias,
-                    accumulate);
+                    accumulate, count, step_a, step_b, step_d);
   }
   bool operator<(const Shape& other) const { return tied() < other.tied(); }
 };
 
+// The name of its algorithm. How far the products of a batch lie apart changes with the memory, not with the speed.
 std::string text_of(const Shape& s) {
   constexpr std::array kNames{"forward", "backward_input", "backward_weight"};
-  return fmt::format("{} rows={} inputs={} outputs={} strides={},{},{} aligned={},{},{}{}{}{}",
+  return fmt::format("{} rows={} inputs={} outputs={} strides={},{},{} aligned={},{},{}{}{}{}{}",
                      kNames[static_cast<std::size_t>(s.use)], s.rows, s.inputs, s.outputs, s.stride_a, s.stride_b,
                      s.stride_d, s.align_a, s.align_b, s.align_d, s.f32_out ? " f32" : "", s.bias ? " bias" : "",
-                     s.accumulate ? " accumulate" : "");
+                     s.accumulate ? " accumulate" : "", s.count > 1 ? fmt::format(" count={}", s.count) : "");
 }
 
 std::uint32_t alignment_of(const void* data) {
   constexpr int kMostBits = 4;
   return 1u << std::min(kMostBits, std::countr_zero(reinterpret_cast<std::uintptr_t>(data)));
+}
+// Of every operand of a batch.
+std::uint32_t alignment_of(const Tensor& first, std::int64_t step) {
+  const auto bytes = static_cast<std::uintptr_t>(step) * size_of(first.dtype);
+  return alignment_of(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(first.data) | bytes));
+}
+
+// Elements of an operand, generous by a row; a multiple of every alignment.
+std::int64_t step_of(std::int64_t rows, std::int64_t stride) {
+  constexpr std::int64_t kAligned = 16;
+  return ((rows + 1) * stride + kAligned - 1) / kAligned * kAligned;
 }
 
 // A product that cuBLASLt can run.
@@ -88,15 +101,19 @@ Plan describe(const Shape& s) {
       plan.b = layout(s.outputs, s.rows, s.stride_b);
       plan.d = make_cublas_layout(out, s.inputs, s.rows, s.stride_d);
       break;
-    case Use::backward_weight:  // dweightᵀ (I, O) = inᵀ (I, M) dout (M, O), summing op(b)'s columns over M
-      plan.operation = make_cublas_operation(CUBLAS_OP_N, CUBLAS_OP_T,
-                                             s.bias ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_DEFAULT);
+    case Use::backward_weight:  // dweightᵀ (I, O) = inᵀ (I, M) dout (M, O)
+      plan.operation = make_cublas_operation(CUBLAS_OP_N, CUBLAS_OP_T, CUBLASLT_EPILOGUE_DEFAULT);
       plan.a = layout(s.inputs, s.rows, s.stride_a);
       plan.b = layout(s.outputs, s.rows, s.stride_b);
       plan.d = make_cublas_layout(out, s.inputs, s.outputs, s.stride_d);
       break;
   }
   if (s.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out);
+  if (s.count > 1) {
+    set_batch(plan.a, s.count, s.step_a);
+    set_batch(plan.b, s.count, s.step_b);
+    set_batch(plan.d, s.count, s.step_d);
+  }
   return plan;
 }
 
@@ -197,18 +214,20 @@ const AlgorithmCache::Algorithm* Matmul::State::algorithm_of(const Shape& shape)
   if (capturing != cudaStreamCaptureStatusNone)
     throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + name);
 
-  Plan plan = describe(shape);
+  const auto a_rows = shape.use == Use::backward_weight ? shape.rows : shape.outputs, b_rows = shape.rows,
+             d_rows = shape.use == Use::backward_weight ? shape.outputs : shape.rows;
+  Shape packed = shape;
+  packed.step_a = step_of(a_rows, shape.stride_a);
+  packed.step_b = step_of(b_rows, shape.stride_b);
+  packed.step_d = step_of(d_rows, shape.stride_d);
+  Plan plan = describe(packed);
   const auto results = suggestions(shape, plan);
   if (results.empty()) return nullptr;
-  // Generous by a row.
-  const std::int64_t rows_a = shape.use == Use::backward_weight ? shape.rows : shape.outputs;
-  const std::int64_t rows_d = shape.use == Use::backward_weight ? shape.outputs : shape.rows;
-  const auto bytes = [](std::int64_t rows, std::int64_t stride, std::size_t size) {
-    return static_cast<std::size_t>((rows + 1) * stride) * size;
+  const auto bytes = [&shape](std::int64_t step, std::size_t size) {
+    return static_cast<std::size_t>(shape.count * step) * size;
   };
-  const Buffer a = device_buffer(bytes(rows_a, shape.stride_a, 2)),
-               b = device_buffer(bytes(shape.rows, shape.stride_b, 2)),
-               d = device_buffer(bytes(rows_d, shape.stride_d, 4)),
+  const Buffer a = device_buffer(bytes(packed.step_a, 2)), b = device_buffer(bytes(packed.step_b, 2)),
+               d = device_buffer(bytes(packed.step_d, 4)),
                bias = device_buffer(static_cast<std::size_t>(shape.outputs) * 4);
   for (const Buffer* buffer : {&a, &b, &d, &bias})
     check_cuda(cudaMemsetAsync(buffer->data(), 0, buffer->size(), stream), "clearing");
@@ -314,32 +333,34 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumul
   require(state_->multiply(shape, {weight.data, dout.data, din.data, nullptr}), "matmul input: no algorithm");
 }
 
-bool Matmul::backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
-  require_backward_weight_operands(dweight, dbias, dout, in);
-  if (dweight.empty()) return false;
+void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch) {
+  require_backward_weight_operands(dweight, dout, in);
+  if (dweight.empty()) return;
   if (in.rows == 0) {
+    require(batch.count == 1, "matmul weight: a batch without rows");
     for (std::int64_t r = 0; r < dweight.rows; ++r)
       check_cuda(cudaMemsetAsync(dweight.row(r), 0, static_cast<std::size_t>(dweight.cols) * 4, state_->stream),
                  "clearing");
-    return false;
+    return;
   }
-  Shape shape{Use::backward_weight,
-              in.rows,
-              in.cols,
-              dout.cols,
-              in.stride,
-              dout.stride,
-              dweight.stride,
-              alignment_of(in.data),
-              alignment_of(dout.data),
-              alignment_of(dweight.data),
-              true,
-              !dbias.empty(),
-              false};
-  if (shape.bias && state_->multiply(shape, {in.data, dout.data, dweight.data, dbias.data})) return true;
-  shape.bias = false;
+  const Shape shape{Use::backward_weight,
+                    in.rows,
+                    in.cols,
+                    dout.cols,
+                    in.stride,
+                    dout.stride,
+                    dweight.stride,
+                    alignment_of(in, batch.in),
+                    alignment_of(dout, batch.dout),
+                    alignment_of(dweight, batch.dweight),
+                    true,
+                    false,
+                    false,
+                    batch.count,
+                    batch.in,
+                    batch.dout,
+                    batch.dweight};
   require(state_->multiply(shape, {in.data, dout.data, dweight.data, nullptr}), "matmul weight: no algorithm");
-  return false;
 }
 
 std::string Matmul::algorithms() const {

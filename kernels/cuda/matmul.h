@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +16,11 @@
 #include "runtime/tensor.h"
 
 namespace ember {
+
+// Products of one shape: how many, and the elements from an operand to the same one of the next.
+struct ProductBatch {
+  std::int64_t count = 1, dweight = 0, dout = 0, in = 0;
+};
 
 class Matmul {
  public:
@@ -29,9 +35,9 @@ class Matmul {
   void forward(Tensor out, Tensor in, Tensor weight, Tensor bias);
   // din = dout weight, or din += dout weight when `accumulate`.  din: (M, I) f16, dout: (M, O) f16.
   void backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate);
-  // dweight = doutᵀ in, and dbias = column sums of dout where the product does that on the way. Returns whether it did;
-  // the caller sums otherwise. dweight: (O, I) f32; dbias: (O) f32 or empty. No rows (M = 0) give zeros.
-  [[nodiscard]] bool backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in);
+  // dweight = doutᵀ in, for each product of the batch.  dweight: (O, I) f32; dout: (M, O), in: (M, I) f16. No rows (M =
+  // 0) give zeros, of one product only.
+  void backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch = {});
 
   // The algorithms of all shapes so far as text, for a checkpoint; and such text taken back, which goes before what is
   // measured or was read from the file. Text of another device or version of cuBLASLt changes nothing, since its bits

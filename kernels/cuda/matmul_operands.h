@@ -18,12 +18,10 @@ inline void require_backward_input_operands(const Tensor& din, const Tensor& dou
   require(din.dtype == DType::f16 && dout.dtype == DType::f16 && weight.dtype == DType::f16, "matmul input: f16");
 }
 
-inline void require_backward_weight_operands(const Tensor& dweight, const Tensor& dbias, const Tensor& dout,
-                                             const Tensor& in) {
+inline void require_backward_weight_operands(const Tensor& dweight, const Tensor& dout, const Tensor& in) {
   require(dweight.rows == dout.cols && dweight.cols == in.cols && in.rows == dout.rows, "matmul weight: shapes");
   require(dout.dtype == DType::f16 && in.dtype == DType::f16, "matmul weight: operands of f16");
   require(dweight.dtype == DType::f32, "matmul weight: gradient of f32");
-  require(dbias.empty() || (dbias.size() == dout.cols && dbias.dtype == DType::f32), "matmul weight: bias");
 }
 
 }  // namespace ember

@@ -121,10 +121,10 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
               has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_backward: shapes");
   const std::array sums{dnorm.weight, dnorm.bias, dbias};
-  if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
+  if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
   with_row_layout(cols, vectorises(4, {dresidual, din, dout, sum, norm.weight}), [&](auto v, auto n) {
     const RowSums stage(rows, cols, 3, n() > 0);
-    auto* parts = static_cast<float*>(scratch(stage.bytes));
+    auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
     const Backward a{rows_of<__half>(dresidual),  rows_of<__half>(din),
                      rows_of<const __half>(dout), rows_of<const __half>(sum),
                      moments.mean.f32(),          moments.rstd.f32(),
@@ -133,7 +133,7 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
                      static_cast<int>(cols),      static_cast<int>(part_stride(cols))};
     launch("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
            dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
-    add_parts(stream(), sums, parts, stage.count);
+    deferred_.add_parts(sums, parts, stage.count);
   });
 }
 

@@ -89,11 +89,11 @@ void CudaKernels::tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor ac
   require(all_have_shape({din, dout, activated}, rows, cols, DType::f16) && has_shape(dbias, 1, cols),
           "tanh_backward: shapes");
   const std::array sums{dbias};
-  if (dout.empty()) return add_parts(stream(), sums, nullptr, 0);
-  auto* parts = static_cast<float*>(scratch(part_bytes(part_blocks(rows), 1, cols)));
+  if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
+  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(part_blocks(rows), 1, cols)));
   vectorises(4, {din, dout, activated}) ? backward<4>(stream(), din, parts, dout, activated, dropout)
                                         : backward<1>(stream(), din, parts, dout, activated, dropout);
-  add_parts(stream(), sums, parts, part_blocks(rows));
+  deferred_.add_parts(sums, parts, part_blocks(rows));
 }
 
 }  // namespace ember

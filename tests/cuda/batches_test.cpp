@@ -122,7 +122,7 @@ TEST_P(BatchesOnTheDevice, AFillingOfPaddingFollowsWithoutATarget) {
 
 INSTANTIATE_TEST_SUITE_P(Sizes, BatchesOnTheDevice,
                          ::testing::Values(Case{1, 1, 1}, Case{5, 2, 3}, Case{70, 16, 31}, Case{300, 300, 9},
-                                           Case{24, 8, 128}),
+                                           Case{24, 8, 128}, Case{40, 40, 70}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "_rows_by_" + std::to_string(tested.param.batch) +
                                   "_to_" + std::to_string(tested.param.longest);

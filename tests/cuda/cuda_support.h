@@ -169,8 +169,9 @@ class DeviceBatch {
   DeviceArray<std::int32_t> token_ids_, cu_seqlens_, unique_ids_, unique_offsets_, occurrences_;
 };
 
-// The values of `outputs`, whose surroundings must be intact.
+// The values of `outputs`, gradients of parameters finished; their surroundings must be intact.
 inline Results device_results(std::initializer_list<const DeviceMatrix*> outputs) {
+  device().finish_gradients();
   Results values;
   for (const DeviceMatrix* output : outputs) {
     EXPECT_TRUE(output->intact()) << "output " << values.size() << " was written outside of its elements";

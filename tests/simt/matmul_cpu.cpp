@@ -1,7 +1,8 @@
 // Matmul for the emulator, which has no cuBLASLt: the same operands and roundings, computed by oneDNN's sgemm on the
-// f16 numbers as floats. It never does the column sums, so that the kernel that stands in for the epilogue runs.
+// f16 numbers as floats.
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
@@ -88,15 +89,22 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumul
   });
 }
 
-bool Matmul::backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
-  require_backward_weight_operands(dweight, dbias, dout, in);
-  if (dweight.empty()) return false;
+void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch) {
+  require_backward_weight_operands(dweight, dout, in);
+  if (dweight.empty()) return;
+  const auto nth = [](Tensor first, std::int64_t step, std::int64_t n) {
+    if (n > 0)
+      first.data = static_cast<std::byte*>(first.data) + n * step * static_cast<std::int64_t>(size_of(first.dtype));
+    return first;
+  };
   state_->enqueue([=] {
-    std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
-    if (in.rows > 0) product(sums, dweight.rows, dweight.cols, in.rows, true, dout, false, in);
-    store(dweight, sums);
+    for (std::int64_t n = 0; n < batch.count; ++n) {
+      std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
+      if (in.rows > 0)
+        product(sums, dweight.rows, dweight.cols, in.rows, true, nth(dout, batch.dout, n), false, nth(in, batch.in, n));
+      store(nth(dweight, batch.dweight, n), sums);
+    }
   });
-  return false;
 }
 
 // There is nothing to choose from.

@@ -1,0 +1,46 @@
+// Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
+// are a handful of launches: products of many rows, one batched product for all layers of a shape; products of few rows
+// and column sums, the second stages of column_sums.cuh among them, all in one kernel.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/matmul.h"
+#include "runtime/arena.h"
+#include "runtime/tensor.h"
+
+namespace ember {
+
+// to = fromᵀ in or, without `in`, the column sums of `from`.
+struct GradientSum {
+  Tensor to, from, in;
+};
+
+class DeferredGradients {
+ public:
+  // Device memory that stays as it is until finish(), 256-byte aligned. The same sequence of calls is given the same
+  // memory again after each finish(), and no block is ever freed, because captured graphs refer to them.
+  void* keep(std::size_t bytes);
+
+  // sums[s] = sum over p of parts[p][s]; parts: (count, S, part_stride(cols)) floats, from keep(). Without parts zeros.
+  void add_parts(std::span<const Tensor> sums, const void* parts, std::int64_t count);
+  // sum = the column sums of `matrix` (M, O), f16.
+  void add_columns(Tensor sum, Tensor matrix);
+  // dweight = doutᵀ in.  dweight: (O, I) f32, dout: (M, O), in: (M, I) f16.
+  void add_product(Tensor dweight, Tensor dout, Tensor in);
+
+  // Computes what was added since the last time.
+  void finish(cudaStream_t stream, Matmul& matmul);
+
+ private:
+  std::vector<GradientSum> many_rows_, few_rows_;  // products of many rows; all else
+  std::vector<Buffer> memory_;
+  std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep() takes from, and what is taken of it
+};
+
+}  // namespace ember
