@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <algorithm>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -42,11 +41,6 @@ void CpuKernels::upload(void* to_device, const void* from_host, std::size_t byte
 
 void CpuKernels::download(void* to_host, const void* from_device, std::size_t bytes) {
   if (bytes > 0) std::memcpy(to_host, from_device, bytes);
-}
-
-void* CpuKernels::scratch(std::size_t bytes) {
-  if (scratch_.size() < bytes) scratch_ = host_buffer(std::max(bytes, 2 * scratch_.size()));
-  return scratch_.data();
 }
 
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision, int threads) {
