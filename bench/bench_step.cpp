@@ -20,7 +20,7 @@ constexpr std::int64_t kTexts = 1000;  // at once
 constexpr std::int64_t kBatchesReady = 16;
 
 struct Options {
-  std::string device = "auto", part = "both", out;
+  std::string device = "auto", part = "both", precision = "fp32", out;
   int threads = 0;
   ember::StepSource source;
   std::vector<std::int64_t> batches{1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
@@ -33,6 +33,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cuda or cuda:N");
   app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
   app.add_option("--part", options.part, "training, inference or both");
+  app.add_option("--precision", options.precision, "of inference: fp32, bf16 or int8")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
   app.add_option("--shape", options.source.shape, "tinybert, minilm or bert-base, with random weights");
   app.add_option("--model", options.source.model, "a model folder instead; without weights they are drawn");
   app.add_option("--data", options.source.data, "a data folder, for its lengths and texts; needs --model");
@@ -112,15 +114,21 @@ void measure_training(ember::Backend& backend, const ember::StepInputs& inputs, 
       [&](std::int64_t texts) { return inputs.fixed(texts, length); }, output);
 }
 
+ember::Precision precision_of(const std::string& name) {
+  if (name == "int8") return ember::Precision::int8;
+  return name == "bf16" ? ember::Precision::bf16 : ember::Precision::fp32;
+}
+
 void measure_inference(ember::StepInputs& inputs, const Options& options, Output& output) {
   const std::filesystem::path& folder = inputs.classifier_folder();
   ember::reset_peak_host_memory();
-  ember::Classifier classifier(folder, {.threads = options.threads});
-  output.say(fmt::format("\ncpu, texts to scores, tokenisation included\n{}", ember::inference_head()));
+  ember::Classifier classifier(folder, {.threads = options.threads, .precision = precision_of(options.precision)});
+  const std::string backend = options.precision == "fp32" ? "cpu" : "cpu-" + options.precision;
+  output.say(fmt::format("\n{}, texts to scores, tokenisation included\n{}", backend, ember::inference_head()));
   std::vector<ember::InferenceResult> results;
   const auto report = [&](ember::InferenceResult result) {
     output.say(ember::inference_line(result));
-    output.keep(ember::as_json(result));
+    output.keep(ember::as_json(result, backend));
     results.push_back(std::move(result));
   };
   const auto time = [&](const std::vector<std::string>& texts) {
@@ -139,7 +147,7 @@ void measure_inference(ember::StepInputs& inputs, const Options& options, Output
   report(std::move(result));
   output.say(ember::inference_growth(results));
   output.say(fmt::format("memory: {:.0f} MB\n", static_cast<double>(ember::peak_host_memory()) * 1e-6));
-  output.keep(fmt::format(R"({{"kind":"inference memory","backend":"cpu","peak_memory_bytes":{}}})",
+  output.keep(fmt::format(R"({{"kind":"inference memory","backend":"{}","peak_memory_bytes":{}}})", backend,
                           ember::peak_host_memory()));
 }
 

@@ -67,19 +67,25 @@ class Task {
   virtual std::string outputs() = 0;
 };
 
+Precision precision_of(const std::string& name) {
+  if (name == "int8") return Precision::int8;
+  return name == "bf16" ? Precision::bf16 : Precision::fp32;
+}
+
 class Inference : public Task {
  public:
   explicit Inference(const Options& options)
       : texts_(lines_of(options.texts)),
-        classifier_(options.model, {.max_length = kMaxLength,
-                                    .threads = options.threads,
-                                    .precision = options.precision == "bf16" ? Precision::bf16 : Precision::fp32}) {}
+        classifier_(
+            options.model,
+            {.max_length = kMaxLength, .threads = options.threads, .precision = precision_of(options.precision)}) {}
 
   json round() override {
     const double all = seconds([&] { classifier_.predict(texts_); });
+    Scores scores;
     std::vector<double> single;
     for (std::size_t i = 0; i < std::min(kLatencyTexts, texts_.size()); ++i)
-      single.push_back(seconds([&] { classifier_.predict(texts_[i]); }));
+      single.push_back(seconds([&] { classifier_.predict(texts_[i], scores); }));
     return {{"texts_per_second", static_cast<double>(texts_.size()) / all}, {"latency_ms", 1e3 * median(single)}};
   }
 
@@ -147,7 +153,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--task", options.task, "what to time")->check(CLI::IsMember({"inference", "tokenisation"}));
   app.add_option("--model", options.model, "directory of the fine-tuned model")->required();
   app.add_option("--texts", options.texts, "file of texts, one a line")->required();
-  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16"}));
+  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16", "int8"}));
   app.add_option("--threads", options.threads)->check(CLI::Range(1, 1024));
 }
 

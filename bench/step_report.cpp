@@ -147,10 +147,10 @@ std::string as_json(const StepResult& result, const std::string& backend, const 
   return json.dump();
 }
 
-std::string as_json(const InferenceResult& result) {
+std::string as_json(const InferenceResult& result, const std::string& backend) {
   const double seconds = median(result.repetitions);
   return nlohmann::ordered_json{{"kind", "inference"},
-                                {"backend", "cpu"},
+                                {"backend", backend},
                                 {"texts", result.texts},
                                 {"count", result.count},
                                 {"seconds", seconds},

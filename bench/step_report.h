@@ -25,7 +25,7 @@ std::string inference_line(const InferenceResult& result);
 std::string inference_growth(std::span<const InferenceResult> results);
 
 std::string as_json(const StepResult& result, const std::string& backend, const std::string& lengths);
-std::string as_json(const InferenceResult& result);
+std::string as_json(const InferenceResult& result, const std::string& backend);
 // The exponents as results of their own; empty where there are none.
 std::string growth_json(std::span<const StepResult> results, const std::string& backend, const std::string& lengths);
 

@@ -24,7 +24,9 @@
 
 namespace ember {
 
-enum class Precision { fp32, bf16 };
+// Of the matrix products. int8: of linear_forward with frozen weights, everything else in fp32; for inference on the
+// CPU.
+enum class Precision { fp32, bf16, int8 };
 
 // Weight and bias (C) of a LayerNorm, or their gradients.
 struct LayerNormTensors {

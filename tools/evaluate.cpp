@@ -71,11 +71,14 @@ void report_rows(const ReadReport& rows, const std::filesystem::path& file) {
         file.c_str(), static_cast<long long>(rows.invalid_utf8), static_cast<long long>(rows.first_invalid_utf8));
 }
 
-Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels,
-                 std::span<const Example> examples) {
+Dataset tokenised(const Options& options, const LoadedModel& model, std::span<const Example> examples) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
   const Tokenizer tokenizer(std::filesystem::path(options.model.directory) / "vocab.txt", model.lower_case);
-  const Dataset dataset = tokenize(examples, tokenizer, max_length, options.model.threads);
+  return tokenize(examples, tokenizer, max_length, options.model.threads);
+}
+
+Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels, const Dataset& dataset) {
+  const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
   Bert bert(model.config, model.weights, kernels, Purpose::inference,
             {std::max(kBatchTokens, max_length), kBatchSequences});
   Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, kBatchTokens);
@@ -101,10 +104,16 @@ int run(const Options& options) {
   const std::vector<Example> examples =
       read_examples(data_file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report.rows);
   report_rows(report.rows, data_file);
-  const Evaluation evaluation = score(options, model, *kernels, examples);
+  const Dataset dataset = tokenised(options, model, examples);
+  const Evaluation evaluation = score(options, model, *kernels, dataset);
   report.loss = evaluation.loss;
   report.metrics = measure(evaluation.probabilities, evaluation.targets, labels.size(), options.threshold);
   if (options.sweep) report.sweep = sweep(evaluation.probabilities, evaluation.targets, labels.size());
+  if (options.model.precision() == Precision::int8) {  // both keep the weights in fp32, on the host
+    const std::unique_ptr<Kernels> fp32 = make_cpu_kernels(Precision::fp32, options.model.threads);
+    const Evaluation exact = score(options, model, *fp32, dataset);
+    report.fp32 = {exact.loss, measure(exact.probabilities, exact.targets, labels.size(), options.threshold)};
+  }
   write_output(options.format == "json" ? as_json(report) : as_text(report));
   return 0;
 }

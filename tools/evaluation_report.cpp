@@ -24,6 +24,29 @@ std::string sweep_table(const std::vector<SweepPoint>& points) {
                            best.threshold, best.f1_micro, best.f1_macro, best.subset_accuracy);
 }
 
+// What int8 is worse by, above zero, or better.
+struct Costs {
+  explicit Costs(const EvaluationReport& report)
+      : loss(report.loss - report.fp32->loss),
+        micro(report.fp32->metrics.micro.f1 - report.metrics.micro.f1),
+        macro(report.fp32->metrics.macro.f1 - report.metrics.macro.f1),
+        accuracy(report.fp32->metrics.subset_accuracy - report.metrics.subset_accuracy) {}
+  double loss, micro, macro, accuracy;
+};
+
+std::string costs_table(const EvaluationReport& report) {
+  const Metrics &int8 = report.metrics, &fp32 = report.fp32->metrics;
+  const Costs costs(report);
+  const auto line = [](const char* name, double exact, double quantised, double cost) {
+    return fmt::format("{:<15}  {:>8.5f}  {:>8.5f}  {:>10.5f}\n", name, exact, quantised, cost);
+  };
+  return fmt::format("\n{:<15}  {:>8}  {:>8}  {:>10}\n", "", "fp32", "int8", "int8 costs") +
+         line("loss", report.fp32->loss, report.loss, costs.loss) +
+         line("F1-micro", fp32.micro.f1, int8.micro.f1, costs.micro) +
+         line("F1-macro", fp32.macro.f1, int8.macro.f1, costs.macro) +
+         line("subset accuracy", fp32.subset_accuracy, int8.subset_accuracy, costs.accuracy);
+}
+
 Json json_of(const PrecisionRecallF1& score) {
   return {{"precision", score.precision}, {"recall", score.recall}, {"f1", score.f1}};
 }
@@ -53,6 +76,7 @@ std::string as_text(const EvaluationReport& report) {
     out += fmt::format("{}  {:>7}\n", scores_line(report.labels.names()[k], width, metrics.labels[k].score),
                        metrics.labels[k].support);
   if (!report.sweep.empty()) out += sweep_table(report.sweep);
+  if (report.fp32) out += costs_table(report);
   return out;
 }
 
@@ -80,6 +104,19 @@ std::string as_json(const EvaluationReport& report) {
   if (!report.sweep.empty()) {
     for (const SweepPoint& point : report.sweep) json["sweep"].push_back(json_of(point));
     json["best"] = json_of(best_micro(report.sweep));
+  }
+  if (report.fp32) {
+    const Metrics& fp32 = report.fp32->metrics;
+    const Costs costs(report);
+    json["fp32"] = {{"loss", report.fp32->loss},
+                    {"subset_accuracy", fp32.subset_accuracy},
+                    {"micro", json_of(fp32.micro)},
+                    {"macro", json_of(fp32.macro)},
+                    {"weighted", json_of(fp32.weighted)}};
+    json["int8_costs"] = {{"loss", costs.loss},
+                          {"f1_micro", costs.micro},
+                          {"f1_macro", costs.macro},
+                          {"subset_accuracy", costs.accuracy}};
   }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
 }

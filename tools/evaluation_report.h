@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,12 +18,20 @@ struct EvaluationReport {
   double loss = 0;
   Metrics metrics;
   std::vector<SweepPoint> sweep;  // empty unless asked for
+  // The same rows in fp32, where the above is in int8.
+  struct Exact {
+    double loss = 0;
+    Metrics metrics;
+  };
+  std::optional<Exact> fp32;
 };
 
 std::string as_text(const EvaluationReport& report);
 // {"model", "data", "split", "rows", "skipped_rows", "invalid_utf8_rows", "threshold", "loss", "subset_accuracy",
 //  "micro", "macro", "weighted": {"precision", "recall", "f1"}, "labels": [{"label", ..., "support"}],
-//  and with a sweep "sweep": [{"threshold", "f1_micro", "f1_macro", "subset_accuracy"}] and "best", one of them}
+//  and with a sweep "sweep": [{"threshold", "f1_micro", "f1_macro", "subset_accuracy"}] and "best", one of them;
+//  with fp32 "fp32": {"loss", "subset_accuracy", "micro", "macro", "weighted"} and "int8_costs": {"loss", "f1_micro",
+//  "f1_macro", "subset_accuracy"}, above zero where int8 is worse}
 std::string as_json(const EvaluationReport& report);
 
 }  // namespace ember

@@ -13,8 +13,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--max-length", options.max_length,
                  "tokens of a text that count, [CLS] and [SEP] included (default: 128 or what the model has)")
       ->type_name("N");
-  app.add_option("--precision", options.precision_name, "numbers that matrix products read: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+  app.add_option("--precision", options.precision_name, "numbers that matrix products read: fp32, bf16 or int8")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->type_name("NAME")
       ->capture_default_str();
 }

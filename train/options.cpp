@@ -167,6 +167,8 @@ std::unique_ptr<Kernels> make_kernels(const TrainOptions& options) {
   const std::string &device = options.device, &precision = options.precision;
   check(device == "auto" || device == "cpu" || is_cuda(device), "--device {}: must be auto, cpu, cuda or cuda:N",
         printable(device));
+  check(precision != "int8",
+        "--precision int8: is for predict and evaluate alone; train with auto, fp32, bf16 or fp16");
 #ifdef EMBER_WITH_CUDA
   const bool for_any = precision == "auto" || precision == "fp16";
   if (is_cuda(device) || (device == "auto" && for_any && cuda_device_present())) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <algorithm>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -57,11 +56,6 @@ void CpuKernels::download(void* to_host, const void* from_device, std::size_t by
 
 std::unique_ptr<Readback> CpuKernels::make_readback(std::size_t bytes) {
   return std::make_unique<HostReadback>(bytes);
-}
-
-void* CpuKernels::scratch(std::size_t bytes) {
-  if (scratch_.size() < bytes) scratch_ = host_buffer(std::max(bytes, 2 * scratch_.size()));
-  return scratch_.data();
 }
 
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision, int threads) {

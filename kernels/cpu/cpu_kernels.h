@@ -1,9 +1,11 @@
-// The CPU backend: fp32 activations, oneDNN for the products, OpenMP over rows for the rest. Each method is defined in
-// the file of its operation. The reference that the CUDA kernels are held against, and the default without a GPU.
+// The CPU backend: fp32 activations, oneDNN or kernels of our own for the products, OpenMP over rows for the rest. Each
+// method is defined in the file of its operation. The reference that the CUDA kernels are held against, and the default
+// without a GPU.
 #pragma once
 
 #include <unordered_map>
 
+#include "kernels/cpu/scratch.h"
 #include "kernels/kernels.h"
 
 namespace ember {
@@ -69,20 +71,20 @@ class CpuKernels : public Kernels {
   void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) override;
 
  private:
-  // Scratch memory that grows to what was asked for at most and is then reused, so that a step allocates nothing.
-  void* scratch(std::size_t bytes);
+  void* scratch(std::size_t bytes) { return scratch_(bytes); }
 
-  const float* frozen(Tensor weight) const;
+  const void* frozen(Tensor weight) const;
+  std::size_t frozen_bytes(Tensor weight) const;
 
   struct Frozen {
     Tensor weight;
-    float* packed;
+    const void* packed;
     std::shared_ptr<Buffer> memory;  // of all that were frozen together: one block, so that its pages can be huge
   };
 
   Precision precision_;
   int threads_;
-  Buffer scratch_;
+  Scratch scratch_;
   std::unordered_map<const void*, Frozen> frozen_;  // by the weight's data
 };
 

@@ -1,12 +1,14 @@
-// Linear layers: out = in weightᵀ + bias and its two backward products, by oneDNN. In fp32 its sgemm, which packs both
-// operands as it goes, or for few rows and a frozen weight the product of packed_product.h; with bf16 weights a bf16 x
-// bf16 -> fp32 matmul, the other operand rounded on the way in.
+// Linear layers: out = in weightᵀ + bias and its two backward products. In fp32 by oneDNN's sgemm, which packs both
+// operands as it goes, or for few rows and a frozen weight by the product of packed_product.h; with bf16 weights by
+// those of bf16_product.h; with a weight frozen in int8 by that of int8_product.h.
 #include <algorithm>
 #include <array>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "kernels/cpu/bf16.h"
+#include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/int8_product.h"
 #include "kernels/cpu/packed_product.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/require.h"
@@ -22,80 +24,49 @@ void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, flo
   require(status == dnnl_success, "oneDNN's sgemm failed");
 }
 
-dnnl::memory::desc describe(Tensor t, bool transpose) {
-  const auto type = t.dtype == DType::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-  if (transpose) return {{t.cols, t.rows}, type, dnnl::memory::dims{1, t.stride}};
-  return {{t.rows, t.cols}, type, dnnl::memory::dims{t.stride, 1}};
-}
-
-// The same for operands in bf16 and c in fp32. oneDNN keeps the primitive of a shape in its own cache.
-void bf16_matmul(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, bool accumulate) {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  static thread_local dnnl::stream stream(engine);
-  const auto source = describe(a, transpose_a), weights = describe(b, transpose_b), destination = describe(c, false);
-  dnnl::post_ops sum;
-  if (accumulate) sum.append_sum(1.0f);
-  dnnl::primitive_attr attributes;
-  attributes.set_post_ops(sum);
-#if DNNL_VERSION_MAJOR >= 3
-  const dnnl::matmul::primitive_desc description(engine, source, weights, destination, attributes);
-#else
-  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(source, weights, destination), attributes, engine);
-#endif
-  dnnl::matmul(description)
-      .execute(stream, {{DNNL_ARG_SRC, dnnl::memory(source, engine, a.data)},
-                        {DNNL_ARG_WEIGHTS, dnnl::memory(weights, engine, b.data)},
-                        {DNNL_ARG_DST, dnnl::memory(destination, engine, c.data)}});
-  stream.wait();
-}
-
-void round_row(std::uint16_t* to, Tensor from, std::int64_t row) {
-  const float* values = from.row(row);
-#pragma omp simd
-  for (std::int64_t c = 0; c < from.cols; ++c) to[c] = to_bf16(values[c]);
-}
-
-// `from` rounded to bf16, in memory at `to`.
-Tensor rounded(Tensor from, void* to, int threads) {
-  const Tensor result = matrix(to, from.rows, from.cols, DType::bf16);
-  parallel_for(from.rows, useful_threads(threads, from.rows, from.size()),
-               [&](std::int64_t r) { round_row(static_cast<std::uint16_t*>(to) + r * from.cols, from, r); });
-  return result;
-}
-
-std::size_t bf16_bytes(Tensor t) {
-  return (static_cast<std::size_t>(t.size()) * 2 + 63) / 64 * 64;
-}
-
 }  // namespace
 
 void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require(in.cols == weight.cols && out.cols == weight.rows && out.rows == in.rows, "linear_forward: shapes");
   require(bias.empty() || bias.size() == out.cols, "linear_forward: bias");
   if (out.empty()) return;
-  if (const float* packed = frozen(weight); packed != nullptr && out.rows <= kMostPackedRows)
-    return packed_product(out, in, packed, bias, threads_);
+  if (const void* packed = frozen(weight); packed != nullptr) {
+    if (precision_ == Precision::int8) return int8_product(out, in, packed, bias, scratch_, threads_);
+    if (precision_ == Precision::bf16) return bf16_packed_forward(out, in, packed, bias, scratch_, threads_);
+    if (out.rows <= kMostPackedRows) return packed_product(out, in, static_cast<const float*>(packed), bias, threads_);
+  }
+  if (weight.dtype == DType::bf16) return bf16_forward(out, in, weight, bias, scratch_, threads_);
   if (!bias.empty())
     parallel_for(out.rows, useful_threads(threads_, out.rows, out.size()),
                  [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  if (weight.dtype == DType::bf16)
-    bf16_matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads_), weight, !bias.empty());
-  else
-    sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f);
+  sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f);
+}
+
+// Of the packed form of a weight in `precision`, up to the next one's alignment; 0: it has none.
+std::size_t CpuKernels::frozen_bytes(Tensor weight) const {
+  if (weight.empty() || weight.dtype != product_type()) return 0;
+  const std::size_t bytes = precision_ == Precision::int8   ? int8_bytes(weight)
+                            : precision_ == Precision::bf16 ? bf16_packed_bytes(weight)
+                                                            : packed_bytes(weight);
+  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
 
 void CpuKernels::freeze(std::span<const Tensor> weights) {
   std::size_t total = 0;
-  const auto packs = [](const Tensor& weight) { return weight.dtype == DType::f32 && !weight.empty(); };
-  for (const Tensor& weight : weights)
-    if (packs(weight)) total += packed_bytes(weight);
+  for (const Tensor& weight : weights) total += frozen_bytes(weight);
   const auto memory = std::make_shared<Buffer>(host_buffer(total));
-  float* packed = memory->f32();
+  auto* packed = static_cast<std::byte*>(memory->data());
   for (const Tensor& weight : weights) {
-    if (!packs(weight)) continue;
-    pack_weight(packed, weight);
+    const std::size_t bytes = frozen_bytes(weight);
+    if (bytes == 0) continue;
+    if (precision_ == Precision::int8)
+      int8_pack(packed, weight);
+    else if (precision_ == Precision::bf16)
+      bf16_pack(packed, weight);
+    else
+      pack_weight(reinterpret_cast<float*>(packed), weight);
     frozen_[weight.data] = {weight, packed, memory};
-    packed += packed_bytes(weight) / sizeof(float);
+    packed += bytes;
   }
 }
 
@@ -104,7 +75,7 @@ void CpuKernels::thaw(std::span<const Tensor> weights) {
 }
 
 // The packed copy of just this weight, or null: a block of rows of it starts at the same address.
-const float* CpuKernels::frozen(Tensor weight) const {
+const void* CpuKernels::frozen(Tensor weight) const {
   const auto found = frozen_.find(weight.data);
   if (found == frozen_.end()) return nullptr;
   const Tensor& whole = found->second.weight;
@@ -116,7 +87,7 @@ void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight, b
           "linear_backward_input: shapes");
   if (din.empty()) return;
   if (weight.dtype == DType::bf16)
-    bf16_matmul(false, false, din, rounded(dout, scratch(bf16_bytes(dout)), threads_), weight, accumulate);
+    bf16_backward_input(din, dout, weight, accumulate, scratch_, threads_);
   else
     sgemm(false, false, din, dout, weight, accumulate ? 1.0f : 0.0f);
 }
@@ -138,9 +109,7 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
   if (in.rows == 0) {
     for (std::int64_t r = 0; r < dweight.rows; ++r) std::fill_n(dweight.row(r), dweight.cols, 0.0f);
   } else if (precision_ == Precision::bf16) {
-    auto* memory = static_cast<std::byte*>(scratch(bf16_bytes(dout) + bf16_bytes(in)));
-    bf16_matmul(true, false, dweight, rounded(dout, memory, threads_), rounded(in, memory + bf16_bytes(dout), threads_),
-                false);
+    bf16_backward_weight(dweight, dout, in, scratch_, threads_);
   } else {
     sgemm(true, false, dweight, dout, in, 0.0f);
   }
@@ -149,8 +118,12 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
 void CpuKernels::round_weights(Tensor working, Tensor weight) {
   require(working.rows == weight.rows && working.cols == weight.cols, "round_weights: shapes");
   require(working.dtype == DType::bf16, "round_weights: only bf16 has a working copy on the CPU");
-  for (std::int64_t r = 0; r < weight.rows; ++r)
-    round_row(static_cast<std::uint16_t*>(working.data) + r * working.stride, weight, r);
+  for (std::int64_t r = 0; r < weight.rows; ++r) {
+    auto* to = static_cast<std::uint16_t*>(working.data) + r * working.stride;
+    const float* from = weight.row(r);
+#pragma omp simd
+    for (std::int64_t c = 0; c < weight.cols; ++c) to[c] = to_bf16(from[c]);
+  }
 }
 
 }  // namespace ember

@@ -1,5 +1,5 @@
 // The innermost part of every matrix product of our own: a tile of the output that lives in registers, kTileRows
-// broadcasts of the left operand against two vectors of the right one. Of the 16 (AVX2) or 32 (AVX-512) registers
+// broadcasts of the left operand against two vectors of the right one. Of the 16 (SSE, AVX2) or 32 (AVX-512) registers
 // 2 kTileRows are sums, two hold the right operand, one the broadcast. After Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication" (ACM TOMS 2008).
 //
@@ -23,13 +23,15 @@ namespace ember {
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kTileRows = 12;
-#else
+#elif defined(__AVX__)
 constexpr int kLanes = 8, kTileRows = 6;
+#else
+constexpr int kLanes = 4, kTileRows = 6;
 #endif
 constexpr int kTileColumns = 2 * kLanes;
 
 template <typename Element>
-using Lanes [[gnu::vector_size(kLanes * 4), gnu::aligned(4), gnu::may_alias]] = Element;
+using Lanes [[gnu::vector_size(kLanes * 4)]] = Element;
 
 constexpr std::int64_t panels(std::int64_t columns) {
   return (columns + kTileColumns - 1) / kTileColumns;
@@ -80,8 +82,9 @@ void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start
       __builtin_prefetch(right + kAhead * kTileColumns + c);
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
-    const auto first = *reinterpret_cast<const typename Arithmetic::Groups*>(right);
-    const auto second = *reinterpret_cast<const typename Arithmetic::Groups*>(right + kLanes);
+    typename Arithmetic::Groups first, second;
+    std::memcpy(&first, right, sizeof first);
+    std::memcpy(&second, right + kLanes, sizeof second);
     const typename Arithmetic::Group* column = left.data + k * left.inner;
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {

@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "runtime/philox.h"
 #include "tests/kernels/strided.h"
 #include "tests/support.h"
 
@@ -130,21 +133,123 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
               std::string::npos);  // the refusal is what this processor can show
     return;
   }
-  const std::int64_t m = 33, o = 40, i = 312;
-  const auto in = draw(m * i, 1), weight = draw(o * i, 2), bias = draw(o, 3), dout = draw(m * o, 4);
-  const Strided in_(m, i, 0, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, 0, dout);
-  std::vector<std::uint16_t> memory(static_cast<std::size_t>(o * i));
-  const Tensor working = matrix(memory.data(), o, i, DType::bf16);
-  kernels->round_weights(working, weight_.view);
-  const Strided out(m, o, 0), din(m, i, 0), dweight(o, i, 0), dbias(1, o, 0);
-  kernels->linear_forward(out.view, in_.view, working, bias_.view);
-  kernels->linear_backward_input(din.view, dout_.view, working, false);
-  kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
-  const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
-  const double bound = 0.01;
-  EXPECT_LT(distance(out.values(), reference::linear_forward(in, weight, bias, m, o, i)), bound);
-  EXPECT_LT(distance(din.values(), gradients.in), bound);
-  EXPECT_LT(distance(dweight.values(), gradients.weight), bound);
+  const auto alone = make_cpu_kernels(Precision::bf16, 1);
+  for (const auto& [m, o, i] :
+       {Shape{33, 40, 312}, {1, 28, 312}, {308, 312, 65}, {13, 33, 1200}, {7, 5, 3}, {24, 64, 32}})
+    for (const int gap : {0, 6}) {
+      const auto in = draw(m * i, 1), weight = draw(o * i, 2), bias = draw(o, 3), dout = draw(m * o, 4);
+      const Strided in_(m, i, gap, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, gap, dout);
+      std::vector<std::uint16_t> memory(static_cast<std::size_t>(o * i));
+      const Tensor working = matrix(memory.data(), o, i, DType::bf16);
+      kernels->round_weights(working, weight_.view);
+      const Strided out(m, o, gap), frozen(m, o, gap), din(m, i, gap), twice(m, i, gap, in), dweight(o, i, 0),
+          dbias(1, o, 0), out_alone(m, o, gap), dweight_alone(o, i, 0);
+      kernels->linear_forward(out.view, in_.view, working, bias_.view);
+      kernels->linear_backward_input(din.view, dout_.view, working, false);
+      kernels->linear_backward_input(twice.view, dout_.view, working, true);
+      kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
+      alone->linear_forward(out_alone.view, in_.view, working, bias_.view);
+      alone->linear_backward_weight(dweight_alone.view, dbias.view, dout_.view, in_.view);
+      kernels->freeze({&working, 1});
+      kernels->linear_forward(frozen.view, in_.view, working, bias_.view);
+      kernels->thaw({&working, 1});
+      auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
+      const double bound = 0.01;
+      EXPECT_LT(distance(out.values(), reference::linear_forward(in, weight, bias, m, o, i)), bound) << m << " " << i;
+      EXPECT_LT(distance(din.values(), gradients.in), bound);
+      EXPECT_LT(distance(dweight.values(), gradients.weight), bound);
+      for (std::size_t n = 0; n < in.size(); ++n) gradients.in[n] += in[n];
+      EXPECT_LT(distance(twice.values(), gradients.in), bound);
+      EXPECT_EQ(out.values(), frozen.values());
+      EXPECT_EQ(out.values(), out_alone.values()) << "sums depend on the threads";
+      EXPECT_EQ(dweight.values(), dweight_alone.values());
+      EXPECT_TRUE(out.intact() && frozen.intact() && din.intact() && twice.intact() && dweight.intact());
+    }
+}
+
+// Weights up to 127 in size with one of 127 in every row, and inputs of 0 to 255 with both in every row, are their own
+// quantised form (scales 1, offsets 0): the outputs are the integer sums themselves. `extreme`: the largest sums there
+// are, which an instruction that saturates would cut.
+struct Integers {
+  Integers(std::int64_t m, std::int64_t o, std::int64_t i, bool extreme) : in(m * i), weight(o * i) {
+    const auto at = [&](auto& values, std::int64_t row) { return values.begin() + row * i; };
+    for (std::size_t n = 0; n < in.size(); ++n)
+      in[n] = extreme ? 255 : static_cast<int>(random_block(1, 0, 0, n)[0] % 256);
+    for (std::size_t n = 0; n < weight.size(); ++n)
+      weight[n] = extreme ? (n % 3 == 0 ? -127 : 127) : static_cast<int>(random_block(2, 0, 0, n)[0] % 255) - 127;
+    for (std::int64_t r = 0; r < m; ++r) *at(in, r) = 0, *(at(in, r + 1) - 1) = 255;
+    for (std::int64_t r = 0; r < o; ++r) *at(weight, r) = 127;
+    sums.resize(static_cast<std::size_t>(m * o));
+    for (std::int64_t r = 0; r < m; ++r)
+      for (std::int64_t c = 0; c < o; ++c)
+        sums[static_cast<std::size_t>(r * o + c)] =
+            static_cast<float>(std::inner_product(at(in, r), at(in, r + 1), at(weight, c), std::int64_t{0}));
+  }
+  std::vector<int> in, weight;
+  std::vector<float> sums;
+};
+
+std::vector<double> doubles(const std::vector<int>& values) {
+  return {values.begin(), values.end()};
+}
+
+TEST(LinearInt8, SumsAreThoseOfIntegers) {
+  for (const std::int64_t m : {1, 2, 5, 12, 13, 20, 49}) {
+    for (const auto& [o, i] : {std::pair<std::int64_t, std::int64_t>{28, 312}, {312, 1200}, {33, 7}, {2, 2}, {64, 5}}) {
+      for (const bool extreme : {false, true}) {
+        const Integers numbers(m, o, i, extreme);
+        const Strided in(m, i, 5, doubles(numbers.in)), weight(o, i, 0, doubles(numbers.weight));
+        for (const int threads : {1, 2}) {
+          const auto kernels = make_cpu_kernels(Precision::int8, threads);
+          kernels->freeze({&weight.view, 1});
+          const Strided out(m, o, 3);
+          kernels->linear_forward(out.view, in.view, weight.view, {});
+          EXPECT_EQ(out.values(), numbers.sums) << m << " x " << o << " x " << i << ", extreme " << extreme;
+          EXPECT_TRUE(out.intact());
+        }
+      }
+    }
+  }
+}
+
+// A weight is off by half a step of max |w| / 127, an input by half of (max - min) / 255. Unit normals lie within 4 or
+// so, hence steps of about 0.03 and errors of 0.03 / sqrt(12) of either factor: 1.3% of a sum together.
+TEST(LinearInt8, AgreesWithTheOracle) {
+  for (const std::int64_t m : {1, 20, 65}) {
+    const std::int64_t o = 40, i = 312;
+    auto in = draw(m * i, 1);
+    for (double& x : in) x += 3;  // the offset of a row counts
+    const auto weight = draw(o * i, 2), bias = draw(o, 3);
+    const Strided in_(m, i, 0, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), out(m, o, 0), thawed(m, o, 0);
+    const auto kernels = make_cpu_kernels(Precision::int8, 2);
+    kernels->freeze({&weight_.view, 1});
+    kernels->linear_forward(out.view, in_.view, weight_.view, bias_.view);
+    const auto expected = reference::linear_forward(in, weight, bias, m, o, i);
+    const double error = distance(out.values(), expected);
+    EXPECT_LT(error, 0.02);
+    EXPECT_GT(error, 1e-4);  // or it was computed in fp32
+    kernels->thaw({&weight_.view, 1});
+    kernels->linear_forward(thawed.view, in_.view, weight_.view, bias_.view);
+    EXPECT_TRUE(close(thawed.values(), expected, 4 * tolerance(i), 0));
+  }
+}
+
+TEST(LinearInt8, ConstantRowsAreExactAndDefectsStay) {
+  const auto kernels = make_cpu_kernels(Precision::int8, 1);
+  for (const double defect : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    auto in = draw(3 * 21, 1), weight = draw(4 * 21, 2);
+    std::fill_n(in.begin(), 21, 2.5);
+    in[2 * 21 + 20] = defect, weight[3 * 21 + 20] = defect;
+    std::fill_n(weight.begin() + 2 * 21, 21, 0.0);
+    const Strided in_(3, 21, 0, in), weight_(4, 21, 0, weight), out(3, 4, 0);
+    kernels->freeze({&weight_.view, 1});
+    kernels->linear_forward(out.view, in_.view, weight_.view, {});
+    EXPECT_NEAR(out.view.f32()[0], 2.5 * std::accumulate(weight.begin(), weight.begin() + 21, 0.0), 0.5);
+    EXPECT_EQ(out.view.row(0)[2], 0);
+    EXPECT_EQ(out.view.row(1)[2], 0);
+    for (std::int64_t r = 0; r < 3; ++r)
+      for (std::int64_t c = 0; c < 4; ++c) EXPECT_EQ(std::isnan(out.view.row(r)[c]), r == 2 || c == 3) << r << " " << c;
+  }
 }
 
 }  // namespace

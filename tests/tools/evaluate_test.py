@@ -133,6 +133,28 @@ class Figures(unittest.TestCase):
         self.assertIn("best: threshold %.2f with F1-micro %.4f" % (report["best"]["threshold"],
                                                                    report["best"]["f1_micro"]), text)
 
+    def test_int8_stands_beside_fp32(self):
+        arguments = ["--model", model, "--data", data_directory("plain"), "--split", "dev"]
+        exact = json.loads(evaluate(*arguments, "--format", "json")[0])
+        report = json.loads(evaluate(*arguments, "--format", "json", "--precision", "int8")[0])
+        self.assertNotIn("fp32", exact)
+        self.assertEqual(report["fp32"], {name: exact[name] for name in report["fp32"]})
+        self.assertEqual(set(report["fp32"]), {"loss", "subset_accuracy", "micro", "macro", "weighted"})
+        self.assertNotEqual(report["loss"], exact["loss"])
+        self.assertAlmostEqual(report["loss"], exact["loss"], delta=0.01 * exact["loss"])
+        costs = {"loss": report["loss"] - exact["loss"],
+                 "f1_micro": exact["micro"]["f1"] - report["micro"]["f1"],
+                 "f1_macro": exact["macro"]["f1"] - report["macro"]["f1"],
+                 "subset_accuracy": exact["subset_accuracy"] - report["subset_accuracy"]}
+        self.assertEqual(set(report["int8_costs"]), set(costs))
+        for name, cost in costs.items():
+            self.assertAlmostEqual(report["int8_costs"][name], cost, places=9)
+        text = evaluate(*arguments, "--precision", "int8")[0]
+        lines = [line.split() for line in text.splitlines()]
+        self.assertIn(["fp32", "int8", "int8", "costs"], lines)
+        self.assertIn(["F1-micro", "%.5f" % exact["micro"]["f1"], "%.5f" % report["micro"]["f1"],
+                       "%.5f" % report["int8_costs"]["f1_micro"]], lines)
+
     def test_every_split_and_threads(self):
         for split in "train", "dev", "test":
             data = data_directory("only " + split, rows=ROWS[:7], split=split)

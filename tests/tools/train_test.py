@@ -199,6 +199,7 @@ class BadInput(unittest.TestCase):
         out = out_folder("none")
         for flag, value in ("--batch-size", "0"), ("--lr", "nan"), ("--lr", "fast"), ("--epochs", "0"), \
                 ("--seed", "-1"), ("--device", "cuda"), ("--device", "cuda:1"), ("--precision", "fp16"), \
+                ("--precision", "int8"), \
                 ("--threshold", "2"), ("--max-length", "33"), ("--eval-every", "never"), ("--preset", "fast"), \
                 ("--keep", "0"), ("--metric", "loud"), ("--optimizer", "fast"), ("--nonsense", "1"), ("--batch-size", "99999999999999999999"):
             self.refused(out, flag, value, fragment=flag)

@@ -128,6 +128,10 @@ TEST(Options, SayWhatTheDeviceLacks) {
     EXPECT_NE(complaint({"--device", device}).find("no CUDA backend"), std::string::npos) << device;
 #endif
   EXPECT_NE(complaint({"--device", "cpu", "--precision", "fp16"}).find("fp16"), std::string::npos);
+  for (const char* device : {"auto", "cpu"})
+    EXPECT_EQ(complaint({"--device", device, "--precision", "int8"}),
+              "--precision int8: is for predict and evaluate alone; train with auto, fp32, bf16 or fp16");
+  EXPECT_NE(complaint({"--device", "cuda", "--precision", "int8"}), "");
   EXPECT_EQ(complaint({"--device", "cpu", "--precision", "fp32"}), "");
 }
 

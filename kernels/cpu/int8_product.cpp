@@ -1,0 +1,196 @@
+#include "kernels/cpu/int8_product.h"
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/register_tile.h"
+#include "kernels/cpu/row_pass.h"
+
+namespace ember {
+namespace {
+
+// Sums of products of u8 and s8 in 32 bits. Where the processor multiplies four pairs at once (VNNI) a group is four
+// bytes, elsewhere two 16-bit numbers, since the older 8-bit multiply-add saturates its sums.
+struct IntegerProduct {
+  using Group = std::int32_t;
+  using Sum = std::int32_t;
+  using Groups = Lanes<std::int32_t>;
+  using Sums = Lanes<std::int32_t>;
+#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
+  using Activation = std::uint8_t;
+  using Weight = std::int8_t;
+#else
+  using Activation = std::uint16_t;
+  using Weight = std::int16_t;
+#endif
+  static constexpr std::int64_t kGroup = 4 / sizeof(Weight);
+
+  static Sums add(Sums sums, std::int32_t group, Groups groups) {
+#if defined(__AVX512VNNI__)
+    return (Sums)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(group), (__m512i)groups);
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+    return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, _mm256_set1_epi32(group), (__m256i)groups);
+#elif defined(__AVX512BW__)
+    return sums + (Sums)_mm512_madd_epi16(_mm512_set1_epi32(group), (__m512i)groups);
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+    return sums + (Sums)_mm256_madd_epi16(_mm256_set1_epi32(group), (__m256i)groups);
+#else
+    return sums + (group & 0xFFFF) * ((groups << 16) >> 16) + (group >> 16) * (groups >> 16);
+#endif
+  }
+};
+
+using Activation = IntegerProduct::Activation;
+using Weight = IntegerProduct::Weight;
+constexpr std::int64_t kGroup = IntegerProduct::kGroup;
+constexpr int kFold = 16;  // rows are searched for their ends in that many interleaved parts
+
+std::int64_t groups(std::int64_t size) {
+  return (size + kGroup - 1) / kGroup;
+}
+
+// A quantised weight in memory: the panels, then s[o] and s[o] sum u[o, .] for as many columns as the panels have.
+struct PackedWeight {
+  PackedWeight(const void* memory, std::int64_t outputs, std::int64_t inputs)
+      : panel_groups(groups(inputs) * kTileColumns),
+        data(static_cast<const std::int32_t*>(memory)),
+        scales(reinterpret_cast<const float*>(data + panels(outputs) * panel_groups)),
+        sums(scales + panels(outputs) * kTileColumns) {}
+  std::int64_t panel_groups;
+  const std::int32_t* data;
+  const float *scales, *sums;
+};
+
+// Quantised rows in scratch: a[m], b[m], then the groups, row by row.
+struct QuantisedRows {
+  QuantisedRows(Scratch& scratch, std::int64_t rows, std::int64_t cols)
+      : stride(groups(cols)),
+        scales(static_cast<float*>(scratch(static_cast<std::size_t>(rows * (stride + 2)) * 4))),
+        offsets(scales + rows),
+        data(reinterpret_cast<std::int32_t*>(offsets + rows)) {}
+  std::int64_t stride;
+  float *scales, *offsets;
+  std::int32_t* data;
+};
+
+struct Ends {
+  float lowest, highest;
+  float defect;  // zero, or NaN when an element is not finite
+};
+
+Ends ends(const float* values, std::int64_t size) {
+  const auto lower = [](float a, float b) { return a < b ? a : b; };
+  const auto higher = [](float a, float b) { return a > b ? a : b; };
+  float lowest[kFold], highest[kFold], defects[kFold] = {};
+  std::fill_n(lowest, kFold, std::numeric_limits<float>::max());
+  std::fill_n(highest, kFold, std::numeric_limits<float>::lowest());
+  for (std::int64_t begin = 0; begin < size; begin += kFold) {
+    const std::int64_t from = std::max<std::int64_t>(std::min(begin, size - kFold), 0);
+    const std::int64_t count = std::min<std::int64_t>(kFold, size);
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) {
+      const float x = values[from + j];
+      lowest[j] = lower(x, lowest[j]);
+      highest[j] = higher(x, highest[j]);
+      defects[j] += x - x;
+    }
+  }
+  Ends all{lowest[0], highest[0], defects[0]};
+  for (int j = 1; j < kFold; ++j)
+    all = {lower(lowest[j], all.lowest), higher(highest[j], all.highest), all.defect + defects[j]};
+  return all;
+}
+
+void quantise_row(const QuantisedRows& to, std::int64_t row, const float* values, std::int64_t size) {
+  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
+  constexpr float kConstant = 1e-30f;  // a smaller range counts as none: its inverse may be infinite
+  const Ends found = ends(values, size);
+  const float range = found.highest - found.lowest, lowest = found.lowest;
+  const bool varies = range > kConstant;
+  const float inverse = varies ? 255 / range : 0.0f;
+  auto* quantised = reinterpret_cast<Activation*>(to.data + row * to.stride);
+#pragma omp simd
+  for (std::int64_t i = 0; i < size; ++i)
+    quantised[i] =
+        static_cast<Activation>(std::bit_cast<std::uint32_t>((values[i] - lowest) * inverse + kRound) & 0xFFu);
+  for (std::int64_t i = size; i < to.stride * kGroup; ++i) quantised[i] = 0;
+  to.scales[row] = (varies ? range / 255 : 0.0f) + found.defect;
+  to.offsets[row] = lowest;
+}
+
+// One tile's columns [column, column + width) from its sums.
+void dequantise(Tensor out, const std::int32_t (*sums)[kTileColumns], const QuantisedRows& in,
+                const PackedWeight& weight, const float* bias, std::int64_t begin, std::int64_t rows,
+                std::int64_t column, std::int64_t width) {
+  const float *scales = weight.scales + column, *weight_sums = weight.sums + column;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float scale = in.scales[begin + r], offset = in.offsets[begin + r];
+    float* to = out.row(begin + r) + column;
+#pragma omp simd
+    for (std::int64_t c = 0; c < width; ++c)
+      to[c] = scale * (scales[c] * static_cast<float>(sums[r][c])) + (offset * weight_sums[c] + bias[c]);
+  }
+}
+
+void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& weight, Tensor bias, std::int64_t p) {
+  static constexpr std::int32_t kZeros[kTileColumns] = {};
+  const std::int64_t column = p * kTileColumns, width = std::min<std::int64_t>(kTileColumns, out.cols - column);
+  const std::int32_t* panel = weight.data + p * weight.panel_groups;
+  float added[kTileColumns] = {};
+  if (!bias.empty()) std::copy_n(bias.f32() + column, width, added);
+  const RowTiles tiles(out.rows);
+  for (std::int64_t t = 0; t < tiles.count; ++t) {
+    const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
+    const std::int32_t* next = t > 0 && t + 1 == tiles.count ? panel + weight.panel_groups : nullptr;
+    alignas(64) std::int32_t sums[kTileRows][kTileColumns];
+    kTiles<IntegerProduct>[static_cast<std::size_t>(rows - 1)](
+        sums[0], kTileColumns, {kZeros, 0}, {in.data + begin * in.stride, in.stride, 1}, {panel, in.stride, next});
+    if (width == kTileColumns)
+      dequantise(out, sums, in, weight, added, begin, rows, column, kTileColumns);
+    else
+      dequantise(out, sums, in, weight, added, begin, rows, column, width);
+  }
+}
+
+}  // namespace
+
+std::size_t int8_bytes(Tensor weight) {
+  return static_cast<std::size_t>(panels(weight.rows) * kTileColumns * (groups(weight.cols) + 2)) * 4;
+}
+
+void int8_pack(void* packed, Tensor weight) {
+  std::memset(packed, 0, int8_bytes(weight));
+  const PackedWeight to(packed, weight.rows, weight.cols);
+  for (std::int64_t o = 0; o < weight.rows; ++o) {
+    const float* values = weight.row(o);
+    const Ends found = ends(values, weight.cols);
+    const float scale = std::max(-found.lowest, found.highest) / 127 + found.defect;
+    auto* panel = reinterpret_cast<Weight*>(const_cast<std::int32_t*>(to.data) + o / kTileColumns * to.panel_groups);
+    std::int64_t sum = 0;
+    for (std::int64_t i = 0; i < weight.cols; ++i) {
+      const auto value = static_cast<Weight>(scale > 0 ? std::nearbyint(values[i] / scale) : 0.0f);
+      panel[(i / kGroup * kTileColumns + o % kTileColumns) * kGroup + i % kGroup] = value;
+      sum += value;
+    }
+    const_cast<float*>(to.scales)[o] = scale;
+    const_cast<float*>(to.sums)[o] = scale * static_cast<float>(sum);
+  }
+}
+
+void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
+  const PackedWeight weight(packed, out.cols, in.cols);
+  const QuantisedRows rows(scratch, in.rows, in.cols);
+  parallel_for(in.rows, useful_threads(threads, in.rows, in.size()),
+               [&](std::int64_t r) { quantise_row(rows, r, in.row(r), in.cols); });
+  const std::int64_t count = panels(out.cols);
+  parallel_for(count, useful_threads(threads, count, out.size() * 8),
+               [&](std::int64_t p) { multiply_columns(out, rows, weight, bias, p); });
+}
+
+}  // namespace ember

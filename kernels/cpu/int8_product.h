@@ -1,0 +1,27 @@
+// out = in weightᵀ + bias in 8-bit integers, for inference. Weights are signed and quantised once, symmetrically, with
+// a scale per output; activations are unsigned and quantised as they come, with a scale and an offset per row:
+//   w[o, i] ~ s[o] u[o, i],  s[o] = max |w[o, .]| / 127;   x[m, i] ~ a[m] q[m, i] + b[m],  b[m] = min x[m, .],
+//   a[m] = (max x[m, .] - b[m]) / 255, so
+//   out[m, o] = a[m] s[o] sum q u + b[m] s[o] sum u[o, .] + bias[o].
+// Both round to the nearest, ties to even; the sums are exact integers. (Jacob et al. 2018, "Quantization and training
+// of neural networks for efficient integer-arithmetic-only inference", with an offset in fp32 instead of a zero point:
+// there is no padding that would have to be exactly zero.) A NaN or an infinity in a row of either makes its outputs
+// NaN.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/scratch.h"
+#include "runtime/tensor.h"
+
+namespace ember {
+
+// Bytes of the quantised form of a weight (O, I).
+std::size_t int8_bytes(Tensor weight);
+// `packed` must be aligned to 64 bytes.
+void int8_pack(void* packed, Tensor weight);
+// out (M, O), in (M, I), bias (O) or empty.
+void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads);
+
+}  // namespace ember
