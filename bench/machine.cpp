@@ -52,10 +52,9 @@ void reset_peak_host_memory() {
 }
 
 void steady_threads(char** argv) {
-  // OpenMP reads its settings before main. Both are set before the program starts anew, once: OpenMP has then tied this
-  // very thread to one processor, and a second start would inherit that as all there is.
+  // OpenMP reads its settings before main. Both are set before the program starts anew, once (see spin_briefly).
   if (std::getenv("OMP_PROC_BIND") != nullptr || setenv("OMP_PROC_BIND", "true", 1) != 0) return;
-  spin_briefly(argv);
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr && setenv("GOMP_SPINCOUNT", kBriefSpins, 0) != 0) return;
   execv("/proc/self/exe", argv);
 }
 

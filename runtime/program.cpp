@@ -43,9 +43,11 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
 }
 
 void spin_briefly(char** argv) {
-  constexpr const char* kSpins = "1000";  // tens of microseconds
-  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  if (setenv("GOMP_SPINCOUNT", kSpins, 1) == 0) execv("/proc/self/exe", argv);
+  // Where threads are to be tied to processors, this one is already, and a second start would inherit its one processor
+  // as all there is.
+  for (const char* set : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"})
+    if (std::getenv(set) != nullptr) return;
+  if (setenv("GOMP_SPINCOUNT", kBriefSpins, 1) == 0) execv("/proc/self/exe", argv);
 }
 
 }  // namespace ember

@@ -237,6 +237,32 @@ TEST(Training, AnEvaluationWaitsOnlyAtItsEnds) {
   EXPECT_EQ(few, many);
 }
 
+// GoEmotions' size: 43,410 texts of 19 tokens; batches of 16, of up to 128 tokens each.
+TEST(Training, TinyBertTakesLessThan400MegabytesOfTheDevice) {
+  constexpr std::int64_t kTexts = 43410, kBatchSize = 16, kLongest = 128;
+  std::size_t before = 0, after = 0, total = 0;
+  CudaKernels device;
+  check_cuda(cudaMemGetInfo(&before, &total), "asking for the free memory");
+  BertConfig config;
+  config.labels = anonymous_labels(28);
+  BertWeights weights(config, device);
+  Dataset texts;
+  for (std::int64_t i = 0; i < kTexts; ++i)
+    texts.append(std::vector<std::int32_t>(19, 1000), std::vector<std::int32_t>{0});
+  Batches batches(device, config, texts);
+  batches.reorder(permutation(kTexts, 1, 0));
+  const BatchShape largest = device.batch_shape({kBatchSize, kBatchSize, kBatchSize * kLongest, kLongest}, 512);
+  const BatchLimits limits{largest.tokens, largest.sequences};
+  batches.reserve(limits);
+  const Bert model(config, weights, device, Purpose::training, limits);
+  const Optimizer optimizer(config, weights, device, {}, Schedule(1, 0, 10856), 10856);
+  check_cuda(cudaMemGetInfo(&after, &total), "asking for the free memory");
+  const double megabytes = static_cast<double>(before - after) * 1e-6;
+  std::printf("%.1f MB\n", megabytes);
+  EXPECT_GT(megabytes, 200) << "weights and moments alone";
+  EXPECT_LT(megabytes, 400);
+}
+
 // A second model's gradients may come to lie where the first one's were.
 TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
   Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
