@@ -1,11 +1,10 @@
-// Batches gathered on the device against those of the CPU, with a filling and without.
-#include "model/batches.h"
-
+// Kernels::gather_batch on the device against those of the CPU, with a filling and without.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <numeric>
 
+#include "model/batches.h"
 #include "tests/cuda/cuda_support.h"
 
 namespace ember {
@@ -72,9 +71,9 @@ struct Case {
   std::int64_t rows, batch, longest;
 };
 
-class BatchesOnTheDevice : public ::testing::TestWithParam<Case> {
+class GatherBatch : public ::testing::TestWithParam<Case> {
  protected:
-  BatchesOnTheDevice() {
+  GatherBatch() {
     config.positions = GetParam().longest, config.labels = anonymous_labels(kLabels), config.pad_token_id = kPadding;
     order.resize(static_cast<std::size_t>(dataset.size()));
     std::iota(order.rbegin(), order.rend(), 0);
@@ -85,7 +84,7 @@ class BatchesOnTheDevice : public ::testing::TestWithParam<Case> {
   const std::unique_ptr<Kernels> cpu = make_cpu_kernels(Precision::fp32, 1);
 };
 
-TEST_P(BatchesOnTheDevice, AreThoseOfTheCpu) {
+TEST_P(GatherBatch, AreThoseOfTheCpu) {
   Batches ours(testing::device(), config, dataset), theirs(*cpu, config, dataset);
   for (const bool ordered : {false, true}) {
     if (ordered) ours.reorder(order), theirs.reorder(order);
@@ -102,7 +101,7 @@ TEST_P(BatchesOnTheDevice, AreThoseOfTheCpu) {
   }
 }
 
-TEST_P(BatchesOnTheDevice, AFillingOfPaddingFollowsWithoutATarget) {
+TEST_P(GatherBatch, AFillingOfPaddingFollowsWithoutATarget) {
   Batches ours(testing::device(), config, dataset), theirs(*cpu, config, dataset);
   ours.reorder(order), theirs.reorder(order);
   while (ours.left() > 0) {
@@ -120,7 +119,7 @@ TEST_P(BatchesOnTheDevice, AFillingOfPaddingFollowsWithoutATarget) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Sizes, BatchesOnTheDevice,
+INSTANTIATE_TEST_SUITE_P(Sizes, GatherBatch,
                          ::testing::Values(Case{1, 1, 1}, Case{5, 2, 3}, Case{70, 16, 31}, Case{300, 300, 9},
                                            Case{24, 8, 128}, Case{40, 40, 70}),
                          [](const auto& tested) {
@@ -129,7 +128,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, BatchesOnTheDevice,
                          });
 
 // Nothing but padding has no ids at all; and no rows make a batch of nothing.
-TEST(BatchesOnTheDeviceAlone, OfPaddingAndOfNothing) {
+TEST(GatherBatchAlone, OfPaddingAndOfNothing) {
   BertConfig config;
   config.labels = anonymous_labels(kLabels), config.pad_token_id = kPadding;
   Dataset dataset;
