@@ -52,11 +52,6 @@ StepInputs::StepInputs(const StepSource& source) : source_(source), real_lengths
   if (!source.data.empty()) read_data(source.data);
 }
 
-StepInputs::~StepInputs() {
-  std::error_code ignored;
-  if (!scratch_.empty()) fs::remove_all(scratch_, ignored);
-}
-
 void StepInputs::read_data(const fs::path& data) {
   std::error_code ignored;
   check(fs::is_directory(data, ignored), "{}: no such folder (--data)", printable(data.string(), 4096));
@@ -91,20 +86,17 @@ const fs::path& StepInputs::classifier_folder() {
   std::error_code ignored;
   const bool trained = !source_.model.empty() && fs::exists(source_.model / "model.safetensors", ignored);
   if (trained) return classifier_folder_ = source_.model;
-  std::string pattern = (fs::temp_directory_path() / "ember-bench-XXXXXX").string();
-  check(mkdtemp(pattern.data()) != nullptr, "{}: no folder can be made there",
-        printable(fs::temp_directory_path().string()));
-  scratch_ = pattern;
-  write_file_atomically(scratch_ / "vocab.txt", source_.model.empty() ? invented_vocabulary(config_.vocabulary)
-                                                                      : read_file(source_.model / "vocab.txt"));
-  write_file_atomically(scratch_ / "config.json", config_json(config_));
+  const fs::path& folder = scratch_.emplace("ember-bench-").path();
+  write_file_atomically(folder / "vocab.txt", source_.model.empty() ? invented_vocabulary(config_.vocabulary)
+                                                                    : read_file(source_.model / "vocab.txt"));
+  write_file_atomically(folder / "config.json", config_json(config_));
   const auto kernels = make_cpu_kernels();
   LoadOptions options;
   options.labels = Labels(config_.labels);
   options.from_scratch = true;
-  const LoadedModel model = load_hugging_face(scratch_, *kernels, options);
-  save_hugging_face(scratch_, model.config, model.weights, *kernels, {scratch_ / "vocab.txt", true});
-  return classifier_folder_ = scratch_;
+  const LoadedModel model = load_hugging_face(folder, *kernels, options);
+  save_hugging_face(folder, model.config, model.weights, *kernels, {folder / "vocab.txt", true});
+  return classifier_folder_ = folder;
 }
 
 std::string StepInputs::text(std::int64_t tokens, std::int64_t i) const {

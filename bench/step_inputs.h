@@ -2,11 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "data/dataset.h"
 #include "model/config.h"
+#include "runtime/file.h"
 
 namespace ember {
 
@@ -24,7 +26,6 @@ class StepInputs {
   explicit StepInputs(const StepSource& source);
   StepInputs(const StepInputs&) = delete;
   StepInputs& operator=(const StepInputs&) = delete;
-  ~StepInputs();  // removes what it wrote
 
   const BertConfig& config() const { return config_; }
   // "GoEmotions' lengths", or the data folder.
@@ -49,7 +50,8 @@ class StepInputs {
   Dataset data_;                         // empty without --data
   std::vector<std::string> test_texts_;  // likewise
   std::vector<std::string> words_;       // of the vocabulary, each one token
-  std::filesystem::path scratch_, classifier_folder_;
+  std::optional<TemporaryDirectory> scratch_;
+  std::filesystem::path classifier_folder_;
 };
 
 }  // namespace ember

@@ -180,6 +180,18 @@ void write_directory_atomically(const fs::path& path, const std::function<void(c
   }
 }
 
+TemporaryDirectory::TemporaryDirectory(std::string_view prefix) {
+  const fs::path folder = fs::temp_directory_path();
+  std::string pattern = (folder / prefix).string() + "XXXXXX";
+  require(mkdtemp(pattern.data()) != nullptr, folder, "no folder can be made there: ");
+  path_ = pattern;
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
 void require_writable_directory(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);

@@ -64,6 +64,21 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 void write_directory_atomically(const std::filesystem::path& path,
                                 const std::function<void(const std::filesystem::path&)>& fill);
 
+// A new folder where the system keeps temporary ones, removed with everything in it at the end. Error when there can be
+// none.
+class TemporaryDirectory {
+ public:
+  explicit TemporaryDirectory(std::string_view prefix);  // of its name
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  ~TemporaryDirectory();
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 // Makes the folder (and its parents) and shows that a file can be written into it; Error naming the path otherwise.
 void require_writable_directory(const std::filesystem::path& path);
 

@@ -11,6 +11,8 @@
 #include <span>
 #include <string>
 
+#include "runtime/file.h"
+
 namespace ember::testing {
 
 inline std::filesystem::path source_dir() {
@@ -41,24 +43,10 @@ inline bool data_required() {
     }                                                                                       \
   } while (false)
 
-// A folder of the test's own, removed with everything in it at the end.
-class TemporaryDirectory {
+// A folder of the test's own.
+class TemporaryDirectory : public ember::TemporaryDirectory {
  public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ember-test-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
+  TemporaryDirectory() : ember::TemporaryDirectory("ember-test-") {}
 };
 
 // Finite first, then |actual - expected| <= atol + rtol |expected|, reporting the worst element.

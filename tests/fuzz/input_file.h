@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "runtime/error.h"
+#include "runtime/file.h"
 
 namespace ember::fuzz {
 
@@ -26,18 +27,12 @@ inline void require(bool condition, const char* what) {
 // A file in memory, under a name with an ending in a folder of its own, that takes one content after the other.
 class InputFile {
  public:
-  explicit InputFile(const std::string& name) : descriptor_(::memfd_create(name.c_str(), 0)) {
-    std::string folder = (std::filesystem::temp_directory_path() / "ember-fuzz-XXXXXX").string();
-    require(descriptor_ >= 0 && ::mkdtemp(folder.data()) != nullptr, "no file for the input");
-    folder_ = folder;
-    path_ = folder_ / name;
+  explicit InputFile(const std::string& name)
+      : descriptor_(::memfd_create(name.c_str(), 0)), folder_("ember-fuzz-"), path_(folder_ / name) {
+    require(descriptor_ >= 0, "no file for the input");
     std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(descriptor_), path_);
   }
-  ~InputFile() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
-    ::close(descriptor_);
-  }
+  ~InputFile() { ::close(descriptor_); }
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
 
@@ -52,7 +47,8 @@ class InputFile {
 
  private:
   int descriptor_;
-  std::filesystem::path folder_, path_;
+  TemporaryDirectory folder_;
+  std::filesystem::path path_;
 };
 
 // Runs `read`; whether it took the input.
