@@ -9,7 +9,6 @@
 #include <immintrin.h>
 #include <omp.h>
 
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/register_tile.h"
 #include "kernels/cpu/row_pass.h"
 
@@ -34,38 +33,44 @@ std::int64_t pairs(std::int64_t size) {
 const std::uint16_t* bf16_row(Tensor t, std::int64_t r) {
   return static_cast<const std::uint16_t*>(t.data) + r * t.stride;
 }
-constexpr Word pair_of(std::uint16_t lower, std::uint16_t upper) {
-  return lower | static_cast<Word>(upper) << 16;
-}
 
-// ---- The left operand, in words -------------------------------------------------------------------------------------
+// ---- Words ----------------------------------------------------------------------------------------------------------
 
-// A row of `from` as pairs of neighbours.
-void round_row(Word* to, const float* from, std::int64_t size) {
-  auto* halves = reinterpret_cast<std::uint16_t*>(to);
-#pragma omp simd
-  for (std::int64_t i = 0; i < size; ++i) halves[i] = to_bf16(from[i]);
-  if (size % 2 != 0) halves[size] = 0;
-}
-
-// Two rows, one element of each in a pair. The second is null behind the last of an odd number.
-void pair_rows(Word* to, const float* lower, const float* upper, std::int64_t size) {
-  if (upper == nullptr) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) to[i] = to_bf16(lower[i]);
-  } else {
-#pragma omp simd
-    for (std::int64_t i = 0; i < size; ++i) to[i] = pair_of(to_bf16(lower[i]), to_bf16(upper[i]));
-  }
-}
-const float* row_or_null(Tensor t, std::int64_t r) {
-  return r < t.rows ? t.row(r) : nullptr;
-}
-
-// ---- Panels of the right operand ------------------------------------------------------------------------------------
-
-// g++ 12 warns of uninitialised values inside the forms of these instructions that have no mask.
+// Masks that leave nothing out stand here because g++ 12 warns of uninitialised values inside the forms without.
 constexpr __mmask16 kAll = 0xFFFF;
+
+// The first `count` of 16 or more.
+__mmask16 first_lanes(std::int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xFFFF : count <= 0 ? 0 : (1 << count) - 1);
+}
+
+// 32 floats, of which `count` are there, as 16 pairs of neighbours.
+__m512i round_pairs(const float* values, std::int64_t count) {
+  const __m512 lower = _mm512_maskz_loadu_ps(first_lanes(count), values);
+  const __m512 upper = _mm512_maskz_loadu_ps(first_lanes(count - 16), values + 16);
+  return (__m512i)_mm512_cvtne2ps_pbh(upper, lower);
+}
+
+// 16 halves and another 16, which follow them, as 16 pairs of one of each.
+__m512i interleave(__m512i halves) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_maskz_permutexvar_epi16(0xFFFFFFFF, order, halves);
+}
+
+// `count` columns of rows 2 k and 2 k + 1, from `column` on, as pairs of one of each; zeros behind the last row.
+__m512i pair_of_rows(Tensor t, std::int64_t k, std::int64_t column, std::int64_t count) {
+  const __mmask16 mask = first_lanes(count), second = 2 * k + 1 < t.rows ? mask : 0;
+  if (t.dtype == DType::bf16) {
+    const std::uint16_t* row = bf16_row(t, 2 * k) + column;
+    const __m256i lower = _mm256_maskz_loadu_epi16(mask, row), upper = _mm256_maskz_loadu_epi16(second, row + t.stride);
+    return interleave(_mm512_maskz_inserti64x4(0xFF, _mm512_castsi256_si512(lower), upper, 1));
+  }
+  const float* row = t.row(2 * k) + column;
+  const __m512 lower = _mm512_maskz_loadu_ps(mask, row), upper = _mm512_maskz_loadu_ps(second, row + t.stride);
+  return interleave((__m512i)_mm512_cvtne2ps_pbh(upper, lower));
+}
+
 __m512i low_words(__m512i a, __m512i b) {
   return _mm512_maskz_unpacklo_epi32(kAll, a, b);
 }
@@ -102,105 +107,87 @@ void transpose(__m512i (&r)[16]) {
   }
 }
 
-// Rows [column, column + width) of the weight as columns, pairs along the inputs.
+// ---- The left operand, in tiles (TiledLeft) -------------------------------------------------------------------------
+
+// Rows [begin, begin + rows) of `in`, pairs along the columns.
+void pack_row_tile(Word* to, Tensor in, std::int64_t begin, std::int64_t rows) {
+  for (std::int64_t k = 0; k < pairs(in.cols); k += 16) {
+    __m512i block[16];
+    for (int i = 0; i < 16; ++i)
+      block[i] = i < rows ? round_pairs(in.row(begin + i) + 2 * k, in.cols - 2 * k) : _mm512_setzero_si512();
+    transpose(block);
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(16, pairs(in.cols) - k); ++i)
+      _mm512_mask_storeu_epi32(to + (k + i) * rows, first_lanes(rows), block[i]);
+  }
+}
+
+// Columns [begin, begin + rows) of `in`, pairs along its rows.
+void pack_column_tile(Word* to, Tensor in, std::int64_t begin, std::int64_t rows) {
+  for (std::int64_t k = 0; k < pairs(in.rows); ++k)
+    _mm512_mask_storeu_epi32(to + k * rows, first_lanes(rows), pair_of_rows(in, k, begin, rows));
+}
+
+// ---- Panels of the right operand ------------------------------------------------------------------------------------
+
+// Rows [column, column + width) of the weight as columns, pairs along the inputs; the columns behind repeat the last.
 void pack_outputs(Word* panel, Tensor weight, std::int64_t column, std::int64_t width) {
-  const std::int64_t whole = weight.cols / 2;
   for (std::int64_t c = 0; c < kTileColumns; c += 16)
-    for (std::int64_t k = 0; k < whole; k += 16) {
-      const std::int64_t count = std::min<std::int64_t>(16, whole - k);
-      const auto mask = static_cast<__mmask16>((1u << count) - 1);
+    for (std::int64_t k = 0; k < pairs(weight.cols); k += 16) {
+      const std::int64_t halves = std::min<std::int64_t>(32, weight.cols - 2 * k);
+      const auto mask = static_cast<__mmask32>((std::uint64_t{1} << halves) - 1);
       __m512i block[16];
-      for (int i = 0; i < 16; ++i)
-        block[i] = c + i < width ? _mm512_maskz_loadu_epi32(mask, bf16_row(weight, column + c + i) + 2 * k)
-                                 : _mm512_setzero_si512();
+      for (int i = 0; i < 16; ++i) {
+        const std::uint16_t* from = bf16_row(weight, column + std::min(c + i, width - 1)) + 2 * k;
+        block[i] = halves == 32 ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi16(mask, from);
+      }
       transpose(block);
-      for (int i = 0; i < count; ++i) _mm512_storeu_si512(panel + (k + i) * kTileColumns + c, block[i]);
+      for (std::int64_t i = 0; i < pairs(halves); ++i)
+        _mm512_storeu_si512(panel + (k + i) * kTileColumns + c, block[i]);
     }
-  if (weight.cols % 2 == 0) return;
-  for (std::int64_t c = 0; c < kTileColumns; ++c)
-    panel[whole * kTileColumns + c] = c < width ? bf16_row(weight, column + c)[weight.cols - 1] : 0;
 }
 
-// Columns [column, column + width) of the weight, pairs along the outputs.
-void pack_inputs(Word* panel, Tensor weight, std::int64_t column, std::int64_t width) {
-  for (std::int64_t k = 0; k < pairs(weight.rows); ++k) {
-    const std::uint16_t* lower = bf16_row(weight, 2 * k) + column;
-    const std::uint16_t* upper = 2 * k + 1 < weight.rows ? bf16_row(weight, 2 * k + 1) + column : nullptr;
-    Word* to = panel + k * kTileColumns;
-    if (upper != nullptr && width == kTileColumns) {
-#pragma omp simd
-      for (int c = 0; c < kTileColumns; ++c) to[c] = pair_of(lower[c], upper[c]);
-      continue;
-    }
-    for (std::int64_t c = 0; c < kTileColumns; ++c)
-      to[c] = c < width ? pair_of(lower[c], upper == nullptr ? std::uint16_t{0} : upper[c]) : 0;
-  }
-}
-
-// Columns [column, column + width) of activations, pairs along the rows.
-void pack_rows(Word* panel, Tensor in, std::int64_t column, std::int64_t width) {
-  for (std::int64_t k = 0; k < pairs(in.rows); ++k) {
-    const float *lower = in.row(2 * k) + column, *upper = row_or_null(in, 2 * k + 1);
-    Word* to = panel + k * kTileColumns;
-    if (upper != nullptr && width == kTileColumns) {
-      pair_rows(to, lower, upper + column, kTileColumns);
-      continue;
-    }
-    pair_rows(to, lower, upper == nullptr ? nullptr : upper + column, width);
-    std::fill(to + width, to + kTileColumns, Word{0});
-  }
+// Columns [column, column + width) of a weight or of activations, pairs along the rows.
+void pack_columns(Word* panel, Tensor t, std::int64_t column, std::int64_t width) {
+  for (std::int64_t k = 0; k < pairs(t.rows); ++k)
+    for (std::int64_t c = 0; c < kTileColumns; c += 16)
+      _mm512_storeu_si512(panel + k * kTileColumns + c, pair_of_rows(t, k, column + c, width - c));
 }
 
 // ---- The product ----------------------------------------------------------------------------------------------------
 
-// Words from row to row of scratch: an odd number of vectors, so that a column does not fall into few sets of the
-// cache.
-std::int64_t word_stride(std::int64_t words) {
-  return ((words + kLanes - 1) / kLanes | 1) * kLanes;
-}
-
-// The left operand in scratch: `rows` rows of `words` words, made by fill(to, row).
-struct LeftRows {
-  std::int64_t rows, words;
-  std::int64_t stride() const { return word_stride(words); }
-};
-
-// out = start + left x right, with sums of `inner` pairs. transposed: the rows in scratch are left's columns.
+// out = start + left x right, with sums of `inner` pairs. pack_left(to, begin, rows) packs the tile of those rows;
 // panel_of(column, width, own) gives the panel, in its thread's memory `own` or elsewhere.
-template <typename Fill, typename PanelOf>
-void multiply(Tensor out, Start<float> start, LeftRows rows, bool transposed, std::int64_t inner, Scratch& scratch,
-              int threads, const Fill& fill, const PanelOf& panel_of) {
+template <typename PackLeft, typename PanelOf>
+void multiply(Tensor out, Start<float> start, std::int64_t inner, Scratch& scratch, int threads,
+              const PackLeft& pack_left, const PanelOf& panel_of) {
   const std::int64_t count = panels(out.cols), panel_words = inner * kTileColumns;
   const RowTiles tiles(out.rows);
   const int used = useful_threads(threads, count * tiles.count, out.size() * inner / 8);
   // Where there are more threads than panels, several share one.
   const std::int64_t shares = std::min((used + count - 1) / count, tiles.count);
-  auto* left =
-      static_cast<Word*>(scratch(static_cast<std::size_t>(rows.rows * rows.stride() + used * panel_words) * 4));
-  Word* own = left + rows.rows * rows.stride();
-  const LeftOperand<Word> operand =
-      transposed ? LeftOperand<Word>{left, 1, rows.stride()} : LeftOperand<Word>{left, rows.stride(), 1};
+  auto* own = static_cast<Word*>(scratch(static_cast<std::size_t>(out.rows * inner + used * panel_words) * 4));
+  Word* left = own + used * panel_words;
 #pragma omp parallel num_threads(used)
   {
 #pragma omp for schedule(static)
-    for (std::int64_t r = 0; r < rows.rows; ++r) fill(left + r * rows.stride(), r);
+    for (std::int64_t t = 0; t < tiles.count; ++t)
+      pack_left(left + tiles.begin(t) * inner, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t));
 #pragma omp for schedule(static)
     for (std::int64_t task = 0; task < count * shares; ++task) {
       const std::int64_t column = task / shares * kTileColumns, share = task % shares;
       const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
       const Word* panel = panel_of(column, width, own + omp_get_thread_num() * panel_words);
-      multiply_panel<Bf16Product>(out, start, operand, {panel, inner}, column, tiles, share * tiles.count / shares,
-                                  (share + 1) * tiles.count / shares);
+      multiply_panel<Bf16Product>(out, start, TiledLeft<Word>{left}, {panel, inner}, column, tiles,
+                                  share * tiles.count / shares, (share + 1) * tiles.count / shares);
     }
   }
 }
 
 template <typename PanelOf>
 void forward(Tensor out, Tensor in, Tensor bias, Scratch& scratch, int threads, const PanelOf& panel_of) {
-  const std::int64_t inner = pairs(in.cols);
   multiply(
-      out, {bias.empty() ? nullptr : bias.f32(), 0}, {in.rows, inner}, false, inner, scratch, threads,
-      [&](Word* to, std::int64_t r) { round_row(to, in.row(r), in.cols); }, panel_of);
+      out, {bias.empty() ? nullptr : bias.f32(), 0}, pairs(in.cols), scratch, threads,
+      [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_row_tile(to, in, begin, rows); }, panel_of);
 }
 
 }  // namespace
@@ -213,23 +200,21 @@ void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& sc
 }
 
 void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate, Scratch& scratch, int threads) {
-  const std::int64_t inner = pairs(dout.cols);
   multiply(
-      din, {accumulate ? din.f32() : nullptr, din.stride}, {dout.rows, inner}, false, inner, scratch, threads,
-      [&](Word* to, std::int64_t r) { round_row(to, dout.row(r), dout.cols); },
+      din, {accumulate ? din.f32() : nullptr, din.stride}, pairs(dout.cols), scratch, threads,
+      [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_row_tile(to, dout, begin, rows); },
       [&](std::int64_t column, std::int64_t width, Word* own) {
-        pack_inputs(own, weight, column, width);
+        pack_columns(own, weight, column, width);
         return own;
       });
 }
 
 void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {
-  const std::int64_t inner = pairs(in.rows);
   multiply(
-      dweight, {nullptr, 0}, {inner, dout.cols}, true, inner, scratch, threads,
-      [&](Word* to, std::int64_t k) { pair_rows(to, dout.row(2 * k), row_or_null(dout, 2 * k + 1), dout.cols); },
+      dweight, {nullptr, 0}, pairs(in.rows), scratch, threads,
+      [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_column_tile(to, dout, begin, rows); },
       [&](std::int64_t column, std::int64_t width, Word* own) {
-        pack_rows(own, in, column, width);
+        pack_columns(own, in, column, width);
         return own;
       });
 }

@@ -4,6 +4,8 @@
 #include <immintrin.h>
 #endif
 
+#include <omp.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -67,16 +69,18 @@ struct PackedWeight {
   const float *scales, *sums;
 };
 
-// Quantised rows in scratch: a[m], b[m], then the groups, row by row.
+// Quantised rows in scratch: a[m], b[m], the groups in tiles (TiledLeft), and for every thread a row of its own.
 struct QuantisedRows {
-  QuantisedRows(Scratch& scratch, std::int64_t rows, std::int64_t cols)
-      : stride(groups(cols)),
-        scales(static_cast<float*>(scratch(static_cast<std::size_t>(rows * (stride + 2)) * 4))),
+  QuantisedRows(Scratch& scratch, std::int64_t rows, std::int64_t cols, int threads)
+      : row_groups(groups(cols)),
+        scales(
+            static_cast<float*>(scratch(static_cast<std::size_t>(rows * (row_groups + 2) + threads * row_groups) * 4))),
         offsets(scales + rows),
-        data(reinterpret_cast<std::int32_t*>(offsets + rows)) {}
-  std::int64_t stride;
+        data(reinterpret_cast<std::int32_t*>(offsets + rows)),
+        own(data + rows * row_groups) {}
+  std::int64_t row_groups;
   float *scales, *offsets;
-  std::int32_t* data;
+  std::int32_t *data, *own;
 };
 
 struct Ends {
@@ -107,21 +111,33 @@ Ends ends(const float* values, std::int64_t size) {
   return all;
 }
 
-void quantise_row(const QuantisedRows& to, std::int64_t row, const float* values, std::int64_t size) {
+struct RowScale {
+  float scale, offset;
+};
+
+// `values` as unsigned numbers at `to`, followed by zeros to the end of their last group.
+RowScale quantise_row(Activation* to, const float* values, std::int64_t size) {
   constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   constexpr float kConstant = 1e-30f;  // a smaller range counts as none: its inverse may be infinite
   const Ends found = ends(values, size);
   const float range = found.highest - found.lowest, lowest = found.lowest;
   const bool varies = range > kConstant;
   const float inverse = varies ? 255 / range : 0.0f;
-  auto* quantised = reinterpret_cast<Activation*>(to.data + row * to.stride);
 #pragma omp simd
   for (std::int64_t i = 0; i < size; ++i)
-    quantised[i] =
-        static_cast<Activation>(std::bit_cast<std::uint32_t>((values[i] - lowest) * inverse + kRound) & 0xFFu);
-  for (std::int64_t i = size; i < to.stride * kGroup; ++i) quantised[i] = 0;
-  to.scales[row] = (varies ? range / 255 : 0.0f) + found.defect;
-  to.offsets[row] = lowest;
+    to[i] = static_cast<Activation>(std::bit_cast<std::uint32_t>((values[i] - lowest) * inverse + kRound) & 0xFFu);
+  std::fill(to + size, to + groups(size) * kGroup, Activation{0});
+  return {(varies ? range / 255 : 0.0f) + found.defect, lowest};
+}
+
+// One tile of `in`. A row is quantised in the thread's own, whose groups are then dealt out.
+void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::int64_t rows, int thread) {
+  std::int32_t *tile = to.data + begin * to.row_groups, *own = to.own + thread * to.row_groups;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const RowScale row = quantise_row(reinterpret_cast<Activation*>(own), in.row(begin + r), in.cols);
+    to.scales[begin + r] = row.scale, to.offsets[begin + r] = row.offset;
+    for (std::int64_t k = 0; k < to.row_groups; ++k) tile[k * rows + r] = own[k];
+  }
 }
 
 // One tile's columns [column, column + width) from its sums.
@@ -149,8 +165,8 @@ void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& w
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const std::int32_t* next = t > 0 && t + 1 == tiles.count ? panel + weight.panel_groups : nullptr;
     alignas(64) std::int32_t sums[kTileRows][kTileColumns];
-    kTiles<IntegerProduct>[static_cast<std::size_t>(rows - 1)](
-        sums[0], kTileColumns, {kZeros, 0}, {in.data + begin * in.stride, in.stride, 1}, {panel, in.stride, next});
+    const auto multiply = tile_for<IntegerProduct, TiledLeft<std::int32_t>>(rows, t == 0 || next != nullptr);
+    multiply(sums[0], kTileColumns, {kZeros, 0}, {in.data + begin * in.row_groups}, {panel, in.row_groups, next});
     if (width == kTileColumns)
       dequantise(out, sums, in, weight, added, begin, rows, column, kTileColumns);
     else
@@ -185,12 +201,17 @@ void int8_pack(void* packed, Tensor weight) {
 
 void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
   const PackedWeight weight(packed, out.cols, in.cols);
-  const QuantisedRows rows(scratch, in.rows, in.cols);
-  parallel_for(in.rows, useful_threads(threads, in.rows, in.size()),
-               [&](std::int64_t r) { quantise_row(rows, r, in.row(r), in.cols); });
+  const RowTiles tiles(in.rows);
+  const QuantisedRows rows(scratch, in.rows, in.cols, threads);
   const std::int64_t count = panels(out.cols);
-  parallel_for(count, useful_threads(threads, count, out.size() * 8),
-               [&](std::int64_t p) { multiply_columns(out, rows, weight, bias, p); });
+#pragma omp parallel num_threads(useful_threads(threads, count, out.size() * 8))
+  {
+#pragma omp for schedule(static)
+    for (std::int64_t t = 0; t < tiles.count; ++t)
+      quantise_tile(rows, in, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t), omp_get_thread_num());
+#pragma omp for schedule(static)
+    for (std::int64_t p = 0; p < count; ++p) multiply_columns(out, rows, weight, bias, p);
+  }
 }
 
 }  // namespace ember

@@ -45,11 +45,30 @@ struct FloatProduct {
   static Sums add(Sums sums, float group, Groups groups) { return sums + group * groups; }
 };
 
-// The left operand: group (r, k) is data[r row + k inner].
-template <typename Group>
-struct LeftOperand {
+// The left operand as it lies: group (r, k) is data[r row + k inner].
+template <typename Number>
+struct StridedLeft {
+  using Group = Number;
+  template <int Rows>
+  Group at(int r, std::int64_t k) const {
+    return data[r * row + k * inner];
+  }
+  StridedLeft from_row(std::int64_t begin, std::int64_t) const { return {data + begin * row, row, inner}; }
   const Group* data;
   std::int64_t row, inner;
+};
+
+// The left operand in tiles, one after the other: of each its first group of every row, then its second, ... Twice as
+// fast as rows for the narrow numbers, whose products would wait for the addresses.
+template <typename Number>
+struct TiledLeft {
+  using Group = Number;
+  template <int Rows>
+  Group at(int r, std::int64_t k) const {
+    return data[k * Rows + r];
+  }
+  TiledLeft from_row(std::int64_t begin, std::int64_t groups) const { return {data + begin * groups}; }
+  const Group* data;
 };
 
 // What sums start from: row r at data + r stride.
@@ -67,42 +86,55 @@ struct Panel {
   const Group* next = nullptr;
 };
 
-// out (Rows, kTileColumns) = start + left x panel. `out` may be where the start is.
-template <typename Arithmetic, int Rows>
+// How far ahead of the product a panel is asked for: it is read in order, and may come from memory that is slower than
+// the multipliers. 64 rows are 8 KB (docs/performance.md).
+constexpr std::int64_t kAhead = 64;
+
+// out (Rows, kTileColumns) = start + left x panel. `out` may be where the start is. kFetch: the panel may not be in the
+// cache yet, and `next` is asked for.
+template <typename Arithmetic, typename Left, int Rows, bool kFetch>
 void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
-                   LeftOperand<typename Arithmetic::Group> left, Panel<typename Arithmetic::Group> panel) {
-  // How far ahead of the product a panel is asked for: it is read once, in order, from memory that is slower than the
-  // multipliers. 64 rows are 8 KB (docs/performance.md).
-  constexpr std::int64_t kAhead = 64;
+                   Left left, Panel<typename Arithmetic::Group> panel) {
   typename Arithmetic::Sums sums[Rows][2];
-  for (int r = 0; r < Rows; ++r) std::memcpy(sums[r], start.data + r * start.stride, sizeof sums[r]);
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+    for (int c = 0; c < 2; ++c) {
+      __builtin_prefetch(out + r * out_stride + c * kLanes, 1);
+      std::memcpy(&sums[r][c], start.data + r * start.stride + c * kLanes, sizeof sums[r][c]);
+    }
   for (std::int64_t k = 0; k < panel.groups; ++k) {
     const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
-    for (int c = 0; c < kTileColumns; c += 16) {
+    for (int c = 0; kFetch && c < kTileColumns; c += 16) {
       __builtin_prefetch(right + kAhead * kTileColumns + c);
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
     typename Arithmetic::Groups first, second;
     std::memcpy(&first, right, sizeof first);
     std::memcpy(&second, right + kLanes, sizeof second);
-    const typename Arithmetic::Group* column = left.data + k * left.inner;
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
-      const typename Arithmetic::Group group = column[r * left.row];
+      const typename Arithmetic::Group group = left.template at<Rows>(r, k);
       sums[r][0] = Arithmetic::add(sums[r][0], group, first);
       sums[r][1] = Arithmetic::add(sums[r][1], group, second);
     }
   }
-  for (int r = 0; r < Rows; ++r) std::memcpy(out + r * out_stride, sums[r], sizeof sums[r]);
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r)
+    for (int c = 0; c < 2; ++c) std::memcpy(out + r * out_stride + c * kLanes, &sums[r][c], sizeof sums[r][c]);
 }
 
-template <typename Arithmetic, std::size_t... I>
+template <typename Arithmetic, typename Left, bool kFetch, std::size_t... I>
 constexpr auto tiles_up_to(std::index_sequence<I...>) {
-  return std::array{register_tile<Arithmetic, static_cast<int>(I) + 1>...};
+  return std::array{register_tile<Arithmetic, Left, static_cast<int>(I) + 1, kFetch>...};
 }
-// kTiles<Arithmetic>[rows - 1] is the tile of `rows` rows.
-template <typename Arithmetic>
-constexpr auto kTiles = tiles_up_to<Arithmetic>(std::make_index_sequence<kTileRows>());
+// kTiles<Arithmetic, Left, kFetch>[rows - 1] is the tile of `rows` rows.
+template <typename Arithmetic, typename Left, bool kFetch>
+constexpr auto kTiles = tiles_up_to<Arithmetic, Left, kFetch>(std::make_index_sequence<kTileRows>());
+
+template <typename Arithmetic, typename Left>
+auto tile_for(std::int64_t rows, bool fetch) {
+  return (fetch ? kTiles<Arithmetic, Left, true> : kTiles<Arithmetic, Left, false>)[static_cast<std::size_t>(rows - 1)];
+}
 
 // Rows in tiles of equal height: a low last one would leave the multipliers idle. Tile t is rows [begin(t), begin(t +
 // 1)).
@@ -115,17 +147,16 @@ struct RowTiles {
 // Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel in fp32, for the row
 // tiles [first, end). Without start.data sums start at zero; `start` may be `out` itself. The panel's `next` is asked
 // for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
-template <typename Arithmetic>
-void multiply_panel(Tensor out, Start<float> start, LeftOperand<typename Arithmetic::Group> left,
-                    Panel<typename Arithmetic::Group> panel, std::int64_t column, const RowTiles& tiles,
-                    std::int64_t first, std::int64_t end) {
+template <typename Arithmetic, typename Left>
+void multiply_panel(Tensor out, Start<float> start, Left left, Panel<typename Left::Group> panel, std::int64_t column,
+                    const RowTiles& tiles, std::int64_t first, std::int64_t end) {
   static constexpr float kZeros[kTileColumns] = {};
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
-    const auto multiply = kTiles<Arithmetic>[static_cast<std::size_t>(rows - 1)];
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
-    const LeftOperand from{left.data + begin * left.row, left.row, left.inner};
+    const auto multiply = tile_for<Arithmetic, Left>(rows, t == first || now.next != nullptr);
+    const Left from = left.from_row(begin, panel.groups);
     const float* started = start.data == nullptr ? nullptr : start.data + begin * start.stride + column;
     if (width == kTileColumns) {
       const Start<float> whole = started == nullptr ? Start<float>{kZeros, 0} : Start<float>{started, start.stride};
