@@ -134,8 +134,8 @@ std::vector<Operation> attention_operations() {
       {"attention_backward", "first", Extent::batches, false, [](Workspace& w) { return backward(w, Queries::first); }},
       {"first_attention_forward", "", Extent::batches, false, first_forward},
       {"first_attention_backward", "", Extent::batches, false, first_backward},
-      {"cls_attention_forward", "", Extent::batches, false, cls_forward},
-      {"cls_attention_backward", "", Extent::batches, false, cls_backward},
+      {"cls_attention_forward", "", Extent::batches, true, cls_forward},
+      {"cls_attention_backward", "", Extent::batches, true, cls_backward},
   };
 }
 

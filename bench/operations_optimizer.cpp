@@ -104,6 +104,39 @@ Prepared finish_step(Workspace& w) {
   return {[=, &w] { w.kernels().finish_step(progress.state, {}, {}); }, work::finish_step()};
 }
 
+Prepared adamw_catch_up(Workspace& w) {
+  const Progress progress(w, kMissed);
+  const Table table(w, 0);
+  const Batch batch = w.batch();
+  const std::int32_t* padding = w.upload(std::vector<std::int32_t>{static_cast<std::int32_t>(w.model().pad_token_id)});
+  return {[=, &w] {
+            w.kernels().adamw_catch_up(table.parameter, batch.unique_ids, batch.unique, padding, table.row_updates,
+                                       progress.schedule, progress.state);
+          },
+          work::adamw_replay(number(batch.unique + 1), number(w.model().hidden), kMissed, w.working_width()),
+          [=, &w] { table.reset(w.kernels()); }};
+}
+
+Prepared adamw_step(Workspace& w) {
+  const std::vector<AdamWParameter> dense = dense_parameters(w);
+  const auto elements =
+      std::accumulate(dense.begin(), dense.end(), std::int64_t{0},
+                      [](std::int64_t sum, const AdamWParameter& parameter) { return sum + parameter.weights.size(); });
+  const Progress progress(w, 0);
+  const Table table(w, 0);
+  const Batch batch = w.batch();
+  return {[=, &w] {
+            w.kernels().adamw_step(dense, table.parameter, batch.unique_ids, table.row_updates, progress.schedule,
+                                   progress.state, 1, {}, {});
+          },
+          work::adamw_step(number(elements), number(batch.unique), number(w.model().hidden), w.working_width()),
+          [=, &w] {
+            table.reset(w.kernels());
+            const StepState first;
+            w.kernels().upload(progress.state, &first, sizeof first);
+          }};
+}
+
 }  // namespace
 
 std::vector<Operation> optimizer_operations() {
@@ -112,7 +145,9 @@ std::vector<Operation> optimizer_operations() {
       {"adamw", "", Extent::model, false, adamw},
       {"adamw_rows", "", Extent::batches, false, adamw_rows},
       {"adamw_replay", "", Extent::batches, false, adamw_replay},
+      {"adamw_catch_up", "", Extent::batches, false, adamw_catch_up},
       {"finish_step", "", Extent::model, false, finish_step},
+      {"adamw_step", "", Extent::batches, false, adamw_step},
   };
 }
 

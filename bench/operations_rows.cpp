@@ -84,6 +84,29 @@ Prepared tanh_backward(Workspace& w) {
           work::tanh_backward(number(b), number(c), true, w.widths())};
 }
 
+Prepared head_forward(Workspace& w) {
+  const std::int64_t b = w.batch().sequences, c = w.model().hidden, k = w.model().label_count();
+  const Tensor logits = w.floats(b, k), pooled = w.activations(b, c), activated = w.activations(b, c);
+  const Tensor in = w.activations(b, c), bias = w.floats(1, c), weight = w.product_weights(k, c),
+               weight_bias = w.floats(1, k);
+  return {[=, &w] {
+            w.kernels().head_forward(logits, pooled, activated, in, bias, weight, weight_bias,
+                                     training_dropout(Site::pooler));
+          },
+          work::head_forward(number(b), number(c), number(k), true, w.widths())};
+}
+
+Prepared head_backward(Workspace& w) {
+  const std::int64_t b = w.batch().sequences, c = w.model().hidden, k = w.model().label_count();
+  const Tensor din = w.activations(b, c), dbias = w.floats(1, c), dlogits = w.activations(b, k),
+               activated = w.activations(b, c), weight = w.product_weights(k, c);
+  return {[=, &w] {
+            w.kernels().head_backward(din, dbias, dlogits, activated, weight, training_dropout(Site::pooler));
+            w.kernels().finish_gradients();
+          },
+          work::head_backward(number(b), number(c), number(k), true, w.widths())};
+}
+
 Prepared sigmoid_bce(Workspace& w) {
   const std::int64_t b = w.batch().sequences, k = w.model().label_count();
   const Tensor loss = w.floats(1, 1), dlogits = w.activations(b, k), probabilities = w.floats(b, k);
@@ -113,6 +136,8 @@ std::vector<Operation> row_operations() {
       {"gather_first_backward", "", Extent::batches, false, gather_first_backward},
       {"tanh_forward", "", Extent::batches, false, tanh_forward},
       {"tanh_backward", "", Extent::batches, false, tanh_backward},
+      {"head_forward", "", Extent::batches, true, head_forward},
+      {"head_backward", "", Extent::batches, true, head_backward},
       {"sigmoid_bce", "", Extent::batches, false, sigmoid_bce},
   };
 }

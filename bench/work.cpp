@@ -156,6 +156,16 @@ Work tanh_backward(double b, double c, bool dropout, Widths widths) {
   return {3 * b * c * widths.activation + kFloat * c, b * c * (4 + if_active(dropout))};
 }
 
+// What is not between the two: pooled, or dlogits weight.
+Work head_forward(double b, double c, double k, bool dropout, Widths widths) {
+  const Work activation = tanh_forward(b, c, dropout, widths), product = linear_forward(b, k, c, true, kFloat, widths);
+  return {activation.bytes + product.bytes - b * c * widths.activation, activation.flop + product.flop};
+}
+Work head_backward(double b, double c, double k, bool dropout, Widths widths) {
+  const Work activation = tanh_backward(b, c, dropout, widths), product = linear_backward_input(b, k, c, false, widths);
+  return {activation.bytes + product.bytes - 2 * b * c * widths.activation, activation.flop + product.flop};
+}
+
 // The loss: max, x y, subtraction, exp, + 1, log, addition, sum; sigmoid 2 more; dlogits 2.
 Work sigmoid_bce(double b, double k, Widths widths) {
   return {b * k * (3 * kFloat + widths.activation) + kFloat, b * k * 12};
@@ -183,6 +193,11 @@ Work adamw_replay(double rows, double c, double missed, double working) {
 
 Work finish_step() {
   return {2.0 * sizeof(StepState), 0};
+}
+
+Work adamw_step(double elements, double u, double c, double working) {
+  const Work dense = adamw(elements, working), rows = adamw_rows(u, c, working), end = finish_step();
+  return {dense.bytes + rows.bytes + end.bytes, dense.flop + rows.flop + end.flop};
 }
 
 }  // namespace ember::work

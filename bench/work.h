@@ -63,6 +63,8 @@ Work gather_first_backward(const BatchSize& batch, double c, Widths widths);
 Work tanh_forward(double b, double c, bool dropout, Widths widths);
 Work tanh_backward(double b, double c, bool dropout, Widths widths);
 // All three outputs.
+Work head_forward(double b, double c, double k, bool dropout, Widths widths);
+Work head_backward(double b, double c, double k, bool dropout, Widths widths);
 Work sigmoid_bce(double b, double k, Widths widths);
 
 Work gradient_norm(double elements);
@@ -72,6 +74,7 @@ Work adamw_rows(double u, double c, double working);
 // `missed`: the updates that each of the `rows` rows has missed.
 Work adamw_replay(double rows, double c, double missed, double working);
 Work finish_step();
+Work adamw_step(double elements, double u, double c, double working);
 
 }  // namespace work
 }  // namespace ember

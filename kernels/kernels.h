@@ -145,8 +145,8 @@ class Kernels {
   // so that few shapes occur, and max_length up to `positions` at most: a filling of 1 to `positions` tokens then
   // follows. It changes nothing but itself: without targets its gradient is zero, and no other sequence sees it.
   virtual BatchShape batch_shape(const BatchShape& exact, std::int64_t) const { return exact; }
-  // Takes the next shape.rows rows of the queue, and moves the queue on. `shape`: of those rows, exact or batch_shape's.
-  // Returns views of `arrays`. Every id and label of the data is trusted.
+  // Takes the next shape.rows rows of the queue, and moves the queue on. `shape`: of those rows, exact or
+  // batch_shape's. Returns views of `arrays`. Every id and label of the data is trusted.
   virtual Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
                              std::int32_t padding_id) = 0;
 
@@ -258,6 +258,15 @@ class Kernels {
   // din = dropout's share of dout times (1 - activated²); dbias = column sums of din. din may be dout.
   virtual void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) = 0;
 
+  // The head after the pooler's product: activated = tanh(in + bias), pooled = dropout(activated), logits = pooled
+  // weightᵀ + weight_bias.  logits: (B, K) f32, all else as in tanh_forward and linear_forward. By default by these.
+  virtual void head_forward(Tensor logits, Tensor pooled, Tensor activated, Tensor in, Tensor bias, Tensor weight,
+                            Tensor weight_bias, const Dropout& dropout);
+  // Back to the pooler's product: din and dbias as tanh_backward makes them of dlogits weight, which is not rounded on
+  // every backend. weight and weight_bias have their gradients by linear_backward_weight.
+  virtual void head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor activated, Tensor weight,
+                             const Dropout& dropout);
+
   // ---- Loss -------------------------------------------------------------------------------------------------------
   // With x = logits (B, K), y = targets (R, K), R <= B, all f32: loss (1) = mean over R K of max(x, 0) - x y +
   // log(1 + exp(-|x|)), the binary cross-entropy of sigmoid(x) in the first R rows; dlogits = state->loss_scale
@@ -289,9 +298,18 @@ class Kernels {
   // had been updated at each of them. `ids` (count), or every row of the table when null. No gradient is read.
   virtual void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                             std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) = 0;
+  // adamw_replay of `ids`, and of row also[0] (in memory of the device), which must not be among them. By default by
+  // adamw_replay.
+  virtual void adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                              const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                              const StepState* state);
   // The end of a step: counts it in state->steps and state->updates or state->skipped, adapts the loss scale and leaves
   // a record.
   virtual void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) = 0;
+  // All that follows the norm: adamw_rows of `table`, adamw of `parameters`, finish_step. By default by these.
+  virtual void adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table,
+                          const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                          StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log);
 };
 
 // threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.

@@ -188,9 +188,9 @@ Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
                               dropout(config_.hidden_dropout, Site::embeddings));
   for (std::int64_t l = 0; l < config_.layers; ++l) layer_forward(l, batch);
   kernels_.linear_forward(now_.pooler_activated, now_.layers.back().out, working_.pooler_weight, {});
-  kernels_.tanh_forward(now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
+  kernels_.head_forward(now_.logits, now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
+                        working_.classifier_weight, w.classifier_bias,
                         dropout(config_.classifier_dropout, Site::pooler));
-  kernels_.linear_forward(now_.logits, now_.pooled, working_.classifier_weight, w.classifier_bias);
   return now_.logits;
 }
 
@@ -236,8 +236,7 @@ Bert::Loss Bert::loss(const Batch& batch, const StepState* state, const Loss& in
 void Bert::backward(const Batch& batch) {
   const BertTensors& g = gradients_;
   kernels_.linear_backward_weight(g.classifier_weight, g.classifier_bias, now_.dlogits, now_.pooled);
-  kernels_.linear_backward_input(now_.dpooler, now_.dlogits, working_.classifier_weight, false);
-  kernels_.tanh_backward(now_.dpooler, g.pooler_bias, now_.dpooler, now_.pooler_activated,
+  kernels_.head_backward(now_.dpooler, g.pooler_bias, now_.dlogits, now_.pooler_activated, working_.classifier_weight,
                          dropout(config_.classifier_dropout, Site::pooler));
   kernels_.linear_backward_weight(g.pooler_weight, {}, now_.dpooler, now_.layers.back().out);
   kernels_.linear_backward_input(now_.dcls, now_.dpooler, working_.pooler_weight, false);

@@ -47,10 +47,9 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
 
 void Optimizer::catch_up(const Batch& batch) {
   if (options_.dense) return;
-  const AdamWParameter& word = parameters_[kWord];
-  kernels_.adamw_replay(word, batch.unique_ids, batch.unique, i32(row_updates_), schedule(), state());
-  // Not among the unique ids, yet a text may spell [PAD] out.
-  kernels_.adamw_replay(word, i32(padding_id_), 1, i32(row_updates_), schedule(), state());
+  // The padding id is not among the unique ids, yet a text may spell [PAD] out.
+  kernels_.adamw_catch_up(parameters_[kWord], batch.unique_ids, batch.unique, i32(padding_id_), i32(row_updates_),
+                          schedule(), state());
 }
 
 void Optimizer::catch_up() {
@@ -61,11 +60,10 @@ void Optimizer::step(const Bert& model, const Batch& batch, Tensor loss) {
   bind(model, batch);
   const auto max_norm = static_cast<float>(options_.max_norm);
   kernels_.gradient_norm(state(), gradients_);
-  kernels_.adamw_rows(parameters_[kWord], batch.unique_ids, i32(row_updates_), schedule(), state(), max_norm);
-  kernels_.adamw(std::span(parameters_).subspan(kWord + 1), schedule(), state(), max_norm);
   StepLog log;
   if (!loss.empty()) log = {loss.f32(), static_cast<StepRecord*>(records_.data()), kRecords};
-  kernels_.finish_step(state(), scaling_, log);
+  kernels_.adamw_step(std::span(parameters_).subspan(kWord + 1), parameters_[kWord], batch.unique_ids,
+                      i32(row_updates_), schedule(), state(), max_norm, scaling_, log);
   if (options_.dense) catch_up();
 }
 

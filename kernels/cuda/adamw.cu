@@ -1,10 +1,11 @@
 // AdamW (Kernels::adamw; Loshchilov and Hutter 2019): f32 weights and moments and the f16 working copy in one pass, for
-// all dense parameters in one launch; the rows of a table that a batch touched; and the replay of what other rows
-// missed. What an element's update is, kernels/adamw_update.h says for every backend.
+// all dense parameters and the rows of a table that a batch touched in one launch, which may end the step, too; and the
+// replay of what other rows missed. What an element's update is, kernels/adamw_update.h says for every backend.
 //
 //   adamw         one block per chunk of kChunk elements of one parameter, 4 elements to a thread and turn. Moves 30
 //                 bytes an element (reads weight, moments and gradient, writes weight, moments and the working copy).
 //   adamw_rows    one block per row, 4 elements to a thread; the same bytes for U C elements.
+//   adamw_step    both, and the last block counts the step when all have read the count.
 //   adamw_replay  one block per row, 4 elements to a thread, held in registers from update to update: 26 bytes an
 //                 element however many updates it missed; a square root and a division an element and update until its
 //                 momentum has ended, then two products.
@@ -15,7 +16,9 @@
 #include "kernels/adamw_checks.h"
 #include "kernels/adamw_update.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector_io.cuh"
+#include "kernels/step_state.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -77,16 +80,21 @@ struct ParameterList {
   int count;
 };
 
-__global__ void __launch_bounds__(kThreads)
-    adamw_kernel(const __grid_constant__ ParameterList list, const AdamWUpdate* schedule, const StepState* step,
-                 float max_norm) {
-  if (step->finite == 0) return;
-  const int chunk = static_cast<int>(blockIdx.x);
+// Rows of a table.
+struct RowUpdates {
+  State table;
+  Rows<const float> gradient;
+  const std::int32_t* ids;
+  std::int32_t* row_updates;
+  int count, cols;
+  bool decayed;
+  bool aligned;  // whether vectors of 4 may be read
+};
+
+__device__ void update_chunk(const ParameterList& list, int chunk, AdamWUpdate update, float scale) {
   int p = 0;
   while (p + 1 < list.count && list.first_chunk[p + 1] <= chunk) ++p;
-  AdamWUpdate update = schedule[step->updates];
   if ((list.decayed >> p & 1) == 0) update = without_decay(update);
-  const float scale = gradient_scale(*step, max_norm);
   const State state = list.state[p];
   const float* gradient = list.gradient[p];
   const std::int64_t begin = (chunk - list.first_chunk[p]) * kChunk;
@@ -98,6 +106,37 @@ __global__ void __launch_bounds__(kThreads)
     update_elements<1>(state, i, gradient + i, scale, update);
 }
 
+template <int V>
+__device__ void update_row(const RowUpdates& rows, int row, const AdamWUpdate& update, float scale) {
+  const std::int64_t id = rows.ids[row];
+  if (id < 0) return;
+  for (int c = static_cast<int>(threadIdx.x) * V; c < rows.cols; c += kThreads * V)
+    update_elements<V>(rows.table, id * rows.cols + c, rows.gradient[row] + c, scale, update);
+}
+
+__device__ void update_row(const RowUpdates& rows, int row, AdamWUpdate update, float scale, int updates) {
+  if (!rows.decayed) update = without_decay(update);
+  rows.aligned ? update_row<4>(rows, row, update, scale) : update_row<1>(rows, row, update, scale);
+  if (threadIdx.x == 0 && rows.ids[row] >= 0) rows.row_updates[rows.ids[row]] = updates + 1;
+}
+
+// Blocks [0, chunks): the list's chunks; then the rows. With `finishing` the last block ends the step.
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(const __grid_constant__ ParameterList list, const __grid_constant__ RowUpdates rows, int chunks,
+                 const AdamWUpdate* schedule, StepState* step, float max_norm, LossScaling scaling, StepLog log,
+                 unsigned* finishing) {
+  const int block = static_cast<int>(blockIdx.x);
+  if (step->finite != 0) {
+    const AdamWUpdate update = schedule[step->updates];
+    const float scale = gradient_scale(*step, max_norm);
+    if (block < chunks)
+      update_chunk(list, block, update, scale);
+    else if (block - chunks < rows.count)
+      update_row(rows, block - chunks, update, scale, step->updates);
+  }
+  if (finishing != nullptr && last_block(finishing) && threadIdx.x == 0) finish(*step, scaling, log);
+}
+
 bool aligned(const AdamWParameter& parameter) {
   for (const Tensor* tensor :
        {&parameter.weights, &parameter.first_moment, &parameter.second_moment, &parameter.working, &parameter.gradient})
@@ -105,12 +144,26 @@ bool aligned(const AdamWParameter& parameter) {
   return true;
 }
 
+// Whether `next` goes on where `parameter` ends, in all its tensors: queries, keys and values are one matrix.
+bool adjacent(const AdamWParameter& parameter, const AdamWParameter& next) {
+  const auto follows = [](const Tensor& a, const Tensor& b) {
+    if (a.empty() || b.empty()) return a.empty() && b.empty();
+    return static_cast<const std::byte*>(a.data) + static_cast<std::size_t>(a.size()) * size_of(a.dtype) == b.data;
+  };
+  return parameter.decayed == next.decayed && follows(parameter.weights, next.weights) &&
+         follows(parameter.first_moment, next.first_moment) && follows(parameter.second_moment, next.second_moment) &&
+         follows(parameter.working, next.working) && follows(parameter.gradient, next.gradient);
+}
+
 // The next parameters of `all` that fit into a launch, and the number of chunks they have.
 int take(ParameterList& list, std::span<const AdamWParameter>& all) {
   int chunks = 0;
-  for (; !all.empty() && list.count < kMostParameters; all = all.subspan(1)) {
+  while (!all.empty() && list.count < kMostParameters) {
     const AdamWParameter& parameter = all.front();
-    const std::int64_t size = parameter.weights.size();
+    std::int64_t size = parameter.weights.size();
+    std::size_t merged = 1;
+    for (; merged < all.size() && adjacent(all[merged - 1], all[merged]); ++merged) size += all[merged].weights.size();
+    all = all.subspan(merged);
     if (size == 0) continue;
     const std::uint64_t bit = std::uint64_t{1} << list.count;
     list.state[list.count] = state_of(parameter);
@@ -124,24 +177,9 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
   return chunks;
 }
 
-// ---- Rows -----------------------------------------------------------------------------------------------------------
+// ---- Replay ---------------------------------------------------------------------------------------------------------
 
 constexpr int kRowThreads = 128;
-
-template <int V>
-__global__ void __launch_bounds__(kRowThreads)
-    adamw_rows_kernel(State table, Rows<const float> gradient, bool decayed, const std::int32_t* ids,
-                      std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, float max_norm,
-                      int cols) {
-  const std::int64_t id = ids[blockIdx.x];
-  if (id < 0 || step->finite == 0) return;
-  AdamWUpdate update = schedule[step->updates];
-  if (!decayed) update = without_decay(update);
-  const float scale = gradient_scale(*step, max_norm);
-  for (int c = static_cast<int>(threadIdx.x) * V; c < cols; c += kRowThreads * V)
-    update_elements<V>(table, id * cols + c, gradient[blockIdx.x] + c, scale, update);
-  if (threadIdx.x == 0) row_updates[id] = step->updates + 1;
-}
 
 template <int V>
 __device__ bool all_zero(const float (&x)[V]) {
@@ -174,9 +212,10 @@ __device__ void replay(Elements<V>& e, const AdamWUpdate* schedule, int from, in
 
 template <int V>
 __global__ void __launch_bounds__(kRowThreads)
-    adamw_replay_kernel(State table, const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
-                        const StepState* step, int cols) {
-  const std::int64_t id = ids == nullptr ? static_cast<int>(blockIdx.x) : ids[blockIdx.x];
+    adamw_replay_kernel(State table, const std::int32_t* ids, int count, const std::int32_t* also,
+                        std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols) {
+  const int block = static_cast<int>(blockIdx.x);
+  const std::int64_t id = block == count ? *also : ids == nullptr ? block : ids[block];
   if (id < 0) return;
   const int from = row_updates[id], to = step->updates;
   if (from == to) return;
@@ -194,44 +233,80 @@ bool aligned_rows(const AdamWParameter& table) {
          (table.working.empty() || vectorises(4, {table.working}));
 }
 
-}  // namespace
+RowUpdates row_updates_of(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates) {
+  require_adamw_state(table, DType::f16);
+  require_adamw_row_gradient(table);
+  const Tensor& gradient = table.gradient;
+  if (gradient.empty()) return {};
+  return {state_of(table),
+          rows_of<const float>(gradient),
+          ids,
+          row_updates,
+          static_cast<int>(gradient.rows),
+          static_cast<int>(gradient.cols),
+          table.decayed,
+          aligned_rows(table) && vectorises(4, {gradient})};
+}
 
-void CudaKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
-                        float max_norm) {
+// All parameters in as few launches as their lists fill, the rows in the last one; `finishing` as in the kernel.
+void update(cudaStream_t stream, std::span<const AdamWParameter> parameters, const RowUpdates& rows,
+            const AdamWUpdate* schedule, const StepState* state, float max_norm, const LossScaling& scaling,
+            const StepLog& log, unsigned* finishing) {
   for (const AdamWParameter& parameter : parameters) {
     require_adamw_state(parameter, DType::f16);
     require_adamw_gradient(parameter);
   }
-  while (!parameters.empty()) {
+  do {
     ParameterList list{};
     const int chunks = take(list, parameters);
-    if (chunks == 0) continue;
-    launch("adamw", stream(), dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0, adamw_kernel, list, schedule,
-           state, max_norm);
-  }
+    const bool last = parameters.empty();
+    const int blocks = chunks + (last ? rows.count : 0);
+    if (blocks == 0 && !(last && finishing != nullptr)) continue;
+    launch("adamw", stream, dim3(static_cast<unsigned>(std::max(blocks, 1))), dim3(kThreads), 0, adamw_kernel, list,
+           last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling, log,
+           last ? finishing : nullptr);
+  } while (!parameters.empty());
+}
+
+void replay(cudaStream_t stream, const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+            const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
+  require_adamw_state(table, DType::f16);
+  require(table.decayed, "adamw_replay: the table must be decayed");
+  const std::int64_t rows = count + (also == nullptr ? 0 : 1);
+  if (rows == 0 || table.weights.empty()) return;
+  launch("adamw_replay", stream, dim3(static_cast<unsigned>(rows)), dim3(kRowThreads), 0,
+         aligned_rows(table) ? adamw_replay_kernel<4> : adamw_replay_kernel<1>, state_of(table), ids,
+         static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols));
+}
+
+}  // namespace
+
+void CudaKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
+                        float max_norm) {
+  update(stream(), parameters, {}, schedule, state, max_norm, {}, {}, nullptr);
 }
 
 void CudaKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                              const AdamWUpdate* schedule, const StepState* state, float max_norm) {
-  require_adamw_state(table, DType::f16);
-  require_adamw_row_gradient(table);
-  const Tensor& gradient = table.gradient;
-  if (gradient.empty()) return;
-  launch("adamw_rows", stream(), dim3(static_cast<unsigned>(gradient.rows)), dim3(kRowThreads), 0,
-         aligned_rows(table) && vectorises(4, {gradient}) ? adamw_rows_kernel<4> : adamw_rows_kernel<1>,
-         state_of(table), rows_of<const float>(gradient), table.decayed, ids, row_updates, schedule, state, max_norm,
-         static_cast<int>(gradient.cols));
+  update(stream(), {}, row_updates_of(table, ids, row_updates), schedule, state, max_norm, {}, {}, nullptr);
+}
+
+void CudaKernels::adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table,
+                             const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                             StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log) {
+  update(stream(), parameters, row_updates_of(table, ids, row_updates), schedule, state, max_norm, scaling, log,
+         static_cast<unsigned*>(arrived_.data()));
 }
 
 void CudaKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
-  require_adamw_state(table, DType::f16);
-  require(table.decayed, "adamw_replay: the table must be decayed");
-  const std::int64_t rows = ids == nullptr ? table.weights.rows : count;
-  if (rows == 0 || table.weights.empty()) return;
-  launch("adamw_replay", stream(), dim3(static_cast<unsigned>(rows)), dim3(kRowThreads), 0,
-         aligned_rows(table) ? adamw_replay_kernel<4> : adamw_replay_kernel<1>, state_of(table), ids, row_updates,
-         schedule, state, static_cast<int>(table.weights.cols));
+  replay(stream(), table, ids, ids == nullptr ? table.weights.rows : count, nullptr, row_updates, schedule, state);
+}
+
+void CudaKernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                                 const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                                 const StepState* state) {
+  replay(stream(), table, ids, count, also, row_updates, schedule, state);
 }
 
 }  // namespace ember

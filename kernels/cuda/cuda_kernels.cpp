@@ -43,7 +43,7 @@ class GraphOfWork final : public RecordedWork {
 
 }  // namespace
 
-CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
+CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)), arrived_(allocate(sizeof(unsigned))) {}
 
 CudaKernels::~CudaKernels() = default;
 

@@ -79,6 +79,10 @@ class CudaKernels final : public Kernels {
   void gather_first_backward(Tensor din, Tensor dout, const Batch& batch) override;
   void tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) override;
   void tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) override;
+  void head_forward(Tensor logits, Tensor pooled, Tensor activated, Tensor in, Tensor bias, Tensor weight,
+                    Tensor weight_bias, const Dropout& dropout) override;
+  void head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor activated, Tensor weight,
+                     const Dropout& dropout) override;
   void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
                    const StepState* state) override;
   void gradient_norm(StepState* state, std::span<const Tensor> gradients) override;
@@ -88,7 +92,13 @@ class CudaKernels final : public Kernels {
                   const AdamWUpdate* schedule, const StepState* state, float max_norm) override;
   void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
                     const AdamWUpdate* schedule, const StepState* state) override;
+  void adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                      const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                      const StepState* state) override;
   void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) override;
+  void adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table, const std::int32_t* ids,
+                  std::int32_t* row_updates, const AdamWUpdate* schedule, StepState* state, float max_norm,
+                  const LossScaling& scaling, const StepLog& log) override;
 
   // The stream of all work.
   const Stream& stream() const { return stream_; }
@@ -104,6 +114,7 @@ class CudaKernels final : public Kernels {
   Matmul matmul_{stream_};
   DeferredGradients deferred_;
   std::vector<Buffer> scratch_;
+  Buffer arrived_;  // the blocks that last_block (reduce.cuh) has counted: none between launches
 };
 
 }  // namespace ember

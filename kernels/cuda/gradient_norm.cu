@@ -1,10 +1,10 @@
 // The L2 norm over all gradients (Kernels::gradient_norm): a sum per chunk of kChunk elements, then the chunks' sums in
 // a fixed order.
 //
-// One block per chunk of one tensor, 4 elements to a thread and turn; then one block for the chunks. Reads 4 bytes an
-// element; about 8 operations. A thread sums squares in float, all beyond it is in double, which most GPUs are slow at.
-// So that no square overflows or vanishes, those of large and small elements are scaled and summed apart, after Blue,
-// "A portable Fortran program to find the Euclidean norm of a vector" (1978).
+// One block per chunk of one tensor, 4 elements to a thread and turn; the block that comes last adds the chunks. Reads
+// 4 bytes an element; about 8 operations. A thread sums squares in float, all beyond it is in double, which most GPUs
+// are slow at. So that no square overflows or vanishes, those of large and small elements are scaled and summed apart,
+// after Blue, "A portable Fortran program to find the Euclidean norm of a vector" (1978).
 #include <algorithm>
 #include <cmath>
 
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::int64_t kChunk = 16384;
-constexpr std::size_t kMostTensors = 128;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
+constexpr int kMostTensors = 128;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct TensorList {
   const float* data[kMostTensors];
@@ -45,8 +45,7 @@ struct Squares {
   }
 };
 
-__global__ void __launch_bounds__(kThreads) sum_squares_kernel(const __grid_constant__ TensorList list, double* sums) {
-  const int chunk = static_cast<int>(blockIdx.x);
+__device__ double sum_of_chunk(const TensorList& list, int chunk) {
   int t = 0;
   while (t + 1 < list.count && list.first_chunk[t + 1] <= chunk) ++t;
   const std::int64_t begin = (chunk - list.first_chunk[t]) * kChunk;
@@ -61,13 +60,20 @@ __global__ void __launch_bounds__(kThreads) sum_squares_kernel(const __grid_cons
     for (float value : x) squares.add(value);
   }
   for (int i = 4 * vectors + static_cast<int>(threadIdx.x); i < size; i += kThreads) squares.add(data[i]);
-  const double total = block_sum<kThreads>(squares.sum());
-  if (threadIdx.x == 0) sums[chunk] = total;
+  return block_sum<kThreads>(squares.sum());
 }
 
-__global__ void __launch_bounds__(kThreads) norm_kernel(StepState* state, const double* sums, int count) {
+// The list's chunks are the sums from `first` on, one a block; with `state`, its launch is the last one, which ends
+// with the norm of all `first` + gridDim.x.
+__global__ void __launch_bounds__(kThreads) gradient_norm_kernel(const __grid_constant__ TensorList list, double* sums,
+                                                                 int first, StepState* state, unsigned* arrived) {
+  const int chunk = static_cast<int>(blockIdx.x);
+  const double of_chunk = sum_of_chunk(list, chunk);
+  if (threadIdx.x == 0) sums[first + chunk] = of_chunk;
+  if (state == nullptr || !last_block(arrived)) return;
   double total = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) total += sums[i];
+  const volatile double* all = sums;  // by blocks of other multiprocessors, past this one's cache
+  for (int i = static_cast<int>(threadIdx.x); i < first + static_cast<int>(gridDim.x); i += kThreads) total += all[i];
   total = block_sum<kThreads>(total);
   if (threadIdx.x != 0) return;
   state->gradient_norm = static_cast<float>(sqrt(total) / static_cast<double>(state->loss_scale));
@@ -81,30 +87,30 @@ std::int64_t chunks_of(const Tensor& tensor) {
 }  // namespace
 
 void CudaKernels::gradient_norm(StepState* state, std::span<const Tensor> gradients) {
-  std::int64_t total = 0;
+  std::int64_t total = 1;  // room for the chunk of a launch without gradients
   for (const Tensor& gradient : gradients) {
     require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");
     total += chunks_of(gradient);
   }
   auto* sums = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
+  auto* arrived = static_cast<unsigned*>(arrived_.data());
   std::int64_t done = 0;
-  for (std::size_t begin = 0; begin < gradients.size(); begin += kMostTensors) {
+  do {
     TensorList list{};
     std::int64_t chunks = 0;
-    for (const Tensor& gradient : gradients.subspan(begin, std::min(kMostTensors, gradients.size() - begin))) {
+    for (; !gradients.empty() && list.count < kMostTensors; gradients = gradients.subspan(1)) {
+      const Tensor& gradient = gradients.front();
       if (gradient.empty()) continue;
       list.data[list.count] = gradient.f32();
       list.size[list.count] = gradient.size();
       list.first_chunk[list.count++] = static_cast<int>(chunks);
       chunks += chunks_of(gradient);
     }
-    if (chunks == 0) continue;
-    launch("sum_squares", stream(), dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0, sum_squares_kernel, list,
-           sums + done);
+    chunks = std::max<std::int64_t>(chunks, 1);  // without gradients, an empty one
+    launch("gradient_norm", stream(), dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0, gradient_norm_kernel,
+           list, sums, static_cast<int>(done), gradients.empty() ? state : nullptr, arrived);
     done += chunks;
-  }
-  launch("gradient_norm", stream(), dim3(1), dim3(kThreads), 0, norm_kernel, state, static_cast<const double*>(sums),
-         static_cast<int>(total));
+  } while (!gradients.empty());
 }
 
 }  // namespace ember

@@ -13,8 +13,8 @@ __device__ T warp_sum(T value) {
   return value;
 }
 
-// The sum over a block of kThreads threads (one dimension, whole warps), in thread 0. Once per kernel and type: the
-// shared memory is not guarded against a second use.
+// The sum over a block of kThreads threads (one dimension, whole warps), in thread 0. A second use in a kernel, with
+// the same type, needs a barrier between.
 template <int kThreads, typename T>
 __device__ T block_sum(T value) {
   static_assert(kThreads % kWarpSize == 0 && kThreads <= kWarpSize * kWarpSize);
@@ -25,6 +25,22 @@ __device__ T block_sum(T value) {
   __syncthreads();
   if (threadIdx.x >= kWarpSize) return value;
   return warp_sum(threadIdx.x < kWarps ? of_warps[threadIdx.x] : T{0});
+}
+
+// Whether this block is the last of its launch to come here, the same for all its threads; if so, volatile reads see
+// what the other blocks wrote before. `arrived` is 0 before a launch and after it. All threads of all blocks call.
+// NVIDIA, CUDA C++ Programming Guide, "Memory Fence Functions".
+__device__ inline bool last_block(unsigned* arrived) {
+  EMBER_SHARED(bool, last, 1);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last[0] = atomicAdd(arrived, 1u) + 1 == gridDim.x;
+    if (last[0]) *arrived = 0;
+  }
+  __syncthreads();
+  __threadfence();
+  return last[0];
 }
 
 }  // namespace ember

@@ -98,6 +98,12 @@ TEST(Work, Rows) {
 TEST(Work, HeadAndLoss) {
   expect(work::gather_first(kBatch, 12, kFp16), 2 * 2 * 2 * 12 + kCuSeqlens, 0);
   expect(work::gather_first_backward(kBatch, 12, kFp32), 4 * 3 * 2 * 12 + kCuSeqlens, 2 * 12);
+  // in, activated and pooled; the weight; biases and logits.
+  expect(work::head_forward(2, 12, 28, true, kFp16), 3 * 2 * 2 * 12 + 2 * 28 * 12 + 4 * (12 + 28 + 2 * 28),
+         2 * 12 * 3 + 2 * 2 * 28 * 12 + 2 * 28);
+  // din and activated; dlogits; the weight; dbias.
+  expect(work::head_backward(2, 12, 28, true, kFp16), 2 * 2 * 2 * 12 + 2 * 2 * 28 + 2 * 28 * 12 + 4 * 12,
+         2 * 12 * 5 + 2 * 2 * 28 * 12);
   expect(work::sigmoid_bce(2, 28, kFp16), 2 * 28 * (3 * 4 + 2) + 4, 2 * 28 * 12);
 }
 
@@ -111,6 +117,7 @@ TEST(Work, Optimizer) {
   expect(work::adamw_replay(6, 12, 1, 0), once + sizeof(AdamWUpdate), 72 * 9);
   expect(work::adamw_replay(6, 12, 16, 0), once + 16 * sizeof(AdamWUpdate), 16 * 72 * 9);
   expect(work::finish_step(), 2 * sizeof(StepState), 0);
+  expect(work::adamw_step(100, 6, 12, 2), 172 * 30 + 6 * 3 * 4 + 2 * sizeof(StepState), 172 * 15);
 }
 
 }  // namespace

@@ -202,6 +202,82 @@ TEST(DeviceAdamW, ASkippedStepMovesNothing) {
   EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0}));
 }
 
+// The columns of one row, cut into parameters that lie side by side, and a table: at once and by the parts, whose bits
+// must be the same, as must the state of the step.
+TEST(DeviceAdamWStep, HasTheBitsOfItsParts) {
+  constexpr std::int64_t kCols = 12, kTokens = 3;
+  const std::vector<AdamWUpdate> schedule = descending_schedule(3, 1e-2);
+  const DeviceArray<AdamWUpdate> device_schedule(schedule);
+  const DeviceArray<std::int32_t> ids({0, 2, -1});
+  const DeviceMatrix row_gradient(kFloat, kTokens, kCols, draw(kTokens * kCols, 3));
+  for (const std::int64_t count : {0, 1, 150})
+    for (const std::int32_t finite : {1, 0}) {
+      const std::int64_t size = 4097 + 5 * count;
+      const DeviceMatrix gradient(kFloat, 1, size, draw(size, 4));
+      const auto run = [&](bool by_parts) {
+        const State dense(1, size), table(5, kCols);
+        std::vector<AdamWParameter> parameters;
+        for (std::int64_t i = 0; i < count; ++i) {
+          const std::int64_t begin = i == 0 ? 0 : 4097 + 5 * (i - 1), cols = i == 0 ? 4097 : 5;
+          const auto cut = [&](const Tensor& whole) { return whole.columns(begin, cols); };
+          parameters.push_back({cut(dense.weights.view), cut(dense.m.view), cut(dense.v.view), cut(dense.working.view),
+                                cut(gradient.view), i % 4 < 2});
+        }
+        const DeviceArray<std::int32_t> updates({1, 0, 1, 0, 1});
+        const DeviceArray<StepState> state = on_device(
+            {.loss_scale = 8, .gradient_norm = 3, .finite = finite, .updates = 1, .clean_steps = 1, .steps = 5});
+        const DeviceArray<float> loss({0.5f});
+        const DeviceArray<StepRecord> records(std::vector<StepRecord>(4));
+        CudaKernels& kernels = testing::device();
+        const auto step = [&](auto&&... arguments) {
+          by_parts ? kernels.Kernels::adamw_step(arguments...) : kernels.adamw_step(arguments...);
+        };
+        step(parameters, table.parameter(row_gradient.view), ids.data(), updates.data(), device_schedule.data(),
+             state.data(), 1.0f, LossScaling{2}, StepLog{loss.data(), records.data(), 4});
+        std::vector<std::uint32_t> bits = dense.bits();
+        for (const std::uint32_t word : table.bits()) bits.push_back(word);
+        for (const std::int32_t update : updates.values()) bits.push_back(static_cast<std::uint32_t>(update));
+        const StepState after = state.values()[0];
+        EXPECT_EQ(after.updates, 1 + finite);
+        EXPECT_EQ(after.loss_scale, finite == 1 ? 16 : 4);
+        const StepRecord record = records.values()[1];
+        EXPECT_EQ(record.loss, 0.5f);
+        EXPECT_EQ(record.state.steps, 6);
+        EXPECT_EQ(record.state.updates, after.updates);
+        for (const std::int32_t word : {after.finite, after.clean_steps, after.skipped})
+          bits.push_back(static_cast<std::uint32_t>(word));
+        return bits;
+      };
+      const std::vector<std::uint32_t> at_once = run(false);
+      EXPECT_EQ(at_once, run(true)) << count << " parameters, finite " << finite;
+      EXPECT_EQ(at_once, run(false)) << "a repetition gives other bits";
+    }
+}
+
+TEST(DeviceAdamWStep, CatchingUpReplaysBothListsOfRows) {
+  const std::vector<AdamWUpdate> schedule = descending_schedule(9, 1e-2);
+  const DeviceArray<AdamWUpdate> device_schedule(schedule);
+  const DeviceArray<std::int32_t> ids({1, 4, -1}), also({2});
+  const DeviceArray<StepState> state = on_device({.updates = 9});
+  for (const std::int64_t count : {0, 3}) {
+    const auto run = [&](bool by_parts) {
+      const State table(5, 13, draw(65, 1), draw(65, 2, 0.1f), std::vector<double>(65, 0.01));
+      const DeviceArray<std::int32_t> updates({0, 3, 5, 0, 9});
+      CudaKernels& kernels = testing::device();
+      if (by_parts)
+        kernels.Kernels::adamw_catch_up(table.parameter(), ids.data(), count, also.data(), updates.data(),
+                                        device_schedule.data(), state.data());
+      else
+        kernels.adamw_catch_up(table.parameter(), ids.data(), count, also.data(), updates.data(),
+                               device_schedule.data(), state.data());
+      EXPECT_EQ(updates.values(),
+                count == 0 ? (std::vector<std::int32_t>{0, 3, 9, 0, 9}) : (std::vector<std::int32_t>{0, 9, 9, 0, 9}));
+      return table.bits();
+    };
+    EXPECT_EQ(run(false), run(true));
+  }
+}
+
 TEST(DeviceAdamW, NothingToUpdate) {
   const State none(0, 12), table(3, 12);
   const std::vector<std::uint32_t> before = table.bits();

@@ -1,0 +1,21 @@
+// Several operations of the optimizer in one, by their definition: for backends to which a call costs nothing.
+#include "kernels/kernels.h"
+
+namespace ember {
+
+void Kernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
+                             const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                             const StepState* state) {
+  adamw_replay(table, ids, count, row_updates, schedule, state);
+  adamw_replay(table, also, 1, row_updates, schedule, state);
+}
+
+void Kernels::adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table,
+                         const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
+                         StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log) {
+  adamw_rows(table, ids, row_updates, schedule, state, max_norm);
+  adamw(parameters, schedule, state, max_norm);
+  finish_step(state, scaling, log);
+}
+
+}  // namespace ember

@@ -1,0 +1,150 @@
+// What finish_gradients makes of several layers at once: the values, how few launches they take, and that a recording
+// repeats them. The sums one by one are in the tests of the operations.
+#include <cmath>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "runtime/cuda/check.h"
+#include "runtime/cuda/graph.h"
+#include "tests/cuda/cuda_support.h"
+#include "tests/reference/linear.h"
+
+namespace ember {
+namespace {
+
+using testing::device_results;
+using testing::DeviceMatrix;
+using testing::draw_halves;
+using testing::Results;
+
+constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+
+// Layers of one shape whose operands lie equally far apart in three blocks of memory, `rows` rows of the `most` there
+// is room for.
+struct Layers {
+  Layers(std::int64_t count, std::int64_t rows, std::int64_t most)
+      : count(count),
+        rows(rows),
+        most(most),
+        in(draw_halves(count * most * kInputs, 1)),
+        dout(draw_halves(count * most * kOutputs, 2)),
+        in_(kHalf, count * most, kInputs, in),
+        dout_(kHalf, count * most, kOutputs, dout),
+        dweight(kFloat, count * kOutputs, kInputs),
+        dbias(kFloat, 1, count * kOutputs) {}
+
+  // From the last to the first, as backward goes.
+  void add() const {
+    for (std::int64_t l = count - 1; l >= 0; --l)
+      testing::device().linear_backward_weight(
+          dweight.view.row_block(l * kOutputs, kOutputs), dbias.view.columns(l * kOutputs, kOutputs),
+          dout_.view.row_block(l * most, rows), in_.view.row_block(l * most, rows));
+  }
+  void expect_results(const Results& results) const {
+    std::vector<double> weights, biases;
+    for (std::int64_t l = 0; l < count; ++l) {
+      const auto part = [&](const std::vector<double>& values, std::int64_t cols) {
+        const auto begin = values.begin() + l * most * cols;
+        return std::vector<double>(begin, begin + rows * cols);
+      };
+      const auto expected = reference::linear_backward(
+          part(dout, kOutputs), part(in, kInputs), std::vector<double>(kOutputs * kInputs), rows, kOutputs, kInputs);
+      weights.insert(weights.end(), expected.weight.begin(), expected.weight.end());
+      biases.insert(biases.end(), expected.bias.begin(), expected.bias.end());
+    }
+    // Sums of `rows` products of unit normals in f32.
+    EXPECT_TRUE(testing::all_close(results[0], weights, 1e-6 * static_cast<double>(rows), 0));
+    EXPECT_TRUE(testing::all_close(results[1], biases, 1e-6 * static_cast<double>(rows), 0));
+  }
+
+  static constexpr std::int64_t kInputs = 72, kOutputs = 66;  // tiles of 64 and a rest
+  std::int64_t count, rows, most;
+  std::vector<double> in, dout;
+  DeviceMatrix in_, dout_, dweight, dbias;
+};
+
+std::int64_t launches_to_finish() {
+  const std::int64_t before = launches();
+  testing::device().finish_gradients();
+  return launches() - before;
+}
+
+// A product of more than 64 rows is Matmul's; those of all layers are one launch, the biases another.
+TEST(DeferredGradients, ManyRowsOfLayersAreOneProduct) {
+  const Layers layers(4, 65, 70);
+  const Results results = testing::run_twice([&] {
+    layers.add();
+    EXPECT_EQ(launches_to_finish(), 2);
+    return device_results({&layers.dweight, &layers.dbias});
+  });
+  layers.expect_results(results);
+}
+
+TEST(DeferredGradients, FewRowsAndColumnSumsAreOneLaunch) {
+  for (const std::int64_t rows : {1, 15, 16, 17, 64}) {
+    const Layers layers(3, rows, 64);
+    const Results results = testing::run_twice([&] {
+      layers.add();
+      EXPECT_EQ(launches_to_finish(), 1);
+      return device_results({&layers.dweight, &layers.dbias});
+    });
+    layers.expect_results(results);
+  }
+}
+
+// Without the second layer, the first and the third are a batch, and the last is not the next of its steps.
+TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
+  const Layers layers(4, 65, 65);
+  layers.add();
+  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
+  const std::vector<double> before = testing::doubles(layers.dweight.values());
+  for (const std::int64_t l : {3, 2, 0})
+    testing::device().linear_backward_weight(layers.dweight.view.row_block(l * Layers::kOutputs, Layers::kOutputs), {},
+                                             layers.dout_.view.row_block(l * layers.most, layers.rows),
+                                             layers.in_.view.row_block(l * layers.most, layers.rows));
+  EXPECT_EQ(launches_to_finish(), 2);
+  // On a GPU perhaps by another algorithm, whose sums have another order.
+  EXPECT_TRUE(testing::all_close(layers.dweight.values(), before, 1e-6 * 65, 0));
+}
+
+// More sums than a launch's list holds.
+TEST(DeferredGradients, AsManyAsThereAre) {
+  const Layers layers(40, 3, 3);
+  layers.add();
+  EXPECT_EQ(launches_to_finish(), 2);
+  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
+}
+
+TEST(DeferredGradients, NothingIsLaunchedForNothing) {
+  testing::device().finish_gradients();
+  EXPECT_EQ(launches_to_finish(), 0);
+}
+
+// Parts of column sums lie where they lay when the graph was recorded.
+TEST(DeferredGradients, ARecordingRepeatsThem) {
+  const Layers layers(2, 65, 65);
+  constexpr std::int64_t kRows = 40, kCols = 30;
+  const DeviceMatrix dout(kHalf, kRows, kCols, draw_halves(kRows * kCols, 1)),
+      in(kHalf, kRows, kCols, draw_halves(kRows * kCols, 2)), bias(kFloat, 1, kCols, testing::draw(kCols, 3)),
+      din(kHalf, kRows, kCols), dbias(kFloat, 1, kCols);
+  CudaKernels& kernels = testing::device();
+  const auto backward = [&] {
+    layers.add();
+    kernels.gelu_backward(din.view, dbias.view, dout.view, in.view, bias.view);
+    kernels.finish_gradients();
+  };
+  const auto results = [&] { return device_results({&layers.dweight, &layers.dbias, &din, &dbias}); };
+  backward();
+  const Results first = results();
+  const Graph graph(kernels.stream(), backward);
+  for (const DeviceMatrix* output : {&layers.dweight, &layers.dbias, &din, &dbias}) {
+    const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(output->view.size()) * size_of(output->view.dtype));
+    kernels.upload(output->view.data, zeros.data(), zeros.size());
+  }
+  graph.launch(kernels.stream());
+  EXPECT_EQ(results(), first);
+}
+
+}  // namespace
+}  // namespace ember
