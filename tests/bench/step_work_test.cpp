@@ -31,8 +31,8 @@ TEST(StepWork, IsThatOfTheModel) {
   auto sums = by_method(step_work(config, kBatch, {DType::f16, DType::f16}));
   const double n = 308, b = 16, c = 312, f = 1200, k = 28;
   // Three whole layers; the last with keys and values of all rows and the rest of [CLS]; pooler and classifier.
-  const double products = 2 * (3 * n * (4 * c * c + 2 * c * f) + n * 2 * c * c + b * (2 * c * c + 2 * c * f) +
-                               b * (c * c + c * k));
+  const double products =
+      2 * (3 * n * (4 * c * c + 2 * c * f) + n * 2 * c * c + b * (2 * c * c + 2 * c * f) + b * (c * c + c * k));
   const double biases = 3 * n * 3 * c + n * 2 * c + b * c + b * k;
   EXPECT_EQ(sums["linear_forward"].calls, 3 * 4 + 5 + 2);
   EXPECT_DOUBLE_EQ(sums["linear_forward"].flop, products + biases);
