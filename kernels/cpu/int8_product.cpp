@@ -77,10 +77,11 @@ struct QuantisedRows {
             static_cast<float*>(scratch(static_cast<std::size_t>(rows * (row_groups + 2) + threads * row_groups) * 4))),
         offsets(scales + rows),
         data(reinterpret_cast<std::int32_t*>(offsets + rows)),
-        own(data + rows * row_groups) {}
+        own(reinterpret_cast<Activation*>(data + rows * row_groups)) {}
   std::int64_t row_groups;
   float *scales, *offsets;
-  std::int32_t *data, *own;
+  std::int32_t* data;
+  Activation* own;
 };
 
 struct Ends {
@@ -132,11 +133,12 @@ RowScale quantise_row(Activation* to, const float* values, std::int64_t size) {
 
 // One tile of `in`. A row is quantised in the thread's own, whose groups are then dealt out.
 void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::int64_t rows, int thread) {
-  std::int32_t *tile = to.data + begin * to.row_groups, *own = to.own + thread * to.row_groups;
+  std::int32_t* tile = to.data + begin * to.row_groups;
+  Activation* own = to.own + thread * to.row_groups * kGroup;
   for (std::int64_t r = 0; r < rows; ++r) {
-    const RowScale row = quantise_row(reinterpret_cast<Activation*>(own), in.row(begin + r), in.cols);
+    const RowScale row = quantise_row(own, in.row(begin + r), in.cols);
     to.scales[begin + r] = row.scale, to.offsets[begin + r] = row.offset;
-    for (std::int64_t k = 0; k < to.row_groups; ++k) tile[k * rows + r] = own[k];
+    for (std::int64_t k = 0; k < to.row_groups; ++k) std::memcpy(tile + k * rows + r, own + k * kGroup, sizeof *tile);
   }
 }
 

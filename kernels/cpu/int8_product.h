@@ -17,6 +17,9 @@
 
 namespace ember {
 
+// 255 x 127 x 65536 is the largest sum that surely fits 32 bits; a weight of more inputs has no quantised form.
+constexpr std::int64_t kMostInt8Inputs = 65536;
+
 // Bytes of the quantised form of a weight (O, I).
 std::size_t int8_bytes(Tensor weight);
 // `packed` must be aligned to 64 bytes.

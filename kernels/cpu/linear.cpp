@@ -45,6 +45,7 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
 // Of the packed form of a weight in `precision`, up to the next one's alignment; 0: it has none.
 std::size_t CpuKernels::frozen_bytes(Tensor weight) const {
   if (weight.empty() || weight.dtype != product_type()) return 0;
+  if (precision_ == Precision::int8 && weight.cols > kMostInt8Inputs) return 0;
   const std::size_t bytes = precision_ == Precision::int8   ? int8_bytes(weight)
                             : precision_ == Precision::bf16 ? bf16_packed_bytes(weight)
                                                             : packed_bytes(weight);
