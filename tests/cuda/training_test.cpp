@@ -32,7 +32,7 @@ BertConfig config_of_head_dim_26() {
 
 // A model with its optimizer on one backend.
 struct Rig {
-  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {})
+  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {}, int steps = kSteps)
       : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), batches(*kernels, config) {
     std::vector<float> values;
     for (std::size_t i = 0; i < weights.list.size(); ++i) {
@@ -41,7 +41,7 @@ struct Rig {
       kernels->upload(weights.list[i].value.data, values.data(), values.size() * sizeof(float));
     }
     model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, kLimits);
-    optimizer = std::make_unique<Optimizer>(config, weights, *kernels, options, Schedule(2e-3, 0.1, kSteps), kSteps);
+    optimizer = std::make_unique<Optimizer>(config, weights, *kernels, options, Schedule(2e-3, 0.1, steps), steps);
   }
 
   // Returns the loss.
@@ -199,15 +199,15 @@ TEST(Training, TheDenseOptimizerGivesTheSameBits) {
 // Neither a step nor reading what steps leave behind waits for the device.
 TEST(Training, NoStepWaitsForTheDevice) {
   const Dataset texts = texts_of_batches(2);
+  // Algorithms of products are found at the first step of a shape, which waits.
+  constexpr int kWarm = 2, kMany = Optimizer::kRecords + 4;
   for (const bool record : {false, true}) {
-    Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+    Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>(), {}, kMany);
     rig.batches.take(texts);
     rig.batches.reserve(kLimits);
     StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, record, 0);
     std::int64_t read = 0, waits = 0;
-    // Algorithms of products are found at the first step of a shape, which waits.
-    constexpr int kWarm = 2, kSteps = Optimizer::kRecords + 4;
-    for (int s = 0; s < kSteps; ++s) {
+    for (int s = 0; s < kMany; ++s) {
       if (s % 2 == 0) rig.batches.rewind();
       const std::int64_t before = synchronisations();
       runner.step(kBatch);
@@ -217,8 +217,8 @@ TEST(Training, NoStepWaitsForTheDevice) {
     }
     EXPECT_EQ(waits, 0);
     EXPECT_GT(read, 0);
-    EXPECT_LT(read, kSteps);
-    EXPECT_EQ(read + static_cast<std::int64_t>(runner.records(StepRunner::Wait::yes).size()), kSteps);
+    EXPECT_LT(read, kMany);
+    EXPECT_EQ(read + static_cast<std::int64_t>(runner.records(StepRunner::Wait::yes).size()), kMany);
   }
 }
 
