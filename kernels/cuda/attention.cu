@@ -10,7 +10,7 @@
 // With E the kDim of attention_tile.cuh and L the length: moves 8 L D bytes a head (query, key, value, out), and reads
 // keys and values again, from the second-level cache, for every 64 queries after the first. Does 4 L² E operations on
 // tensor cores, L² exponentials and, with dropout, L² / 4 Philox blocks; at lengths of 20 it waits for memory and
-// barriers rather than for any of these. On sm_75: 126 registers (E = 64: 156) and 10,240 bytes (18,432) of shared
+// barriers rather than for any of these. On sm_75: 128 registers (E = 64: 158) and 10,240 bytes (18,432) of shared
 // memory, so 16 (12) of 32 warps are resident; no local memory.
 #include "kernels/cuda/attention_head.cuh"
 #include "kernels/cuda/cuda_kernels.h"

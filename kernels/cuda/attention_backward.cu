@@ -21,7 +21,7 @@
 // and dout twice, three gradients, the statistics there and back) and reads the other side's rows again, from the
 // second-level cache, for every 64 rows owned after the first. Does 16 L² E operations on tensor cores (18 past 64
 // keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75 both passes
-// in one kernel take 160 registers (E = 64: 219) and 11,264 bytes of shared memory (19,456), 12 of 32 warps resident
+// in one kernel take 158 registers (E = 64: 210) and 11,264 bytes of shared memory (19,456), 12 of 32 warps resident
 // (8); apart, queries: 156 (166) registers, 10,240 bytes (18,432), 12 warps; keys: 106 (168), 11,264 (19,456), 16 (12)
 // warps. No local memory.
 //
