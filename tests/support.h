@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 
+#include "runtime/error.h"
 #include "runtime/file.h"
 
 namespace ember::testing {
@@ -48,6 +49,17 @@ class TemporaryDirectory : public ember::TemporaryDirectory {
  public:
   TemporaryDirectory() : ember::TemporaryDirectory("ember-test-") {}
 };
+
+// The message of the Error that `action` throws; empty when it throws none.
+template <typename Action>
+std::string error_of(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
 
 // Finite first, then |actual - expected| <= atol + rtol |expected|, reporting the worst element.
 template <typename A, typename E>

@@ -8,22 +8,16 @@
 #include <set>
 
 #include "runtime/error.h"
+#include "tests/data/small_dataset.h"
 #include "tests/support.h"
 
 namespace ember {
 namespace {
 
+using testing::small_dataset;
 using testing::TemporaryDirectory;
 using Ids = std::vector<std::int32_t>;
 using Indices = std::vector<std::int64_t>;
-
-Dataset small_dataset() {
-  Dataset dataset;
-  dataset.append(Ids{101, 7, 0, 7, 102}, Ids{0, 2});
-  dataset.append(Ids{101, 102}, Ids{});
-  dataset.append(Ids{101, 0, 3, 102}, Ids{1});
-  return dataset;
-}
 
 TEST(Dataset, GivesBackWhatWasAppended) {
   const Dataset dataset = small_dataset();

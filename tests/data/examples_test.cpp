@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <functional>
 
 #include "data/utf8.h"
 #include "runtime/error.h"
@@ -16,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
+using testing::error_of;
 using testing::TemporaryDirectory;
 using Ids = std::vector<std::int32_t>;
 
@@ -31,16 +31,6 @@ std::string gzipped(const std::string& content) {
   out.resize(stream.total_out);
   deflateEnd(&stream);
   return out;
-}
-
-// The message of the Error that `action` throws; empty when it throws none.
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 class Examples : public ::testing::Test {

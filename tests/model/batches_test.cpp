@@ -2,46 +2,23 @@
 #include "model/batches.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <functional>
 #include <map>
-#include <new>
 #include <numeric>
 
 #include "runtime/error.h"
+#include "tests/count_allocations.h"
+#include "tests/data/small_dataset.h"
 #include "tests/support.h"
-
-namespace {
-std::atomic<std::int64_t> allocations{0};
-}  // namespace
-
-// Not inlined: g++ takes an inlined pair of malloc and free for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
 
 namespace ember {
 namespace {
 
+using testing::allocations;
+using testing::error_of;
+using testing::small_dataset;
+
 using Ids = std::vector<std::int32_t>;
 using Indices = std::vector<std::int64_t>;
-
-Dataset small_dataset() {
-  Dataset dataset;
-  dataset.append(Ids{101, 7, 0, 7, 102}, Ids{0, 2});
-  dataset.append(Ids{101, 102}, Ids{});
-  dataset.append(Ids{101, 0, 3, 102}, Ids{1});
-  return dataset;
-}
 
 // `count` sequences of lengths 1 to max_length with ids below `vocabulary`, some of them padding (0).
 Dataset random_dataset(std::int64_t count, std::int64_t max_length, std::int64_t vocabulary) {
@@ -64,15 +41,6 @@ BertConfig config_of(std::int64_t labels, std::int32_t padding_id = 0) {
   config.labels = anonymous_labels(labels);
   config.pad_token_id = padding_id;
   return config;
-}
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 Ids ids(const std::int32_t* from, std::int64_t count) {

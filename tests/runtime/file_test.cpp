@@ -14,21 +14,11 @@ namespace ember {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::error_of;
 using testing::TemporaryDirectory;
 
 void put(const fs::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
-}
-
-// The message of the Error that `run` throws; empty when it throws none.
-template <typename Run>
-std::string message_of(Run run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 std::size_t entries(const fs::path& directory) {
@@ -63,8 +53,8 @@ TEST(ReadFile, GivesEveryByte) {
 TEST(ReadFile, NamesWhatCannotBeRead) {
   const TemporaryDirectory directory;
   const std::string missing = (directory / "missing").string();
-  EXPECT_EQ(message_of([&] { read_file(missing); }), missing + ": No such file or directory");
-  EXPECT_EQ(message_of([&] { read_file(directory.path()); }),
+  EXPECT_EQ(error_of([&] { read_file(missing); }), missing + ": No such file or directory");
+  EXPECT_EQ(error_of([&] { read_file(directory.path()); }),
             directory.path().string() + ": is a directory, a file was expected");
 }
 
@@ -90,7 +80,7 @@ TEST(MappedFile, NamesWhatCannotBeRead) {
 
 TEST(FileWriter, AFullDiskIsAnError) {
   EMBER_NEEDS_DATA("/dev/full");
-  const std::string message = message_of([] { FileWriter("/dev/full").write("x"); });
+  const std::string message = error_of([] { FileWriter("/dev/full").write("x"); });
   EXPECT_EQ(message, "/dev/full: cannot be written: No space left on device");
 }
 
@@ -135,7 +125,7 @@ TEST(WriteFileAtomically, AFullDiskLeavesTheOldFileAlone) {
   std::string message;
   {
     const FullDisk full(1000);
-    message = message_of([&] { write_file_atomically(directory / "file", std::string(5000, 'n')); });
+    message = error_of([&] { write_file_atomically(directory / "file", std::string(5000, 'n')); });
   }
   EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
   EXPECT_EQ(read_file(directory / "file"), "old");
@@ -144,10 +134,10 @@ TEST(WriteFileAtomically, AFullDiskLeavesTheOldFileAlone) {
 
 TEST(WriteFileAtomically, NamesAFolderThatIsNotThere) {
   const TemporaryDirectory directory;
-  EXPECT_NE(message_of([&] { write_file_atomically(directory / "no" / "file", "x"); }).find("No such file"),
+  EXPECT_NE(error_of([&] { write_file_atomically(directory / "no" / "file", "x"); }).find("No such file"),
             std::string::npos);
   fs::create_directory(directory / "folder");
-  EXPECT_NE(message_of([&] { write_file_atomically(directory / "folder", "x"); }).find("Is a directory"),
+  EXPECT_NE(error_of([&] { write_file_atomically(directory / "folder", "x"); }).find("Is a directory"),
             std::string::npos);
   EXPECT_EQ(entries(directory.path()), 1u);
 }
@@ -190,14 +180,14 @@ TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
   require_writable_directory(directory / "a" / "b");
   EXPECT_EQ(entries(directory / "a" / "b"), 0u);
   put(directory / "file", "x");
-  EXPECT_NE(message_of([&] { require_writable_directory(directory / "file"); }).find("cannot be used as a folder"),
+  EXPECT_NE(error_of([&] { require_writable_directory(directory / "file"); }).find("cannot be used as a folder"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { require_writable_directory(directory / "file" / "b"); }).find("cannot be used"),
+  EXPECT_NE(error_of([&] { require_writable_directory(directory / "file" / "b"); }).find("cannot be used"),
             std::string::npos);
   if (geteuid() != 0) {  // root may write anywhere
     fs::create_directory(directory / "locked");
     chmod((directory / "locked").c_str(), 0555);
-    EXPECT_NE(message_of([&] { require_writable_directory(directory / "locked"); }).find("Permission denied"),
+    EXPECT_NE(error_of([&] { require_writable_directory(directory / "locked"); }).find("Permission denied"),
               std::string::npos);
   }
 }
