@@ -9,6 +9,7 @@
 #include "bench/inference.h"
 #include "bench/machine.h"
 #include "bench/results_file.h"
+#include "bench/shapes.h"
 #include "bench/step_report.h"
 #include "bench/training_step.h"
 #include "runtime/program.h"
@@ -114,15 +115,11 @@ void measure_training(ember::Backend& backend, const ember::StepInputs& inputs, 
       [&](std::int64_t texts) { return inputs.fixed(texts, length); }, output);
 }
 
-ember::Precision precision_of(const std::string& name) {
-  if (name == "int8") return ember::Precision::int8;
-  return name == "bf16" ? ember::Precision::bf16 : ember::Precision::fp32;
-}
-
 void measure_inference(ember::StepInputs& inputs, const Options& options, Output& output) {
   const std::filesystem::path& folder = inputs.classifier_folder();
   ember::reset_peak_host_memory();
-  ember::Classifier classifier(folder, {.threads = options.threads, .precision = precision_of(options.precision)});
+  ember::Classifier classifier(folder,
+                               {.threads = options.threads, .precision = ember::precision_named(options.precision)});
   const std::string backend = options.precision == "fp32" ? "cpu" : "cpu-" + options.precision;
   output.say(fmt::format("\n{}, texts to scores, tokenisation included\n{}", backend, ember::inference_head()));
   std::vector<ember::InferenceResult> results;

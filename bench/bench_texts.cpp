@@ -67,18 +67,13 @@ class Task {
   virtual std::string outputs() = 0;
 };
 
-Precision precision_of(const std::string& name) {
-  if (name == "int8") return Precision::int8;
-  return name == "bf16" ? Precision::bf16 : Precision::fp32;
-}
-
 class Inference : public Task {
  public:
   explicit Inference(const Options& options)
       : texts_(lines_of(options.texts)),
         classifier_(
             options.model,
-            {.max_length = kMaxLength, .threads = options.threads, .precision = precision_of(options.precision)}) {}
+            {.max_length = kMaxLength, .threads = options.threads, .precision = precision_named(options.precision)}) {}
 
   json round() override {
     const double all = seconds([&] { classifier_.predict(texts_); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <set>
 
 #include "runtime/philox.h"
 
@@ -79,6 +80,19 @@ Dataset synthetic_texts(const std::vector<std::int64_t>& lengths, std::int64_t v
     dataset.append(ids, label);
   }
   return dataset;
+}
+
+BatchSize size_of_batch(const Dataset& texts, std::int64_t first, std::int64_t rows) {
+  BatchSize size;
+  std::set<std::int32_t> ids;
+  for (std::int64_t row = first; row < first + rows; ++row) {
+    const auto length = static_cast<double>(texts.length(row));
+    size.sequences += 1, size.tokens += length, size.pairs += length * length;
+    size.max_length = std::max(size.max_length, length);
+    for (const std::int32_t id : texts.tokens(row)) ids.insert(id);
+  }
+  size.unique = static_cast<double>(ids.size());
+  return size;
 }
 
 }  // namespace ember

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/work.h"
 #include "data/dataset.h"
 #include "model/config.h"
 
@@ -30,5 +31,8 @@ std::vector<std::int64_t> lengths_of_tokens(std::int64_t tokens);
 // Ids repeat about as words do in GoEmotions: 308 tokens have about 170 different ones, 2,042 about 860 (in GoEmotions
 // 172 and 704). A function of the arguments alone.
 Dataset synthetic_texts(const std::vector<std::int64_t>& lengths, std::int64_t vocabulary, std::int64_t label_count);
+
+// The numbers of the batch of `rows` texts from `first` on.
+BatchSize size_of_batch(const Dataset& texts, std::int64_t first, std::int64_t rows);
 
 }  // namespace ember

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 
 #include "model/bert.h"
 #include "train/optimizer.h"
+#include "train/step_runner.h"
 
 namespace ember {
 namespace {
@@ -158,28 +158,12 @@ std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& 
   const Dataset texts = texts_of(batch);
   Batches batches(counter, config, texts);
   const BatchShape shape = batches.exact_shape(texts.size());
+  batches.reserve({shape.tokens, shape.sequences});
   Bert model(config, weights, counter, Purpose::training, {shape.tokens, shape.sequences});
+  StepRunner runner(counter, model, optimizer, batches, 0, false, 0);
   counter.forget();
-  const Batch whole = batches.next(texts.size());
-  optimizer.catch_up(whole);
-  model.forward(whole, Randomness{});
-  const Bert::Loss loss = model.loss(whole, optimizer.step_state());
-  model.backward(whole);
-  optimizer.step(model, whole, loss.loss);
+  runner.step(texts.size());
   return counter.calls();
-}
-
-BatchSize size_of_batch(const Dataset& texts, std::int64_t first, std::int64_t rows) {
-  BatchSize size;
-  std::set<std::int32_t> ids;
-  for (std::int64_t row = first; row < first + rows; ++row) {
-    const auto length = static_cast<double>(texts.length(row));
-    size.sequences += 1, size.tokens += length, size.pairs += length * length;
-    size.max_length = std::max(size.max_length, length);
-    for (const std::int32_t id : texts.tokens(row)) ids.insert(id);
-  }
-  size.unique = static_cast<double>(ids.size());
-  return size;
 }
 
 double floor_seconds(const std::vector<OperationWork>& calls, const Peaks& peaks) {

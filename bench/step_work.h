@@ -1,5 +1,5 @@
 // What a training step has to do, whoever does it: the work of every operation that model and optimizer call, by the
-// contracts (bench/work.h). The calls are counted and none is made, so that the count follows the model's own code.
+// contracts (bench/work.h). The calls are counted and none is made, so that the count follows the trainer's own code.
 #pragma once
 
 #include <string>
@@ -7,7 +7,6 @@
 
 #include "bench/peaks.h"
 #include "bench/work.h"
-#include "data/dataset.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
 
@@ -26,9 +25,6 @@ struct StepTypes {
 // The calls of a step, in order, on a batch of those numbers, with training's dropout. Rows of the word embedding that
 // a batch reads count as if they had missed no update, which a step does not know.
 std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& batch, StepTypes types);
-
-// The numbers of the batch of `rows` texts from `first` on.
-BatchSize size_of_batch(const Dataset& texts, std::int64_t first, std::int64_t rows);
 
 // The time of a step whose every operation runs at the device's peak, reading and writing each operand once, in memory:
 // the sum over the operations of the longer of bytes and FLOP. Caches can beat it, launches and reductions come on top.

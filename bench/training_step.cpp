@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "bench/shapes.h"
 #include "bench/step_work.h"
 #include "model/batches.h"
 

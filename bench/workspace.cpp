@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "bench/shapes.h"
+
 namespace ember {
 namespace {
 
@@ -34,13 +36,7 @@ Batch Workspace::gather_all() {
 }
 
 BatchSize Workspace::batch_size() const {
-  double pairs = 0;
-  for (std::int64_t i = 0; i < texts_.size(); ++i) {
-    const auto length = static_cast<double>(texts_.length(i));
-    pairs += length * length;
-  }
-  return {static_cast<double>(batch_.sequences), static_cast<double>(batch_.tokens),
-          static_cast<double>(batch_.max_length), static_cast<double>(batch_.unique), pairs};
+  return size_of_batch(texts_, 0, texts_.size());
 }
 
 Widths Workspace::widths() const {

@@ -28,6 +28,14 @@ namespace ember {
 // CPU.
 enum class Precision { fp32, bf16, int8 };
 
+// Of that name, as above. Error for another.
+inline Precision precision_named(std::string_view name) {
+  if (name == "bf16") return Precision::bf16;
+  if (name == "int8") return Precision::int8;
+  check(name == "fp32", "{}: no such precision, expected fp32, bf16 or int8", printable(name));
+  return Precision::fp32;
+}
+
 // Weight and bias (C) of a LayerNorm, or their gradients.
 struct LayerNormTensors {
   Tensor weight, bias;

@@ -26,6 +26,17 @@ std::int32_t* integers(Arena& arena, std::int64_t count) {
 
 }  // namespace
 
+BatchShape exact_shape(const Dataset& dataset, std::span<const std::int32_t> order, std::int64_t first,
+                       std::int64_t count) {
+  BatchShape shape{count, count, 0, 0};
+  for (std::int64_t place = first; place < first + count; ++place) {
+    const std::int64_t length = dataset.length(order.empty() ? place : order[static_cast<std::size_t>(place)]);
+    shape.tokens += length;
+    shape.max_length = std::max(shape.max_length, length);
+  }
+  return shape;
+}
+
 void Batches::take(const Dataset& dataset) {
   dataset_ = &dataset;
   check_labels();
@@ -90,19 +101,15 @@ void Batches::reserve(BatchLimits limits) {
 
 BatchShape Batches::exact_shape(std::int64_t count) const {
   check(count <= left(), "a batch of {} rows, but {} are left", count, left());
-  BatchShape shape{count, count, 0, 0};
-  for (std::int64_t b = 0; b < count; ++b) {
-    const std::int64_t length = dataset_->length(row(next_ + b));
-    shape.tokens += length;
-    shape.max_length = std::max(shape.max_length, length);
-  }
+  const BatchShape shape =
+      ember::exact_shape(*dataset_, ordered_ ? std::span(order_) : std::span<const std::int32_t>(), next_, count);
   check(shape.tokens < std::numeric_limits<std::int32_t>::max() - config_.positions,
         "a batch of {} tokens and more is too large", shape.tokens);
   return shape;
 }
 
 Batch Batches::next(std::int64_t count) {
-  const BatchShape shape = this->shape(count);
+  const BatchShape shape = this->shape(exact_shape(count));
   reserve({shape.tokens, shape.sequences});
   const Batch batch = gather(shape);
   advance(count);

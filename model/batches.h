@@ -18,6 +18,11 @@ struct BatchLimits {
   std::int64_t sequences = 0;
 };
 
+// Of a batch of `count` rows of the data set from place `first` of `order` on, or without an order from row `first` on;
+// without a filling.
+BatchShape exact_shape(const Dataset& dataset, std::span<const std::int32_t> order, std::int64_t first,
+                       std::int64_t count);
+
 class Batches {
  public:
   enum class Targets { none, labels };
@@ -41,9 +46,10 @@ class Batches {
   void reserve(BatchLimits limits);
 
   std::int64_t left() const { return rows() - next_; }
-  // Of a batch of the next `count` rows. Error where it is too large to be numbered.
+  // Of a batch of the next `count` rows, without a filling. Error where it is too large to be numbered.
   BatchShape exact_shape(std::int64_t count) const;
-  BatchShape shape(std::int64_t count) const { return kernels_.batch_shape(exact_shape(count), config_.positions); }
+  // That in which it is gathered.
+  BatchShape shape(const BatchShape& exact) const { return kernels_.batch_shape(exact, config_.positions); }
 
   // The next batch, valid until the one after it. In two parts, for work that is recorded: what the device does, and
   // what the host keeps account of.
@@ -53,7 +59,6 @@ class Batches {
 
  private:
   std::int64_t rows() const { return ordered_ ? static_cast<std::int64_t>(order_.size()) : dataset_->size(); }
-  std::int64_t row(std::int64_t place) const { return ordered_ ? order_[static_cast<std::size_t>(place)] : place; }
   void check_labels() const;
   void go_to(std::int64_t place);
   BatchArrays lay_out(Arena& arena) const;

@@ -16,10 +16,7 @@ struct ModelOptions {
   std::optional<std::int64_t> max_length;
   int threads = 0;
 
-  Precision precision() const {
-    if (precision_name == "int8") return Precision::int8;
-    return precision_name == "bf16" ? Precision::bf16 : Precision::fp32;
-  }
+  Precision precision() const { return precision_named(precision_name); }
 };
 
 void add_model_options(CLI::App& app, ModelOptions& options);

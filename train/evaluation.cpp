@@ -29,13 +29,9 @@ BatchLimits evaluation_limits(const Kernels& kernels, const BertConfig& config, 
                               std::int64_t batch_tokens) {
   BatchLimits limits;
   for (std::int64_t begin = 0; begin < dataset.size();) {
-    const std::int64_t end = batch_end(dataset, begin, batch_tokens), count = end - begin;
-    BatchShape shape{count, count, 0, 0};
-    for (; begin < end; ++begin) {
-      shape.tokens += dataset.length(begin);
-      shape.max_length = std::max(shape.max_length, dataset.length(begin));
-    }
-    shape = kernels.batch_shape(shape, config.positions);
+    const std::int64_t end = batch_end(dataset, begin, batch_tokens);
+    const BatchShape shape = kernels.batch_shape(exact_shape(dataset, {}, begin, end - begin), config.positions);
+    begin = end;
     limits = {std::max(limits.tokens, shape.tokens), std::max(limits.sequences, shape.sequences)};
   }
   return limits;

@@ -1,7 +1,5 @@
 #include "train/step_runner.h"
 
-#include <cstring>
-
 namespace ember {
 namespace {
 
@@ -25,19 +23,28 @@ StepRunner::StepRunner(Kernels& kernels, Bert& model, Optimizer& optimizer, Batc
       asked_(steps_done),
       received_(steps_done) {}
 
-void StepRunner::step(std::int64_t rows) {
-  const BatchShape shape = batches_.shape(rows);
-  if (reservations_ != model_.reservations()) shapes_.clear();
-  reservations_ = model_.reservations();
-  // The first step of a shape is given call by call: only then is all scratch memory there and every algorithm chosen.
-  const auto [known, is_new] = shapes_.try_emplace(shape);
-  if (record_ && !is_new && known->second == nullptr) known->second = kernels_.record([&] { give(shape); });
-  if (known->second != nullptr)
-    known->second->run();
+BatchShape StepRunner::step(std::int64_t rows) {
+  const BatchShape exact = batches_.exact_shape(rows), shape = batches_.shape(exact);
+  if (RecordedWork* recorded = recording_of(shape))
+    recorded->run();
   else
     give(shape);
   batches_.advance(rows);
   ++given_;
+  return exact;
+}
+
+// Null: the step is to be given call by call. So is the first of a shape, since only then is all scratch memory there
+// and every algorithm chosen.
+RecordedWork* StepRunner::recording_of(const BatchShape& shape) {
+  if (!record_) return nullptr;
+  if (reservations_ != model_.reservations()) shapes_.clear();
+  reservations_ = model_.reservations();
+  const auto [known, is_new] = shapes_.try_emplace(shape);
+  if (is_new) return nullptr;
+  if (known->second == nullptr) known->second = kernels_.record([&] { give(shape); });
+  record_ = known->second != nullptr;
+  return known->second.get();
 }
 
 void StepRunner::give(const BatchShape& shape) {
@@ -49,22 +56,22 @@ void StepRunner::give(const BatchShape& shape) {
   optimizer_.step(model_, batch, result.loss);
 }
 
-std::vector<StepRecord> StepRunner::records(Wait wait) {
-  std::vector<StepRecord> records;
+std::span<const StepRecord> StepRunner::records(Wait wait) {
+  records_.clear();
   const bool at_once = wait == Wait::yes || kernels_.on_host();
   if (at_once || given_ - asked_ >= kBetweenCopies) {
-    receive(records);
+    receive();
     readback_->start(optimizer_.records());
     asked_ = given_;
   }
-  if (at_once) receive(records);
-  return records;
+  if (at_once) receive();
+  return records_;
 }
 
-void StepRunner::receive(std::vector<StepRecord>& to) {
+void StepRunner::receive() {
   if (received_ == asked_) return;
   const auto* ring = static_cast<const StepRecord*>(readback_->wait());
-  for (; received_ < asked_; ++received_) to.push_back(ring[received_ % Optimizer::kRecords]);
+  for (; received_ < asked_; ++received_) records_.push_back(ring[received_ % Optimizer::kRecords]);
 }
 
 }  // namespace ember

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/batches.h"
@@ -22,28 +23,31 @@ class StepRunner {
   StepRunner(Kernels& kernels, Bert& model, Optimizer& optimizer, Batches& batches, std::uint64_t seed, bool record,
              std::int64_t steps_done);
 
-  // A step on the next `rows` rows. Returns when the device has been told, which need not have done it.
-  void step(std::int64_t rows);
+  // A step on the next `rows` rows. Returns their shape, without a filling, when the device has been told, which need
+  // not have done it.
+  BatchShape step(std::int64_t rows);
 
   enum class Wait { no, yes };
   // The records of the steps since the last call, in order: of those that have come back, or of all, which waits. To be
-  // called after every step.
-  std::vector<StepRecord> records(Wait wait);
+  // called after every step; valid until the next call.
+  std::span<const StepRecord> records(Wait wait);
 
  private:
+  RecordedWork* recording_of(const BatchShape& shape);
   void give(const BatchShape& shape);
-  void receive(std::vector<StepRecord>& to);
+  void receive();
 
   Kernels& kernels_;
   Bert& model_;
   Optimizer& optimizer_;
   Batches& batches_;
   std::uint64_t seed_;
-  bool record_;
+  bool record_;                                                 // until the backend says that it has nothing to gain
   std::map<BatchShape, std::unique_ptr<RecordedWork>> shapes_;  // that have occurred
   std::int64_t reservations_;                                   // of the model, when they were recorded
   std::unique_ptr<Readback> readback_;
   std::int64_t given_, asked_, received_;  // steps: told to the device, copied or being copied, handed on
+  std::vector<StepRecord> records_;
 };
 
 }  // namespace ember

@@ -86,12 +86,13 @@ class Run {
                    {.weight_decay = recipe_.weight_decay, .dense = options.optimizer == "dense"}, schedule_,
                    total_steps_),
         state_(resume()),
-        model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training,
-               limits_for(inputs, kernels, recipe_.batch_size)),
+        limits_(limits_for(inputs, kernels, recipe_.batch_size)),
+        model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training, limits_),
         batches_(kernels, inputs.model.config, inputs.train),
         runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
         log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "") {
-    batches_.reserve(limits_for(inputs, kernels, recipe_.batch_size));
+    batches_.reserve(limits_);
+    if (out.checkpoint()) step_state_ = out.checkpoint()->step_state;
   }
 
   TrainOutcome run(const std::function<int()>& stop_requested);
@@ -127,6 +128,7 @@ class Run {
   const Schedule schedule_;
   Optimizer optimizer_;
   TrainingState state_;
+  const BatchLimits limits_;
   Bert model_;
   Batches batches_;
   StepRunner runner_;
@@ -188,8 +190,7 @@ void Run::step() {
     order_epoch_ = state_.epoch;
   }
   const std::int64_t rows = std::min(recipe_.batch_size, batches_.left());
-  const std::int64_t tokens = batches_.exact_shape(rows).tokens;
-  runner_.step(rows);
+  const std::int64_t tokens = runner_.step(rows).tokens;
   ++state_.step;
   state_.position += rows;
   if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
@@ -206,7 +207,7 @@ void Run::step() {
 // Takes account of the steps whose records are there, or of all.
 void Run::watch(StepRunner::Wait wait) {
   const Clock::time_point start = Clock::now();
-  const std::vector<StepRecord> records = runner_.records(wait);
+  const std::span<const StepRecord> records = runner_.records(wait);
   for (Speed* speed : {&since_log_, &since_start_}) speed->seconds += seconds_since(start);
   for (const StepRecord& record : records) take_record(record);
 }

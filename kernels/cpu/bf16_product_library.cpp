@@ -4,6 +4,7 @@
 #if !defined(__AVX512BF16__)
 #include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <stdexcept>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/row_pass.h"
@@ -76,8 +77,12 @@ void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scrat
 std::size_t bf16_packed_bytes(Tensor) {
   return 0;
 }
-void bf16_pack(void*, Tensor) {}
-void bf16_packed_forward(Tensor, Tensor, const void*, Tensor, Scratch&, int) {}
+void bf16_pack(void*, Tensor) {
+  throw std::logic_error("bf16_pack: there is no packed form here");
+}
+void bf16_packed_forward(Tensor, Tensor, const void*, Tensor, Scratch&, int) {
+  throw std::logic_error("bf16_packed_forward: there is no packed form here");
+}
 
 }  // namespace ember
 #endif

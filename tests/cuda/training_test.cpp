@@ -158,7 +158,7 @@ std::vector<std::uint8_t> run_steps(Rig& rig, const Dataset& texts, int steps, b
     if (rig.batches.left() < kBatch) rig.batches.rewind();
     runner.step(kBatch);
   }
-  const std::vector<StepRecord> records = runner.records(StepRunner::Wait::yes);
+  const std::span<const StepRecord> records = runner.records(StepRunner::Wait::yes);
   EXPECT_EQ(static_cast<int>(records.size()), steps);
   for (int s = 0; s < steps; ++s) {
     const StepRecord& record = records[static_cast<std::size_t>(s)];
@@ -211,7 +211,7 @@ TEST(Training, NoStepWaitsForTheDevice) {
       if (s % 2 == 0) rig.batches.rewind();
       const std::int64_t before = synchronisations();
       runner.step(kBatch);
-      const std::vector<StepRecord> records = runner.records(StepRunner::Wait::no);
+      const std::span<const StepRecord> records = runner.records(StepRunner::Wait::no);
       if (s >= kWarm) waits += synchronisations() - before;
       for (const StepRecord& record_of : records) EXPECT_EQ(record_of.state.steps, ++read);
     }
