@@ -6,7 +6,8 @@ from pathlib import Path
 from worker import Train, Worker
 
 PEERS = Path(__file__).resolve().parent.parent / "peers"
-TASKS = ("training", "inference", "tokenisation")
+TASKS = ("training", "inference", "tokenisation")  # on the CPU
+CUDA_TRAINING = "training on CUDA"
 
 
 @dataclass
@@ -51,6 +52,27 @@ def training(inputs):
             peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed")]
 
 
+def cuda_training(inputs):
+    """Ember trains in fp16 there; PyTorch in fp32 is what the losses are held against."""
+    threads = ["--threads", str(inputs.training_threads)]
+    model = ["--model", str(inputs.model), "--data", str(inputs.data), *threads, "--device", "cuda"]
+    ember = [str(inputs.build / "train" / "train"), *model, "--epochs", "2", "--precision", "fp16", "--keep", "1",
+             "--quiet"]
+
+    def peer(name, precision, script, *flags):
+        return Engine(name, precision, [inputs.python, str(PEERS / script), *model, "--precision", precision,
+                                        "--worker", *flags])
+
+    return [Engine("Ember", "fp16", ember, Train), peer("PyTorch, dynamic padding", "fp32", "train_torch.py"),
+            peer("Trainer, padded to 128", "fp16", "hf_trainer.py", "--padding", "128"),
+            peer("Trainer, dynamic padding", "fp16", "hf_trainer.py", "--padding", "longest"),
+            peer("PyTorch, dynamic padding", "fp16", "train_torch.py"),
+            peer("PyTorch, packed", "fp16", "train_torch.py", "--layout", "packed"),
+            peer("PyTorch, dynamic padding", "bf16", "train_torch.py"),
+            peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed"),
+            peer("PyTorch, dynamic padding, compiled", "fp16", "train_torch.py", "--compile")]
+
+
 def inference(inputs):
     flags = ["--model", str(inputs.model), "--texts", str(inputs.texts), "--threads", str(inputs.inference_threads)]
 
@@ -75,4 +97,4 @@ def tokenisation(inputs):
             Engine("tokenizers", "ids", [inputs.python, str(PEERS / "tokenization.py"), *flags, "--worker"])]
 
 
-ENGINES = {"training": training, "inference": inference, "tokenisation": tokenisation}
+ENGINES = {"training": training, CUDA_TRAINING: cuda_training, "inference": inference, "tokenisation": tokenisation}

@@ -7,7 +7,7 @@ has the medians of the rounds, their coefficient of variation, how many times as
 and beside the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to
 transformers in fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not
 installed is skipped by name; one that fails is named and the rest goes on. Each measurement is appended to
-OUT/results.jsonl as it comes; bench/report.py draws it.
+OUT/results.jsonl as it comes; bench/report.py draws it. With --device cuda it is training alone, Ember's in fp16.
 """
 
 import argparse
@@ -73,25 +73,41 @@ def arguments(argv):
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of results.jsonl (out/compare)")
     parser.add_argument("--quick", action="store_true", help="2 rounds on few rows: to see that all works")
-    parser.add_argument("--only", type=tasks, default=list(engines.TASKS), metavar="TASK,...")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--only", type=tasks, metavar="TASK,...",
+                        help=f"{', '.join(engines.TASKS)}: all of them, or training with --device cuda")
     parser.add_argument("--engines", type=expression, default="", metavar="REGEX",
                         help="only Ember and the peers whose name and precision match, say 'ONNX|PyTorch fp32'")
     parser.add_argument("--rounds", type=number(1, 1000), help="5, or 2 with --quick")
-    parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH), help="of training, 320, or 64 with --quick")
+    parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH),
+                        help=f"of training, 320, on CUDA {MOST_ROWS}, or 64 with --quick")
     parser.add_argument("--texts", type=number(1, 100000), help="of inference, 512, or 128 with --quick")
     parser.add_argument("--threads", type=number(1, 1024), default=2, help="of training (2); inference has 1")
     parser.add_argument("--inference-threads", type=number(1, 1024), default=1)
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers' packages")
     parser.add_argument("--timeout", type=number(1, 100000), default=600, help="seconds that an answer may take (600)")
     args = parser.parse_args(argv)
-    for name, quick, full in ("rounds", 2, 5), ("rows", 64, 320), ("texts", 128, 512):
+    choose_tasks(args)
+    rows = 320 if args.device == "cpu" else MOST_ROWS
+    for name, quick, full in ("rounds", 2, 5), ("rows", 64, rows), ("texts", 128, 512):
         if getattr(args, name) is None:
             setattr(args, name, quick if args.quick else full)
     return args
 
 
+def choose_tasks(args):
+    """--only, or what there is for the device."""
+    if args.device == "cpu":
+        args.only = args.only or list(engines.TASKS)
+    elif args.only in (None, ["training"]):
+        args.only = [engines.CUDA_TRAINING]
+    else:
+        raise Wrong(f"--device cuda --only {','.join(args.only)}: only training is compared there")
+
+
 def check_inputs(args):
-    for path in (args.build / "train" / "train", args.build / "bench" / "bench_texts"):
+    texts = [args.build / "bench" / "bench_texts"] if set(args.only) & {"inference", "tokenisation"} else []
+    for path in [args.build / "train" / "train", *texts]:
         if not os.access(path, os.X_OK):
             raise Wrong(f"{path}: there is no such program; BUILD is a folder that Ember was built in")
     for path in (*(args.model / name for name in ("config.json", "vocab.txt", "model.safetensors")),
@@ -183,7 +199,7 @@ class Comparison:
                     continue
                 folder = scratch_folder(self.scratch, f"{task}-{place}")
                 self.attempt(task, engine, lambda: entrants.append(self.enter(task, engine, folder)))
-            verdict = {"training": self.loss, "inference": self.difference, "tokenisation": self.ids}[task]
+            verdict = {"inference": self.difference, "tokenisation": self.ids}.get(task, self.loss)
             self.each(task, entrants, lambda entrant: self.record("check", task, entrant.engine,
                                                                   **verdict(entrant, entrants)))
             for turn in range(1, self.args.rounds + 1):
@@ -268,8 +284,8 @@ def run(argv):
     check_inputs(args)
     results = Results(args.out)
     results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
-                date=datetime.date.today().isoformat(), arguments=[str(argument) for argument in argv],
-                rounds=args.rounds, rows=args.rows, texts=args.texts, threads=args.threads,
+                date=datetime.date.today().isoformat(), device=args.device,
+                arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows, texts=args.texts, threads=args.threads,
                 inference_threads=args.inference_threads)
     with tempfile.TemporaryDirectory(prefix="ember-compare-") as scratch:
         comparison = Comparison(args, results, scratch)

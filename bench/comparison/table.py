@@ -81,7 +81,8 @@ def accuracy(records, row):
     return "no reference", False
 
 
-ACCURACY = {"training": "dev loss", "inference": "largest difference of a logit", "tokenisation": "outputs"}
+ACCURACY = {"training": "dev loss", "training on CUDA": "dev loss", "inference": "largest difference of a logit",
+            "tokenisation": "outputs"}
 
 
 def outcome(records, row):

@@ -55,16 +55,21 @@ ARGS = arguments()
 if ARGS.threads > 0:
     common.set_threads(ARGS.threads)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-common.require("torch", "transformers", "accelerate", "sklearn")
+SPEED_ALONE = ARGS.worker or ARGS.rounds > 0
+common.require("torch", "transformers", "accelerate", *([] if SPEED_ALONE else ["sklearn"]))
 
 import numpy as np
 import torch
 import transformers
-from sklearn.metrics import accuracy_score, f1_score
 from transformers import (AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback,
                           TrainingArguments)
 
 THRESHOLDS = [i / 100 for i in range(5, 96, 5)]
+
+
+def load_model():
+    """In fp32, as Ember keeps them, whatever the file has."""
+    return AutoModelForSequenceClassification.from_pretrained(ARGS.model, dtype=torch.float32)
 
 
 def collate(examples):
@@ -73,15 +78,20 @@ def collate(examples):
             "labels": torch.tensor([e["labels"] for e in examples])}
 
 
-def figures(logits, targets):
+def loss_of(logits, targets):
     x = logits.astype(np.float64)
-    loss = np.mean(np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x))))
+    return float(np.mean(np.maximum(x, 0) - x * targets + np.log1p(np.exp(-np.abs(x)))))
+
+
+def figures(logits, targets):
+    from sklearn.metrics import accuracy_score, f1_score
+    x = logits.astype(np.float64)
     probabilities = 1 / (1 + np.exp(-x))
     truth = targets.astype(bool)
     at_half = probabilities >= 0.5
     sweep = {t: float(f1_score(truth, probabilities >= t, average="micro", zero_division=0)) for t in THRESHOLDS}
     best = max(sweep, key=sweep.get)
-    return {"loss": float(loss),
+    return {"loss": loss_of(logits, targets),
             "f1_micro": sweep[0.5],
             "f1_macro": float(f1_score(truth, at_half, average="macro", zero_division=0)),
             "subset_accuracy": float(accuracy_score(truth, at_half)),
@@ -101,6 +111,8 @@ class Progress(TrainerCallback):
         self.began = time.perf_counter()
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        if ARGS.device == "cuda":
+            torch.cuda.synchronize()
         self.seconds += time.perf_counter() - self.began
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -131,7 +143,7 @@ class Speed:
 
     def __init__(self, folder):
         self.folder = folder
-        self.model = AutoModelForSequenceClassification.from_pretrained(ARGS.model)
+        self.model = load_model()
         self.start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         tokenizer = common.load_tokenizer(ARGS.model)
         self.train, self.dev = (common.examples(ARGS.data / name, tokenizer, self.model.config.num_labels)
@@ -154,7 +166,7 @@ class Speed:
     def check(self, _path):
         trainer, _ = self.trained(2)
         predictions = trainer.predict(self.dev)
-        return {"loss": figures(predictions.predictions, predictions.label_ids)["loss"]}
+        return {"loss": loss_of(predictions.predictions, predictions.label_ids)}
 
 
 def measure_speed():
@@ -169,9 +181,9 @@ def measure_speed():
 def main():
     if ARGS.threads > 0:
         torch.set_num_threads(ARGS.threads)
-    if ARGS.worker or ARGS.rounds:
+    if SPEED_ALONE:
         return measure_speed()
-    model = AutoModelForSequenceClassification.from_pretrained(ARGS.model)
+    model = load_model()
     tokenizer = AutoTokenizer.from_pretrained(ARGS.model)
     encoder = common.load_tokenizer(ARGS.model)
     splits = {name: common.examples(ARGS.data / f"{name}.tsv", encoder, model.config.num_labels)

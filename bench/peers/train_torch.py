@@ -116,7 +116,8 @@ def decayed(name):
 
 class Training:
     def __init__(self):
-        model = AutoModelForSequenceClassification.from_pretrained(ARGS.model, attn_implementation="sdpa")
+        model = AutoModelForSequenceClassification.from_pretrained(ARGS.model, dtype=torch.float32,
+                                                                   attn_implementation="sdpa")
         self.model = model.to(ARGS.device)
         self.start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         tokenizer = common.load_tokenizer(ARGS.model)

@@ -131,6 +131,25 @@ class Tables(Case):
         self.assertEqual(rows["PyTorch, packed", "bf16"][2], "2.00")
         self.assertEqual(len(rows), 8)
 
+    def test_training_on_cuda(self):
+        rows, _ = self.table("--device", "cuda", "--rounds", "1", behaviour="hf_trainer:fp16=missing")
+        self.assertEqual(rows["Ember", "fp16"][:4], ["400", "-", "1.00", "0.20010"])
+        self.assertEqual(rows["PyTorch, packed", "fp16"][2], "2.00")
+        self.assertEqual(rows["Trainer, padded to 128", "fp16"][-1], "hf_trainer: not installed, skipped")
+        self.assertEqual(len(rows), 9)
+        started = (self.out / "started").read_text().splitlines()
+        self.assertTrue(started and all("--device cuda" in command for command in started))
+        self.assertEqual([r["rows"] for r in self.records() if r["event"] == "machine"], [16])
+
+    def test_training_alone_needs_no_bench_texts(self):
+        build = self.out / "build"
+        (build / "train").mkdir(parents=True)
+        shutil.copy(scratch / "build" / "train" / "train", build / "train")
+        done = self.compare("--only", "training", "--engines", "packed fp32", "--rows", "16", "--python",
+                            scratch / "python", "--out", self.out / "results",
+                            arguments=[build, scratch / "model", scratch / "data"])
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_inference(self):
         rows, _ = self.table("--only", "inference")
         self.assertEqual(rows["Ember", "fp32"], ["600", "0.0%", "1.00", "1.67", "0.0%", "1.00", "0.0e+00", ""])
@@ -238,7 +257,8 @@ class Mistakes(Case):
         for flags, contains in ((["--rounds", "0"], "--rounds"), (["--rows", "17"], "multiple of 16"),
                                 (["--nothing"], "--nothing"), (["--only", "cooking"], "cooking"),
                                 (["--texts", "x"], "--texts"), (["--engines", "("], "--engines"),
-                                 (["--qui"], "--qui"),
+                                (["--qui"], "--qui"), (["--device", "tpu"], "--device"),
+                                (["--device", "cuda", "--only", "inference"], "only training is compared"),
                                 (["--rows", "48"], "fewer than 48"), (["extra"], "extra")):
             with self.subTest(flags=flags):
                 self.refused(*flags, contains=contains)
