@@ -4,6 +4,8 @@ set_property(CACHE EMBER_CUDA PROPERTY STRINGS AUTO ON OFF)
 if(NOT EMBER_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "EMBER_CUDA is '${EMBER_CUDA}'; AUTO, ON or OFF was expected")
 endif()
+# Most of a program with the backend is its device code; tools/gpu_check.sh --bundle carries many programs.
+option(EMBER_CUDA_SHARED "Make the CUDA backend a shared library" OFF)
 
 find_package(CUDAToolkit QUIET)
 if(CUDAToolkit_FOUND)
@@ -33,6 +35,9 @@ if(EMBER_WITH_CUDA)
   # has code for each.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 75 90 CACHE STRING "Architectures that the CUDA kernels are compiled for")
+  endif()
+  if(EMBER_CUDA_SHARED)
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one for the library and its programs
   endif()
   enable_language(CUDA)
   # Before 3.25.2 CMake does not know that nvcc has C++20, which it has from 12.0 on.

@@ -1,79 +1,82 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command, with a table at the end: the tests of the CUDA backend, the same under
-# compute-sanitizer's four tools, a short training run twice (equal bits), and the tests again from compute_75 PTX alone,
-# the code that a T4 runs, translated by the driver of a newer GPU.
-#   tools/gpu_check.sh
-# Builds in build-gpu and build-gpu-ptx, for the GPU at hand. Exit status: 0 all passed, 1 something failed, 2 it could
-# not be built, 3 there is no GPU.
+# Everything that needs a GPU, in one command, with a table at the end.
+#   tools/gpu_check.sh [--from BUNDLE] [--model DIR --data DIR] [--only PART,...] [--logs DIR] [--limit SECONDS]
+#   tools/gpu_check.sh --bundle DIR
+# The parts, in this order:
+#   tests      the tests of the CUDA backend
+#   training   a short run on data/sample twice, which must end in equal bits; then the reference recipe on --data
+#   bench      bench_step, bench_kernels and bench_variants on the GPU, with their results as JSON in the logs
+#   peers      bench/compare.sh --device cuda, if --model and --data are given and python3 has torch and transformers
+#   ptx        the tests from compute_75 PTX alone, the code that a T4 runs, translated by the driver of a newer GPU
+#   sanitizer  the tests under compute-sanitizer's four tools
+# --bundle   needs no GPU: builds what the check runs and gathers it in DIR and DIR.tar.xz, for a GPU's machine that has
+#            a checkout but not our packages
+# --from     such a folder or archive, instead of a build; if it cannot be used here, the check builds all the same
+# --model    a Hugging Face folder for the reference run and the peers, --data the folder of its data
+# --logs     what each program said, results, and the table as table.md (default: build-gpu/logs)
+# --limit    the most seconds that one program may take (default: by part); one that takes longer is killed
+# Without --from it builds in build-gpu and build-gpu-ptx, for the GPU at hand. Exit status: 0 all passed, 1 something
+# failed, 2 a wrong flag or no build, 3 there is no GPU.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-jobs=$(nproc)
-logs=build-gpu/logs
+root=$(cd "$(dirname "$0")/.." && pwd)
+parts=(tests training bench peers ptx sanitizer)
 
+usage() { sed -n '2,22s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
+die() { echo "gpu_check: $*" >&2; exit 2; }
 no_gpu() { echo "gpu_check: $1; nothing was checked" >&2; exit 3; }
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+wanted() { case ,$only, in *,"$1",*) ;; *) return 1 ;; esac; }
+
+bundle='' make='' model='' data='' limit='' logs=$root/build-gpu/logs only=$(IFS=, && echo "${parts[*]}")
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h) usage; exit 0 ;;
+    --bundle | --from | --model | --data | --only | --logs | --limit) [ -n "${2:-}" ] || die "$1: needs a value" ;;&
+    --bundle) make=$(absolute "$2") ;;
+    --from) bundle=$(absolute "$2") ;;
+    --model | --data | --logs) declare "${1#--}=$(absolute "$2")" ;;
+    --only | --limit) declare "${1#--}=$2" ;;
+    *) die "$1: no such flag (see --help)" ;;
+  esac
+  shift 2
+done
+[[ $only =~ ^[a-z]+(,[a-z]+)*$ ]] || die "--only $only: names of parts with commas between them were expected"
+for part in ${only//,/ }; do
+  [[ " ${parts[*]} " == *" $part "* ]] || die "--only $part: one of ${parts[*]} was expected"
+done
+[[ $limit =~ ^([1-9][0-9]{0,5})?$ ]] || die "--limit $limit: a whole number of seconds was expected"
+[ -z "$model" ] || [ -f "$model/config.json" ] || die "--model $model: has no config.json; a model's folder was expected"
+[ -z "$data" ] || [ -f "$data/labels.txt" ] || die "--data $data: has no labels.txt; a folder of data was expected"
+[ -z "$bundle" ] || [ -e "$bundle" ] || die "--from $bundle: there is no such folder or archive"
+
+cd "$root" || exit 2
+source tools/gpu_check/programs.sh
+if [ -n "$make" ]; then
+  source tools/gpu_check/bundle.sh
+  make_bundle "$make"
+  exit 0
+fi
+
 command -v nvidia-smi >/dev/null || no_gpu "there is no nvidia-smi, so no NVIDIA driver"
 gpu=$(nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
 [ -n "$gpu" ] || no_gpu "nvidia-smi finds no GPU"
-echo "GPU, driver, compute capability: $gpu"
 architecture=$(tr -d . <<<"${gpu##*, }")
+IFS=, read -r name driver _ <<<"$gpu"
+gpu="$name, driver${driver}"
+echo "$gpu, compute capability ${architecture%?}.${architecture: -1}"
 
-build() { # FOLDER ARCHITECTURES TARGET...
-  local folder=$1 architectures=$2
-  shift 2
-  mkdir -p "$folder"
-  { cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_CUDA=ON -DEMBER_BENCH=OFF \
-      -DCMAKE_CUDA_ARCHITECTURES="$architectures" && cmake --build "$folder" -j "$jobs" --target "$@"; } \
-    >"$folder/gpu_check.log" 2>&1 || { tail -n 30 "$folder/gpu_check.log" >&2; exit 2; }
-}
-echo "building"
-build build-gpu "$architecture-real" gpu_tests train
-build build-gpu-ptx 75-virtual gpu_tests
-mkdir -p "$logs"
+mkdir -p "$logs" build-gpu || die "--logs $logs: cannot be made"
+# The algorithms of the matrix products are measured once for all programs.
+export EMBER_CACHE_DIR=$root/build-gpu/cache
+if [ -z "$bundle" ] || ! use_bundle; then build_in_place; fi
 
-table=()
-failed=0
-check() { # NAME COMMAND...
-  local name=$1 log="$logs/${1//[^a-zA-Z0-9]/_}.log" start=$SECONDS result=passed
-  shift
-  "$@" >"$log" 2>&1 || { result=FAILED; failed=1; tail -n 15 "$log"; }
-  table+=("$(printf '%-44s %-7s %5d s' "$name" "$result" $((SECONDS - start)))")
-  echo "${table[-1]}"
-}
-skip() { # NAME REASON
-  table+=("$(printf '%-44s SKIPPED (%s)' "$1" "$2")")
-  failed=1
-}
-
-for program in build-gpu/tests/cuda/gpu_*_test; do
-  check "$(basename "$program")" "$program"
+source tools/gpu_check/table.sh
+source tools/gpu_check/parts.sh
+trap stop INT TERM
+for part in "${parts[@]}"; do
+  if wanted "$part" && [ -z "$stopped" ]; then "part_$part"; fi
 done
-
-if command -v compute-sanitizer >/dev/null; then
-  for tool in memcheck racecheck initcheck synccheck; do
-    for program in build-gpu/tests/cuda/gpu_*_test; do
-      # The test that asks for too much memory makes memcheck report the refusal.
-      check "$tool $(basename "$program")" compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no \
-        "$program"
-    done
-  done
-else
-  skip "compute-sanitizer" "it is not installed"
-fi
-
-# Twice from nothing on the bundled sample: the loss falls, and the two runs end in the same bits.
-run_training() { # OUT
-  EMBER_CACHE_DIR=$PWD/build-gpu/cache build-gpu/train/train --device cuda --from-scratch --model data/sample/model \
-    --data data/sample --epochs 3 --lr 2e-3 --out "$1" --overwrite
-}
-check "training" run_training build-gpu/run-a
-check "training again" run_training build-gpu/run-b
-check "equal bits" cmp build-gpu/run-a/model.safetensors build-gpu/run-b/model.safetensors
-
-for program in build-gpu-ptx/tests/cuda/gpu_*_test; do
-  check "compute_75 PTX $(basename "$program")" "$program"
-done
-
+[ -z "$stopped" ] || fail_row "the rest" "interrupted" 0
 echo
-echo "$gpu, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u +%F)"
-printf '%s\n' "${table[@]}"
+cat "$table"
 exit "$failed"
