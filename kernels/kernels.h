@@ -129,7 +129,7 @@ class Kernels {
   virtual ~Kernels() = default;
 
   // ---- The device -------------------------------------------------------------------------------------------------
-  virtual std::string device_name() const = 0;  // "cpu (2 threads)"
+  virtual std::string device_name() const = 0;  // "cpu (2 threads, AVX2)"
   virtual DType activation_type() const = 0;
   virtual DType product_type() const = 0;          // of the weights that linear_* read
   virtual Buffer allocate(std::size_t bytes) = 0;  // zero-filled, on the device
@@ -320,7 +320,8 @@ class Kernels {
                           StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log);
 };
 
-// threads 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
+// The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads 0:
+// as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only

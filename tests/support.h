@@ -13,15 +13,9 @@
 
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "tests/folders.h"
 
 namespace ember::testing {
-
-inline std::filesystem::path source_dir() {
-  return EMBER_SOURCE_DIR;
-}
-inline std::filesystem::path binary_dir() {
-  return EMBER_BINARY_DIR;
-}
 
 // The real data set and vocabulary live outside the repository: EMBER_SHARED, or ../shared beside the checkout.
 inline std::filesystem::path shared_dir() {

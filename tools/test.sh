@@ -19,6 +19,9 @@ esac
 
 tools/install_packages.sh --tests
 
+# What has not changed since an earlier run is not compiled again, even in another checkout.
+export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 echo "== format"
 git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 

@@ -9,6 +9,20 @@
 namespace ember {
 namespace {
 
+// What this copy of the kernels was compiled for (kernels/make_cpu_kernels.cpp).
+constexpr const char* kInstructions =
+#if defined(__AVX512BF16__)
+    "AVX-512 with bf16";
+#elif defined(__AVX512VNNI__)
+    "AVX-512 with VNNI";
+#elif defined(__AVX512F__)
+    "AVX-512";
+#elif defined(__AVX2__)
+    "AVX2";
+#else
+    "no vector extensions asked for";
+#endif
+
 bool cpu_has_bf16() {
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   for (const dnnl::cpu_isa with : {dnnl::cpu_isa::avx512_core_bf16, dnnl::cpu_isa::avx512_core_amx})
@@ -39,7 +53,7 @@ CpuKernels::CpuKernels(Precision precision, int threads)
 CpuKernels::~CpuKernels() = default;
 
 std::string CpuKernels::device_name() const {
-  return fmt::format("cpu ({} thread{})", threads_, threads_ == 1 ? "" : "s");
+  return fmt::format("cpu ({} thread{}, {})", threads_, threads_ == 1 ? "" : "s", kInstructions);
 }
 
 Buffer CpuKernels::allocate(std::size_t bytes) {
@@ -58,7 +72,7 @@ std::unique_ptr<Readback> CpuKernels::make_readback(std::size_t bytes) {
   return std::make_unique<HostReadback>(bytes);
 }
 
-std::unique_ptr<Kernels> make_cpu_kernels(Precision precision, int threads) {
+std::unique_ptr<Kernels> EMBER_CPU_FACTORY(Precision precision, int threads) {
   return std::make_unique<CpuKernels>(precision, threads);
 }
 

@@ -10,10 +10,10 @@
 namespace ember {
 namespace {
 
-constexpr std::int64_t kChunk = 8192;
+constexpr std::int64_t kSquaresChunk = 8192;
 
 std::int64_t chunks_of(const Tensor& tensor) {
-  return (tensor.size() + kChunk - 1) / kChunk;
+  return (tensor.size() + kSquaresChunk - 1) / kSquaresChunk;
 }
 
 double sum_of_squares(const float* values, std::int64_t count) {
@@ -45,7 +45,7 @@ void CpuKernels::gradient_norm(StepState* state, std::span<const Tensor> gradien
 #pragma omp for schedule(static) nowait
       for (std::int64_t c = 0; c < chunks; ++c)
         partial[first + c] =
-            sum_of_squares(gradient.f32() + c * kChunk, std::min(kChunk, gradient.size() - c * kChunk));
+            sum_of_squares(gradient.f32() + c * kSquaresChunk, std::min(kSquaresChunk, gradient.size() - c * kSquaresChunk));
       first += chunks;
     }
   }

@@ -1,0 +1,45 @@
+# EMBER_MARCH: which instructions the CPU kernels may use. "dispatch" compiles them once for each level of x86-64 that
+# matters, and the program takes the best that its processor has (kernels/make_cpu_kernels.cpp); anything else is the
+# value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy.
+set(EMBER_MARCH_DEFAULT native)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND CMAKE_OBJCOPY AND CMAKE_LINKER)
+  set(EMBER_MARCH_DEFAULT dispatch)
+endif()
+set(EMBER_MARCH ${EMBER_MARCH_DEFAULT} CACHE STRING
+  "Instructions of the CPU kernels: dispatch (chosen at run time) or a value of -march")
+
+# What is compiled once, beside the CPU kernels or like them, to run on this machine.
+set(EMBER_HERE_FLAGS)
+if(EMBER_MARCH STREQUAL "dispatch")
+  set(EMBER_HERE_FLAGS -march=native)
+elseif(EMBER_MARCH)
+  set(EMBER_HERE_FLAGS -march=${EMBER_MARCH})
+endif()
+
+# errno and floating-point traps are never read, and both keep loops from being vectorised.
+set(EMBER_CPU_FLAGS $<$<CONFIG:Release>:-O3> -fno-math-errno -fno-trapping-math)
+
+# ember_cpu_level(<name> <source>... FLAGS <option>...): adds to ember_kernels a copy of the CPU kernels compiled with
+# those options, of which nothing can be seen but its factory, make_cpu_kernels_<name>. Were its other symbols visible,
+# the linker could take its copy of some inline function for the whole program, which then ran on no lesser processor.
+function(ember_cpu_level name)
+  cmake_parse_arguments(ARG "" "" "FLAGS" ${ARGN})
+  set(copy ember_cpu_${name})
+  add_library(${copy} OBJECT ${ARG_UNPARSED_ARGUMENTS})
+  # One translation unit, since most of the time would go into the same headers; so names must differ between files even
+  # in unnamed namespaces.
+  set_target_properties(${copy} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+  target_include_directories(${copy} PRIVATE $<TARGET_PROPERTY:ember_kernels,INCLUDE_DIRECTORIES>)
+  target_link_libraries(${copy} PRIVATE ember_flags ember::runtime DNNL::dnnl OpenMP::OpenMP_CXX)
+  # Unique symbols, static variables of templates among them, could not be hidden.
+  target_compile_options(${copy} PRIVATE ${EMBER_CPU_FLAGS} ${ARG_FLAGS}
+    $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
+  target_compile_definitions(${copy} PRIVATE EMBER_CPU_FACTORY=make_cpu_kernels_${name})
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/cpu_${name}.o)
+  add_custom_command(OUTPUT ${object}
+    COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${object} $<TARGET_OBJECTS:${copy}>
+    COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=*make_cpu_kernels_${name}* ${object}
+    DEPENDS ${copy} $<TARGET_OBJECTS:${copy}> COMMAND_EXPAND_LISTS VERBATIM)
+  set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+  target_sources(ember_kernels PRIVATE ${object})
+endfunction()

@@ -1,0 +1,86 @@
+"""The CPU kernels compiled for several levels of instructions: cpu_levels_test.py PREDICT LIBRARY NM
+
+- of a level's copy nothing but its factory can be seen, so that none of its code serves the rest of the program;
+- each level that this processor has gives the same scores, and EMBER_CPU_LEVEL chooses it;
+- a level that it does not have, or that does not exist, is refused in one line.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from tiny_model import write_model
+
+PREDICT, LIBRARY, NM = sys.argv[1:]
+LEVELS = ["avx2", "avx512", "avx512_vnni", "avx512_bf16"]
+FLAGS = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+         "avx512_vnni": {"avx512_vnni"}, "avx512_bf16": {"avx512_bf16"}}
+
+
+def present_levels():
+    """Those that /proc/cpuinfo names: each needs the ones before it."""
+    flags = set(re.search(r"^flags\s*:(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)[1].split())
+    present = []
+    for level in LEVELS:
+        if not FLAGS[level] <= flags:
+            break
+        present.append(level)
+    return present
+
+
+class CpuLevels(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        write_model(cls.scratch.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def predict(self, level, precision="fp32"):
+        return subprocess.run([PREDICT, "--model", self.scratch.name, "--precision", precision, "--all", "--format",
+                               "jsonl", "I am so happy!", "the cat was sad"], capture_output=True, text=True,
+                              env={**os.environ, "EMBER_CPU_LEVEL": level}, timeout=120)
+
+    def logits(self, level, precision):
+        done = self.predict(level, precision)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return [value for line in done.stdout.splitlines() for value in json.loads(line)["logits"]]
+
+    def test_only_the_factory_of_a_copy_is_visible(self):
+        listing = subprocess.run([NM, "--defined-only", "--extern-only", LIBRARY], capture_output=True, text=True,
+                                 check=True).stdout
+        members = dict(re.findall(r"^(\S+\.o):\n((?:.+\n)*)", listing, re.M))
+        for level in LEVELS[1:]:
+            symbols = [line.split()[-1] for line in members[f"cpu_{level}.o"].splitlines()]
+            self.assertEqual(len(symbols), 1, symbols)
+            self.assertIn(f"make_cpu_kernels_{level}", symbols[0])
+
+    def test_levels_agree(self):
+        present = present_levels()
+        self.assertTrue(present, "a processor without AVX2 cannot run these tests: configure with EMBER_MARCH=native")
+        for precision, bound in ("fp32", 1e-5), ("int8", 1e-3):
+            expected = self.logits("", precision)  # the best
+            self.assertEqual(expected, self.logits(present[-1], precision))
+            for level in present:
+                with self.subTest(level=level, precision=precision):
+                    for mine, best in zip(self.logits(level, precision), expected, strict=True):
+                        self.assertLessEqual(abs(mine - best), bound)
+
+    def test_refusals(self):
+        present = present_levels()
+        for level in [*[level for level in LEVELS if level not in present], "sse9", "avx\n"]:
+            with self.subTest(level=level):
+                done = self.predict(level)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertRegex(done.stderr, r"\Apredict: EMBER_CPU_LEVEL=\S+: .*(has no more than|expected one of).*\n\Z")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
