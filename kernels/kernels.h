@@ -165,7 +165,8 @@ class Kernels {
                                   const EmbeddingTensors& tables, const LayerNormTensors& norm, float epsilon,
                                   const Dropout& dropout) = 0;
   // From dout (N, C): the gradients of the tables (word: U rows; position: all P rows, zero where unused; type: all T
-  // rows) and of the LayerNorm. dsum (N, C) is scratch and receives the gradient of sum; it may be dout.
+  // rows) and of the LayerNorm. dsum (N, C) is scratch and receives the gradient of sum; it may be dout. A backend that
+  // defers gradients needs dsum and the batch as they are until it has finished them.
   virtual void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
                                    Tensor dout, Tensor sum, Moments moments, const Batch& batch,
                                    const LayerNormTensors& norm, const Dropout& dropout) = 0;

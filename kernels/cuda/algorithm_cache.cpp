@@ -1,6 +1,11 @@
 #include "kernels/cuda/algorithm_cache.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <cctype>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <utility>
@@ -36,6 +41,25 @@ std::pair<std::string, AlgorithmCache::Algorithm> parse(std::string_view line) {
   return {std::string(line.substr(length + 1)), algorithm};
 }
 
+// While it lives, nobody else reads the file and replaces it by what that read and more. Where a folder has no locks,
+// a replacement at the same moment may lose what another measured.
+class Lock {
+ public:
+  explicit Lock(const std::filesystem::path& file)
+      : descriptor_(::open((file.string() + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    while (descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
+    }
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+  ~Lock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+ private:
+  int descriptor_;
+};
+
 std::filesystem::path folder() {
   const auto variable = [](const char* name) {
     const char* value = std::getenv(name);
@@ -51,13 +75,18 @@ std::filesystem::path folder() {
 
 AlgorithmCache::AlgorithmCache(std::string identity, std::filesystem::path file)
     : identity_(std::move(identity)), file_(std::move(file)) {
-  if (file_.empty() || !std::filesystem::exists(file_)) return;
+  reload();
+}
+
+void AlgorithmCache::reload() {
+  std::error_code ignored;
+  if (file_.empty() || !std::filesystem::exists(file_, ignored)) return;
   try {
-    merge(read_file(file_));
+    Algorithms read = parse_text(read_file(file_));
+    algorithms_.merge(read);  // which keeps those that are here
   } catch (const Error&) {
-    algorithms_.clear();  // a cache that cannot be read is measured again, and then replaced
+    // A file that cannot be read is measured again, and then replaced.
   }
-  changed_ = false;
 }
 
 const AlgorithmCache::Algorithm* AlgorithmCache::find(const std::string& shape) const {
@@ -79,22 +108,27 @@ std::string AlgorithmCache::text() const {
   return out;
 }
 
-void AlgorithmCache::merge(std::string_view text) {
+AlgorithmCache::Algorithms AlgorithmCache::parse_text(std::string_view text) const {
   const std::string_view title = take_line(text);
   check(title.starts_with(kTitle), "algorithms of matrix products: '{}...' was expected, found '{}'", kTitle,
         printable(title));
-  std::map<std::string, Algorithm, std::less<>> read;
+  Algorithms read;
   while (!text.empty()) read.insert(parse(take_line(text)));
-  if (title.substr(kTitle.size()) != identity_) return;
-  for (auto& [shape, algorithm] : read) add(shape, algorithm);
+  if (title.substr(kTitle.size()) != identity_) read.clear();
+  return read;
+}
+
+void AlgorithmCache::merge(std::string_view text) {
+  for (const auto& [shape, algorithm] : parse_text(text)) add(shape, algorithm);
 }
 
 void AlgorithmCache::save() {
   if (!changed_ || file_.empty()) return;
-  AlgorithmCache merged(identity_, file_);  // another run may have written meanwhile
-  merged.merge(text());
   std::error_code ignored;
   std::filesystem::create_directories(file_.parent_path(), ignored);
+  const Lock lock(file_);
+  AlgorithmCache merged(identity_, file_);  // another run may have written meanwhile
+  merged.merge(text());
   write_file_atomically(file_, merged.text());
   changed_ = false;
 }

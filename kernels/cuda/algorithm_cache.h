@@ -2,7 +2,8 @@
 // device and one version of the library, so the file is named after both:
 //   $EMBER_CACHE_DIR, or $XDG_CACHE_HOME/ember, or ~/.cache/ember, / matmul-<device>-<version>.txt
 // Its text has one line that says what it is, then one line per shape: the algorithm in 128 hexadecimal digits, a
-// space, the shape. The text of a checkpoint is the same.
+// space, the shape. The text of a checkpoint is the same. An empty file of its name and .lock beside it is what
+// processes that write it wait for each other with.
 #pragma once
 
 #include <array>
@@ -31,14 +32,20 @@ class AlgorithmCache {
   // where a line is not as above.
   void merge(std::string_view text);
 
+  // Takes over what the file has by now of shapes that are unknown here: other instances and other runs measure too.
+  void reload();
   // Replaces the file by what it has by now and, in place of the same shapes, what was added or merged here. Does
-  // nothing when nothing was. Error when the file cannot be written.
+  // nothing when nothing was. Others that save at the same time lose nothing. Error when the file cannot be written.
   void save();
 
  private:
+  using Algorithms = std::map<std::string, Algorithm, std::less<>>;
+  // Of a whole text; none of another identity's.
+  Algorithms parse_text(std::string_view text) const;
+
   std::string identity_;
   std::filesystem::path file_;
-  std::map<std::string, Algorithm, std::less<>> algorithms_;
+  Algorithms algorithms_;
   bool changed_ = false;
 };
 

@@ -6,12 +6,14 @@
 //                 where M <= kFewRows, so that tensor cores would win nothing but another launch.
 //   column sums   a block has 32 columns; thread rows take every kGroups-th row, then the first adds what the others
 //                 have. Reads an element once, for one addition.
+//   tokens        the embeddings' tables (token_sums.cuh): 128 threads to a row, 4 columns to a thread.
 #include <algorithm>
 #include <utility>
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/matmul_operands.h"
+#include "kernels/cuda/token_sums.cuh"
 #include "runtime/cuda/launch.h"
 #include "runtime/cuda/memory.h"
 
@@ -21,7 +23,8 @@ namespace {
 constexpr std::int64_t kFewRows = 64;
 constexpr int kThreads = 256, kGroups = kThreads / kWarpSize;
 constexpr int kTile = 64, kEach = 4, kAcross = kTile / kEach, kStep = 16;
-constexpr std::size_t kMostJobs = 56;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
+constexpr int kTableRows = kThreads / kSumThreads;  // a block
+constexpr std::size_t kMostJobs = 56;               // a launch
 
 struct Job {
   float* to;
@@ -35,8 +38,11 @@ struct Job {
 struct JobList {
   Job job[kMostJobs];
   int first_block[kMostJobs];
-  int count;
+  int count, end;  // the jobs', and the block after their last; the tables' follow
+  int table_rows;
+  TokenSums tokens;
 };
+static_assert(sizeof(JobList) <= 4096, "all that the arguments of a kernel may be");
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 
@@ -104,8 +110,18 @@ __device__ void multiply_tile(const Job& job, int block) {
     }
 }
 
+__device__ void sum_table_rows(const TokenSums& tokens, int rows, int block) {
+  const int thread = static_cast<int>(threadIdx.x), row = block * kTableRows + thread / kSumThreads;
+  if (row >= rows) return;
+  if (tokens.vectors)
+    sum_tokens<4>(tokens, row, thread % kSumThreads);
+  else
+    sum_tokens<1>(tokens, row, thread % kSumThreads);
+}
+
 __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_constant__ JobList list) {
   const int block = static_cast<int>(blockIdx.x);
+  if (block >= list.end) return sum_table_rows(list.tokens, list.table_rows, block - list.end);
   int j = 0;
   while (j + 1 < list.count && list.first_block[j + 1] <= block) ++j;
   const Job& job = list.job[j];
@@ -135,14 +151,23 @@ unsigned blocks_of(const GradientSum& sum) {
                           : blocks_for(sum.from.cols, kTile) * blocks_for(sum.in.cols, kTile);
 }
 
-void compute(std::span<const GradientSum> sums, cudaStream_t stream) {
-  for (std::size_t begin = 0; begin < sums.size(); begin += kMostJobs) {
+// As many sums as a list holds, and one batch's tables, to a launch.
+void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> tokens, cudaStream_t stream) {
+  while (!sums.empty() || !tokens.empty()) {
     JobList list{};
     unsigned blocks = 0;
-    for (const GradientSum& sum : sums.subspan(begin, std::min(kMostJobs, sums.size() - begin))) {
-      list.job[list.count] = job_of(sum);
+    for (; !sums.empty() && static_cast<std::size_t>(list.count) < kMostJobs; sums = sums.subspan(1)) {
+      list.job[list.count] = job_of(sums.front());
       list.first_block[list.count++] = static_cast<int>(blocks);
-      blocks += blocks_of(sum);
+      blocks += blocks_of(sums.front());
+    }
+    list.end = static_cast<int>(blocks);
+    if (!tokens.empty()) {
+      const TokenGradients& now = tokens.front();
+      list.tokens = TokenSums(now.to, now.from, now.batch);
+      list.table_rows = static_cast<int>(rows_of_tables(now.to));
+      blocks += blocks_for(list.table_rows, kTableRows);
+      tokens = tokens.subspan(1);
     }
     launch("gradient_sums", stream, dim3(blocks), dim3(kThreads), 0, gradient_sums_kernel, list);
   }
@@ -221,14 +246,19 @@ void DeferredGradients::add_product(Tensor dweight, Tensor dout, Tensor in) {
   (in.rows <= kFewRows ? few_rows_ : many_rows_).push_back({dweight, dout, in});
 }
 
+void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch) {
+  if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
+}
+
 void DeferredGradients::finish(cudaStream_t stream, Matmul& matmul) {
   std::vector<GradientSum> products = std::exchange(many_rows_, {});
   const std::vector<GradientSum> sums = std::exchange(few_rows_, {});
+  const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
   // Backward goes through the layers from the last to the first, memory the other way.
   std::reverse(products.begin(), products.end());
   multiply(products, matmul);
-  compute(sums, stream);
+  compute(sums, tokens, stream);
 }
 
 }  // namespace ember

@@ -1,6 +1,6 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches: products of many rows, one batched product for all layers of a shape; products of few rows
-// and column sums, the second stages of column_sums.cuh among them, all in one kernel.
+// are a handful of launches: products of many rows, one batched product for all layers of a shape; products of few
+// rows, column sums, the second stages of column_sums.cuh among them, and the embeddings' tables, all in one kernel.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cuda/matmul.h"
+#include "kernels/kernels.h"
 #include "runtime/arena.h"
 #include "runtime/tensor.h"
 
@@ -19,6 +20,13 @@ namespace ember {
 // to = fromᵀ in or, without `in`, the column sums of `from`.
 struct GradientSum {
   Tensor to, from, in;
+};
+
+// The tables' gradients from the rows of `from` (N, C), one for each token: token_sums.cuh.
+struct TokenGradients {
+  EmbeddingTensors to;
+  Tensor from;
+  Batch batch;
 };
 
 class DeferredGradients {
@@ -33,12 +41,15 @@ class DeferredGradients {
   void add_columns(Tensor sum, Tensor matrix);
   // dweight = doutᵀ in.  dweight: (O, I) f32, dout: (M, O), in: (M, I) f16.
   void add_product(Tensor dweight, Tensor dout, Tensor in);
+  // The gradients of the rows of a batch's words and of all positions; of the types but the first zeros.
+  void add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch);
 
   // Computes what was added since the last time.
   void finish(cudaStream_t stream, Matmul& matmul);
 
  private:
   std::vector<GradientSum> many_rows_, few_rows_;  // products of many rows; all else
+  std::vector<TokenGradients> tokens_;
   std::vector<Buffer> memory_;
   std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep() takes from, and what is taken of it
 };

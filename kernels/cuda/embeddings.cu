@@ -3,49 +3,24 @@
 //
 //   forward    sum, rounded to f16; out = dropout(LayerNorm(sum)), of the rounded sum as in residual_layernorm.cu.
 //   backward   one pass leaves dsum, the gradient of sum, and the parts of three column sums: the LayerNorm's two and
-//              type row 0's. Then the rows of dsum are added: for each word of the batch in the order of `occurrences`,
-//              for each position in the order of the sequences.
+//              type row 0's. The rows of dsum are added with the other gradients that wait (token_sums.cuh).
 //
 // The passes: one warp per token, as in residual_layernorm.cu; which sequence it belongs to, a binary search in
-// cu_seqlens finds. The sums of rows: one block per row of a table, 4 columns to a thread.
+// cu_seqlens finds.
 // Forward reads two rows of f32 and writes two of f16 (12 N C bytes; the type's row and the norm stay in cache), about
-// 12 operations an element and 25 for dropout. Backward moves 6 N C bytes in the pass, then 4 N C and writes
-// 4 (U + P + T) C; about 22 operations an element, 25 for dropout, 2 for the sums.
+// 12 operations an element and 25 for dropout. Backward moves 6 N C bytes in the pass; about 22 operations an element,
+// 25 for dropout.
 #include <array>
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/layernorm_row.cuh"
+#include "kernels/cuda/token_sums.cuh"
 #include "kernels/require.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
 namespace {
-
-// What the kernels need of a Batch.
-struct Sequences {
-  explicit Sequences(const Batch& batch)
-      : token_ids(batch.token_ids),
-        cu_seqlens(batch.cu_seqlens),
-        unique_offsets(batch.unique_offsets),
-        occurrences(batch.occurrences),
-        count(static_cast<int>(batch.sequences)),
-        tokens(static_cast<int>(batch.tokens)),
-        unique(static_cast<int>(batch.unique)) {}
-
-  const std::int32_t *token_ids, *cu_seqlens, *unique_offsets, *occurrences;
-  int count, tokens, unique;
-
-  // Of token n in its sequence, the last that begins at n or before.
-  __device__ int place(int n) const {
-    int first = 0, last = count;  // cu_seqlens[first] <= n < cu_seqlens[last]
-    while (last - first > 1) {
-      const int middle = (first + last) / 2;
-      (cu_seqlens[middle] <= n ? first : last) = middle;
-    }
-    return n - cu_seqlens[first];
-  }
-};
 
 struct Forward {
   Rows<__half> out, sum;
@@ -109,53 +84,6 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_backward_kern
         });
   }
   totals.write_part();
-}
-
-constexpr int kSumThreads = 128;
-
-template <int V>
-__device__ void add_row(float (&total)[V], const __half* row) {
-  float x[V];
-  load<V>(x, row);
-#pragma unroll
-  for (int j = 0; j < V; ++j) total[j] += x[j];
-}
-
-// Blocks [0, U): the words; then the positions; then the types but the first, which stay zero.
-template <int V>
-__global__ void __launch_bounds__(kSumThreads)
-    sum_tokens_kernel(Rows<float> dword, Rows<float> dposition, Rows<float> dtype, Rows<const __half> dsum,
-                      Sequences sequences, int positions, int cols) {
-  const int u = static_cast<int>(blockIdx.x), place = u - sequences.unique, type = place - positions + 1;
-  for (int c = static_cast<int>(threadIdx.x) * V; c < cols; c += kSumThreads * V) {
-    float total[V] = {};
-    if (place < 0) {
-      const int end = sequences.unique_offsets[u + 1];
-#pragma unroll 4
-      for (int i = sequences.unique_offsets[u]; i < end; ++i) add_row(total, dsum[sequences.occurrences[i]] + c);
-      store<V>(dword[u] + c, total);
-    } else if (type < 1) {
-#pragma unroll 4
-      for (int b = 0; b < sequences.count; ++b) {
-        const int row = sequences.cu_seqlens[b] + place;
-        if (row < sequences.cu_seqlens[b + 1]) add_row(total, dsum[row] + c);
-      }
-      store<V>(dposition[place] + c, total);
-    } else {
-      store<V>(dtype[type] + c, total);
-    }
-  }
-}
-
-void sum_tokens(cudaStream_t stream, const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch) {
-  const Tensor &word = dtables.word, &position = dtables.position, &type = dtables.type;
-  const std::int64_t rows = batch.unique + position.rows + type.rows - 1;
-  if (rows == 0 || dsum.cols == 0) return;
-  const bool aligned = (batch.unique == 0 || vectorises(4, {word})) && vectorises(4, {position, type, dsum});
-  launch("sum_tokens", stream, dim3(static_cast<unsigned>(rows)), dim3(kSumThreads), 0,
-         aligned ? sum_tokens_kernel<4> : sum_tokens_kernel<1>, rows_of<float>(word), rows_of<float>(position),
-         rows_of<float>(type), rows_of<const __half>(dsum), Sequences(batch), static_cast<int>(position.rows),
-         static_cast<int>(dsum.cols));
 }
 
 }  // namespace
@@ -224,7 +152,7 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
       deferred_.add_parts(sums, parts, stage.count);
     });
   }
-  sum_tokens(stream(), dtables, dsum, batch);
+  deferred_.add_tokens(dtables, dsum, batch);
 }
 
 }  // namespace ember

@@ -3,6 +3,9 @@
 //
 // Token counts differ from step to step. An algorithm is measured for counts rounded up to a multiple of 32 and used
 // for all of them, if cuBLASLt accepts it; else for the count itself.
+//
+// What cuBLASLt may rely on is decided once for a shape, so it is part of the shape or always holds: operands are
+// aligned as Shape says, and a bias to 16 bytes, for which one that is not is copied first.
 #include "kernels/cuda/matmul.h"
 
 #include <algorithm>
@@ -12,6 +15,7 @@
 #include <cstdio>
 #include <limits>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <tuple>
 #include <vector>
@@ -22,11 +26,14 @@
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/event.h"
 #include "runtime/cuda/memory.h"
+#include "runtime/error.h"
 
 namespace ember {
 namespace {
 
 constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS itself takes on its newest devices
+constexpr std::size_t kBiasAlignment = 16, kBiasRoom = std::size_t{1} << 20;
+constexpr std::int64_t kLongestBias = static_cast<std::int64_t>((kBiasRoom - kBiasAlignment) / sizeof(float));
 constexpr std::int64_t kRowStep = 32;
 constexpr int kCandidates = 16, kWarmUps = 2, kRounds = 3, kLaunches = 10;
 
@@ -81,7 +88,8 @@ struct Plan {
   bool possible = false;
 };
 
-Plan describe(const Shape& s) {
+// cuBLASLt reads the alignment of biases off `bias`, which is null for a shape without.
+Plan describe(const Shape& s, const void* bias) {
   const cudaDataType out = s.f32_out ? CUDA_R_32F : CUDA_R_16F;
   const auto layout = [](std::int64_t rows, std::int64_t cols, std::int64_t stride) {
     return make_cublas_layout(CUDA_R_16F, rows, cols, stride);
@@ -108,7 +116,10 @@ Plan describe(const Shape& s) {
       plan.d = make_cublas_layout(out, s.inputs, s.outputs, s.stride_d);
       break;
   }
-  if (s.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out);
+  if (s.bias) {
+    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out);
+    set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
   if (s.count > 1) {
     set_batch(plan.a, s.count, s.step_a);
     set_batch(plan.b, s.count, s.step_b);
@@ -120,7 +131,7 @@ Plan describe(const Shape& s) {
 struct Operands {
   const void *a, *b;
   void* d;
-  void* bias;
+  const void* bias;
 };
 
 std::string identity_of_device() {
@@ -138,18 +149,26 @@ struct Matmul::State {
   explicit State(cudaStream_t on)
       : stream(on),
         handle(make_cublas_handle()),
-        workspace(device_buffer(kWorkspace)),
+        workspace(device_buffer(kWorkspace + kBiasRoom)),
         identity(identity_of_device()),
-        cache(identity, algorithm_cache_file(identity)) {}
+        cache(identity, algorithm_cache_file(identity)) {
+    check_cuda(cudaMemsetAsync(workspace.data(), 0, workspace.size(), stream), "clearing");
+  }
 
   const Plan& plan(const Shape& shape);
-  bool adopt(Plan& plan, const AlgorithmCache::Algorithm& algorithm) const;
+  bool adopt(Plan& plan, const AlgorithmCache::Algorithm* algorithm) const;
   const AlgorithmCache::Algorithm* algorithm_of(const Shape& shape);
-  std::vector<cublasLtMatmulHeuristicResult_t> suggestions(const Shape& shape, const Plan& plan) const;
+  void keep(const Shape& shape, const AlgorithmCache::Algorithm& algorithm);
+  std::optional<AlgorithmCache::Algorithm> measure(const Shape& shape) const;
+  std::vector<cublasLtMatmulHeuristicResult_t> suggestions(const Shape& shape) const;
   float milliseconds(const Plan& plan, const Operands& operands) const;
   cublasStatus_t run(const Plan& plan, const Operands& operands, float beta) const;
   // False when cuBLASLt has no algorithm for the shape.
-  bool multiply(const Shape& shape, const Operands& operands);
+  bool multiply(const Shape& shape, Operands operands);
+  // Past what cuBLASLt is given of the workspace: aligned to kBiasAlignment and to no more, so that what cuBLASLt reads
+  // off it is what holds for every bias.
+  std::byte* bias_copy() const { return static_cast<std::byte*>(workspace.data()) + kWorkspace + kBiasAlignment; }
+  Plan plan_of(const Shape& shape) const { return describe(shape, shape.bias ? bias_copy() : nullptr); }
 
   cudaStream_t stream;
   CublasHandle handle;
@@ -164,14 +183,17 @@ cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, fl
   const float alpha = 1;
   return cublasLtMatmul(handle.get(), plan.operation.get(), &alpha, operands.a, plan.a.get(), operands.b, plan.b.get(),
                         &beta, operands.d, plan.d.get(), operands.d, plan.d.get(), &plan.algorithm, workspace.data(),
-                        workspace.size(), stream);
+                        kWorkspace, stream);
 }
 
-// What cuBLASLt would try, best guess first, without the algorithms whose parts are added by atomics or in f16.
-std::vector<cublasLtMatmulHeuristicResult_t> Matmul::State::suggestions(const Shape& shape, const Plan& plan) const {
+// What cuBLASLt would try, best guess first, without the algorithms whose parts are added by atomics or in f16. With a
+// bias a sum has no parts, since where it is added to them, and in which type, is not documented.
+std::vector<cublasLtMatmulHeuristicResult_t> Matmul::State::suggestions(const Shape& shape) const {
+  const Plan plan = plan_of(shape);
   const CublasPreference preference = make_cublas_preference();
-  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace.size());
-  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      std::uint32_t{shape.bias ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape.align_a);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.align_b);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.align_d);
@@ -205,52 +227,68 @@ float Matmul::State::milliseconds(const Plan& plan, const Operands& operands) co
   return best;
 }
 
-// From the cache, or by measurement on memory of its own. Null when there is none.
-const AlgorithmCache::Algorithm* Matmul::State::algorithm_of(const Shape& shape) {
-  const std::string name = text_of(shape);
-  if (const auto* known = cache.find(name)) return known;
-  cudaStreamCaptureStatus capturing{};
-  check_cuda(cudaStreamIsCapturing(stream, &capturing), "asking for the state of a stream");
-  if (capturing != cudaStreamCaptureStatusNone)
-    throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + name);
-
+// The fastest, on memory of its own; none when no algorithm runs. The products of a batch lie close together there.
+std::optional<AlgorithmCache::Algorithm> Matmul::State::measure(const Shape& shape) const {
+  const auto candidates = suggestions(shape);
+  if (candidates.empty()) return {};
   const auto a_rows = shape.use == Use::backward_weight ? shape.rows : shape.outputs, b_rows = shape.rows,
              d_rows = shape.use == Use::backward_weight ? shape.outputs : shape.rows;
   Shape packed = shape;
   packed.step_a = step_of(a_rows, shape.stride_a);
   packed.step_b = step_of(b_rows, shape.stride_b);
   packed.step_d = step_of(d_rows, shape.stride_d);
-  Plan plan = describe(packed);
-  const auto results = suggestions(shape, plan);
-  if (results.empty()) return nullptr;
+  Plan plan = plan_of(packed);
   const auto bytes = [&shape](std::int64_t step, std::size_t size) {
     return static_cast<std::size_t>(shape.count * step) * size;
   };
   const Buffer a = device_buffer(bytes(packed.step_a, 2)), b = device_buffer(bytes(packed.step_b, 2)),
-               d = device_buffer(bytes(packed.step_d, 4)),
-               bias = device_buffer(static_cast<std::size_t>(shape.outputs) * 4);
-  for (const Buffer* buffer : {&a, &b, &d, &bias})
+               d = device_buffer(bytes(packed.step_d, 4));
+  for (const Buffer* buffer : {&a, &b, &d})
     check_cuda(cudaMemsetAsync(buffer->data(), 0, buffer->size(), stream), "clearing");
-  const auto* fastest = &results.front();
+  const Operands operands{a.data(), b.data(), d.data(), shape.bias ? bias_copy() : nullptr};
+  const cublasLtMatmulHeuristicResult_t* fastest = nullptr;
   float least = std::numeric_limits<float>::infinity();
-  for (const auto& candidate : results) {
+  for (const auto& candidate : candidates) {
     if (candidate.state != CUBLAS_STATUS_SUCCESS) continue;
     plan.algorithm = candidate.algo;
-    const float time = milliseconds(plan, {a.data(), b.data(), d.data(), shape.bias ? bias.data() : nullptr});
+    const float time = milliseconds(plan, operands);
     if (time < least) least = time, fastest = &candidate;
   }
   check_cuda(cudaStreamSynchronize(stream), "timing algorithms");  // before their memory goes
-  cache.add(name, std::to_array(fastest->algo.data));
+  if (fastest == nullptr) return {};
+  return std::to_array(fastest->algo.data);
+}
+
+// At once, for others that come to the shape, and in case this process is killed. The destructor tries again what fails
+// here, and tells.
+void Matmul::State::keep(const Shape& shape, const AlgorithmCache::Algorithm& algorithm) {
+  cache.add(text_of(shape), algorithm);
+  try {
+    cache.save();
+  } catch (const Error&) {
+  }
+}
+
+// Known, measured by another instance or run, or measured now. Null when there is none.
+const AlgorithmCache::Algorithm* Matmul::State::algorithm_of(const Shape& shape) {
+  const std::string name = text_of(shape);
+  if (const auto* known = cache.find(name)) return known;
+  cache.reload();
+  if (const auto* known = cache.find(name)) return known;
+  const auto measured = measure(shape);
+  cache.reload();  // another may have measured at the same time
+  if (measured && cache.find(name) == nullptr) keep(shape, *measured);
   return cache.find(name);
 }
 
 // Whether cuBLASLt can compute just this shape so.
-bool Matmul::State::adopt(Plan& plan, const AlgorithmCache::Algorithm& algorithm) const {
-  std::copy(algorithm.begin(), algorithm.end(), plan.algorithm.data);
+bool Matmul::State::adopt(Plan& plan, const AlgorithmCache::Algorithm* algorithm) const {
+  if (algorithm == nullptr) return false;
+  std::copy(algorithm->begin(), algorithm->end(), plan.algorithm.data);
   cublasLtMatmulHeuristicResult_t result{};
   return cublasLtMatmulAlgoCheck(handle.get(), plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(),
                                  plan.d.get(), &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= workspace.size();
+         result.workspaceSize <= kWorkspace;
 }
 
 const Plan& Matmul::State::plan(const Shape& shape) {
@@ -258,15 +296,19 @@ const Plan& Matmul::State::plan(const Shape& shape) {
   Plan& plan = entry->second;
   if (!added) return plan;
   try {
-    plan = describe(shape);
+    cudaStreamCaptureStatus capturing{};
+    check_cuda(cudaStreamIsCapturing(stream, &capturing), "asking for the state of a stream");
+    if (capturing != cudaStreamCaptureStatusNone)
+      throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + text_of(shape));
+    plan = plan_of(shape);
     Shape rounded = shape;
     rounded.rows = (shape.rows + kRowStep - 1) / kRowStep * kRowStep;
-    const AlgorithmCache::Algorithm* algorithm = algorithm_of(rounded);
-    plan.possible = algorithm != nullptr && adopt(plan, *algorithm);
-    if (!plan.possible) {
-      algorithm = algorithm_of(shape);
-      plan.possible = algorithm != nullptr && adopt(plan, *algorithm);
-    }
+    plan.possible = adopt(plan, algorithm_of(rounded)) || adopt(plan, algorithm_of(shape));
+    if (plan.possible) return plan;
+    // What is known is of a batch with other steps, or of a file that is not what was written.
+    const auto measured = measure(shape);
+    plan.possible = measured && adopt(plan, &*measured);
+    if (plan.possible) keep(shape, *measured);
   } catch (...) {
     plans.erase(entry);
     throw;
@@ -274,9 +316,15 @@ const Plan& Matmul::State::plan(const Shape& shape) {
   return plan;
 }
 
-bool Matmul::State::multiply(const Shape& shape, const Operands& operands) {
+bool Matmul::State::multiply(const Shape& shape, Operands operands) {
   const Plan& ready = plan(shape);
   if (!ready.possible) return false;
+  if (shape.bias && alignment_of(operands.bias) < kBiasAlignment) {
+    const std::size_t bytes =
+        static_cast<std::size_t>(shape.outputs) * size_of(shape.f32_out ? DType::f32 : DType::f16);
+    check_cuda(cudaMemcpyAsync(bias_copy(), operands.bias, bytes, cudaMemcpyDeviceToDevice, stream), "copying a bias");
+    operands.bias = bias_copy();
+  }
   check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f), text_of(shape));
   count_launch();
   return true;
@@ -297,6 +345,7 @@ Matmul::~Matmul() {
 
 void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require_forward_operands(out, in, weight, bias);
+  require(bias.size() <= kLongestBias, "matmul forward: a bias longer than there is room for");
   if (out.empty()) return;
   const Shape shape{Use::forward,
                     in.rows,

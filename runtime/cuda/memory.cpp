@@ -5,6 +5,11 @@
 #include "runtime/cuda/check.h"
 
 namespace ember {
+namespace {
+
+thread_local std::size_t device_bytes_given = 0;
+
+}  // namespace
 
 Buffer device_buffer(std::size_t bytes) {
   if (bytes == 0) return {};
@@ -18,7 +23,12 @@ Buffer device_buffer(std::size_t bytes) {
          (bytes >> 20) + 1, free >> 20, total >> 20);
   }
   check_cuda(status, "allocating memory");
+  device_bytes_given += bytes;
   return Buffer(data, bytes, [](void* pointer) { report_cuda(cudaFree(pointer), "releasing memory"); });
+}
+
+std::size_t device_bytes() noexcept {
+  return device_bytes_given;
 }
 
 Buffer pinned_buffer(std::size_t bytes) {

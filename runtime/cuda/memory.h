@@ -10,6 +10,8 @@ namespace ember {
 // Uninitialised memory on the current device, aligned to 256 bytes. Error naming the size, and how much is free, when
 // there is not enough. Empty for 0 bytes.
 Buffer device_buffer(std::size_t bytes);
+// Of all that device_buffer has given this thread so far, whether it was given back or not.
+std::size_t device_bytes() noexcept;
 
 // Uninitialised page-locked host memory: asynchronous copies need it.
 Buffer pinned_buffer(std::size_t bytes);

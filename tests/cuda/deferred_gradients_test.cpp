@@ -8,6 +8,7 @@
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/graph.h"
 #include "tests/cuda/cuda_support.h"
+#include "tests/cuda/product_error.h"
 #include "tests/reference/linear.h"
 
 namespace ember {
@@ -53,8 +54,8 @@ struct Layers {
       weights.insert(weights.end(), expected.weight.begin(), expected.weight.end());
       biases.insert(biases.end(), expected.bias.begin(), expected.bias.end());
     }
-    // Sums of `rows` products of unit normals in f32.
-    EXPECT_TRUE(testing::all_close(results[0], weights, 1e-6 * static_cast<double>(rows), 0));
+    EXPECT_TRUE(testing::all_close(results[0], weights, testing::product_error(rows), 0));
+    // Sums of `rows` unit normals in f32.
     EXPECT_TRUE(testing::all_close(results[1], biases, 1e-6 * static_cast<double>(rows), 0));
   }
 
@@ -105,7 +106,7 @@ TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
                                              layers.in_.view.row_block(l * layers.most, layers.rows));
   EXPECT_EQ(launches_to_finish(), 2);
   // On a GPU perhaps by another algorithm, whose sums have another order.
-  EXPECT_TRUE(testing::all_close(layers.dweight.values(), before, 1e-6 * 65, 0));
+  EXPECT_TRUE(testing::all_close(layers.dweight.values(), before, 2 * testing::product_error(65), 0));
 }
 
 // More sums than a launch's list holds.

@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include "runtime/cuda/check.h"
 #include "tests/cuda/cuda_support.h"
 
 namespace ember {
@@ -195,6 +196,38 @@ TEST_P(Embeddings, RowsMayBeMisaligned) {
   const Results saved = forward(layout);
   expect_forward(saved);
   expect_backward(saved, backward(saved, true, layout));
+}
+
+// All sums of a batch, the tables' among them, are one launch at the end; those of a second batch another.
+TEST(EmbeddingsGradients, WaitForTheEnd) {
+  constexpr std::int64_t kCols = 8;
+  const PackedSequences packed({2, 3}, 10, 1);
+  const DeviceBatch batch(packed);
+  const std::int64_t rows = packed.batch.tokens;
+  const DeviceMatrix dout(kHalf, rows, kCols, draw_halves(rows * kCols, 1)),
+      sum(kHalf, rows, kCols, draw_halves(rows * kCols, 2)), ones(kFloat, 1, rows, std::vector<double>(5, 1.0)),
+      weight(kFloat, 1, kCols, draw(kCols, 3));
+  struct Outputs {
+    explicit Outputs(std::int64_t unique) : word(kFloat, unique, kCols) {}
+    DeviceMatrix word, position{kFloat, 3, kCols}, type{kFloat, kTypes, kCols}, norm_weight{kFloat, 1, kCols},
+        norm_bias{kFloat, 1, kCols}, dsum{kHalf, 5, kCols};
+  };
+  const Outputs first(packed.batch.unique), second(packed.batch.unique);
+  const std::int64_t before = launches();
+  for (const Outputs* to : {&first, &second})
+    testing::device().embeddings_backward(
+        {to->word.view, to->position.view, to->type.view}, {to->norm_weight.view, to->norm_bias.view}, to->dsum.view,
+        dout.view, sum.view, {ones.view, ones.view}, batch.batch, {weight.view, weight.view}, {});
+  EXPECT_EQ(launches() - before, 2);
+  testing::device().finish_gradients();
+  EXPECT_EQ(launches() - before, 4);
+  const auto results = [](const Outputs& of) {
+    return device_results({&of.word, &of.position, &of.type, &of.norm_weight, &of.norm_bias});
+  };
+  const Results values = results(first);
+  EXPECT_EQ(values, results(second));
+  for (const std::vector<float>& gradient : values)
+    for (const float value : gradient) EXPECT_TRUE(std::isfinite(value));
 }
 
 INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kCases),

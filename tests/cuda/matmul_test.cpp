@@ -5,15 +5,18 @@
 #include <cuda_fp16.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/device.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/memory.h"
+#include "tests/cuda/product_error.h"
 #include "tests/kernels/strided.h"
 #include "tests/reference/linear.h"
 #include "tests/support.h"
@@ -84,13 +87,54 @@ std::vector<double> draw_halves(std::int64_t size, unsigned seed) {
   return out;
 }
 
-// Sums of n products of unit normals: fp32 accumulation costs at most n 2^-24 of n, in practice far less than
-// 8 sqrt(n) 2^-24 times sqrt(n); rounding the result to f16 2^-11 of it.
+// Sums of products of unit normals in f32; rounding them to f16 costs 2^-11 of them.
 ::testing::AssertionResult near(const std::vector<float>& actual, const std::vector<double>& expected,
                                 std::int64_t terms, DType type) {
-  const double n = static_cast<double>(terms);
-  return testing::all_close<float, double>(actual, expected, 8 * n * 0x1p-24 + (type == DType::f16 ? 0x1p-24 : 0),
+  return testing::all_close<float, double>(actual, expected,
+                                           testing::product_error(terms) + (type == DType::f16 ? 0x1p-24 : 0),
                                            type == DType::f16 ? 0x1p-11 * 1.01 : 0);
+}
+
+// x as f32 or f16 holds it, what is beyond cut off.
+float cut_off(double x, DType type) {
+  const auto to_type = [type](float value) {
+    return type == DType::f16 ? __half2float(__float2half_rz(value)) : value;
+  };
+  const auto nearest = static_cast<float>(x);
+  const bool beyond = std::fabs(static_cast<double>(nearest)) > std::fabs(x);
+  return to_type(beyond ? std::nextafter(nearest, 0.0f) : nearest);
+}
+// in weightᵀ with four products at a time added to a sum of that type, as a T4's tensor cores do it.
+std::vector<float> by_blocks_of_four(const std::vector<double>& in, const std::vector<double>& weight, std::int64_t m,
+                                     std::int64_t o, std::int64_t i, DType sum_type) {
+  std::vector<float> out;
+  for (std::int64_t e = 0; e < m * o; ++e) {
+    const double *x = in.data() + e / o * i, *w = weight.data() + e % o * i;
+    float sum = 0;
+    for (std::int64_t k = 0; k < i; k += 4) {
+      double exact = static_cast<double>(sum);
+      for (std::int64_t t = k; t < std::min(k + 4, i); ++t) exact += x[t] * w[t];
+      sum = cut_off(exact, sum_type);
+    }
+    out.push_back(sum);
+  }
+  return out;
+}
+
+// What tensor cores make of sums passes; sums in f16 do not, nor does a product without its last term.
+TEST(MatmulTolerance, IsThatOfTensorCores) {
+  for (const auto& [m, o, i] : {std::tuple{65, 64, 1200}, std::tuple{33, 32, 312}, std::tuple{7, 26, 130}}) {
+    const auto in = draw_halves(m * i, 1), weight = draw_halves(o * i, 2);
+    const auto exact = reference::linear_forward(in, weight, std::vector<double>{}, m, o, i);
+    EXPECT_TRUE(near(by_blocks_of_four(in, weight, m, o, i, DType::f32), exact, i, DType::f32)) << i;
+    const std::vector<float> in_f16 = by_blocks_of_four(in, weight, m, o, i, DType::f16);
+    EXPECT_FALSE(near(in_f16, exact, i, DType::f32)) << i;
+    EXPECT_FALSE(near(in_f16, exact, i, DType::f16)) << i;
+    std::vector<double> shorter = in;
+    for (std::int64_t r = 1; r <= m; ++r) shorter[static_cast<std::size_t>(r * i - 1)] = 0;
+    const std::vector<float> lost = by_blocks_of_four(shorter, weight, m, o, i, DType::f32);
+    for (const DType type : {DType::f32, DType::f16}) EXPECT_FALSE(near(lost, exact, i, type)) << i;
+  }
 }
 
 class MatmulOf : public ::testing::TestWithParam<std::tuple<std::tuple<int, int, int>, int>> {

@@ -1,9 +1,13 @@
 // The file and the text of matrix products' algorithms; they need no device.
 #include "kernels/cuda/algorithm_cache.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <vector>
 
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -36,6 +40,63 @@ TEST(AlgorithmCache, KeepsWhatWasAddedFromRunToRun) {
   late.save();
   const AlgorithmCache all("T4, 12", file);
   EXPECT_TRUE(all.find("forward rows=32") && all.find("forward rows=64") && all.find("backward rows=32"));
+}
+
+// Two instances that live at the same time agree on what either measured first.
+TEST(AlgorithmCache, TakesOverWhatOthersMeasureMeanwhile) {
+  const testing::TemporaryDirectory folder;
+  const auto file = folder / "file.txt";
+  AlgorithmCache one("T4, 12", file), other("T4, 12", file);
+  other.reload();
+  EXPECT_EQ(other.find("a"), nullptr) << "there is no file";
+  one.add("a", kOne);
+  one.save();
+  EXPECT_EQ(other.find("a"), nullptr);
+  other.reload();
+  ASSERT_NE(other.find("a"), nullptr);
+  EXPECT_EQ(*other.find("a"), kOne);
+  const auto written = std::filesystem::last_write_time(file);
+  other.save();
+  EXPECT_EQ(std::filesystem::last_write_time(file), written) << "it has nothing that the file has not";
+  one.add("b", kOne);
+  one.save();
+  other.add("b", kTwo);
+  other.reload();
+  EXPECT_EQ(*other.find("b"), kTwo) << "what was measured here stays";
+  write_file_atomically(file, "nonsense");
+  other.reload();
+  EXPECT_EQ(*other.find("a"), kOne) << "a damaged file changes nothing";
+}
+
+TEST(AlgorithmCache, NothingIsLostWhenManySaveAtTheSameTime) {
+  const testing::TemporaryDirectory folder;
+  const auto file = folder / "file.txt";
+  constexpr int kRuns = 4, kShapes = 16;
+  std::vector<pid_t> children;
+  for (int run = 0; run < kRuns; ++run) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      [&]() noexcept {
+        AlgorithmCache cache("T4, 12", file);
+        for (int shape = 0; shape < kShapes; ++shape) {
+          cache.add(fmt::format("{} {}", run, shape), kOne);
+          cache.save();
+        }
+        _exit(0);
+      }();
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  const AlgorithmCache all("T4, 12", file);
+  for (int run = 0; run < kRuns; ++run)
+    for (int shape = 0; shape < kShapes; ++shape)
+      EXPECT_NE(all.find(fmt::format("{} {}", run, shape)), nullptr) << run << ", " << shape;
 }
 
 TEST(AlgorithmCache, TextOfACheckpointGoesFirst) {

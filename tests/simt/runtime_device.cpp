@@ -18,6 +18,11 @@ cudaError_t& last_error() {
   return error;
 }
 
+int& current_device() {
+  static int index = 0;
+  return index;
+}
+
 // The dynamic shared memory that cudaFuncSetAttribute allowed each kernel.
 std::map<const void*, std::size_t>& allowed_shared() {
   static auto& instance = *new std::map<const void*, std::size_t>;
@@ -85,6 +90,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int index) {
   if (index < 0 || index >= simt::device().count) return result(cudaErrorInvalidDevice);
+  simt::current_device() = index;
+  return result(simt::state_of_device());
+}
+
+cudaError_t cudaGetDevice(int* index) {
+  *index = simt::current_device();
   return result(simt::state_of_device());
 }
 
