@@ -47,13 +47,21 @@ run_tests release build
 [ "$depth" != release ] || exit 0
 
 # Compiling is most of what this costs, so little is optimised and the benchmarks are left out.
-debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF)
+debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF -DEMBER_MARCH=native)
 export UBSAN_OPTIONS=print_stacktrace=1
 build "address and undefined-behaviour sanitizers" build-asan all "${debug[@]}" -DEMBER_SANITIZE=address,undefined
 run_tests "address and undefined-behaviour sanitizers" build-asan
 [ "$depth" = thorough ] || exit 0
 
 [ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
+# Of the levels of the CPU kernels the tests ran the best that is here; the others share its source.
+if grep -qw avx512f /proc/cpuinfo; then
+  for level in avx2 avx512; do
+    echo "== test: CPU kernels, level $level"
+    names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
+    EMBER_CPU_LEVEL=$level ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"
+  done
+fi
 for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
   echo "== test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'

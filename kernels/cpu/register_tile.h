@@ -100,7 +100,9 @@ void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start
   for (int r = 0; r < Rows; ++r)
     for (int c = 0; c < 2; ++c) {
       __builtin_prefetch(out + r * out_stride + c * kLanes, 1);
-      std::memcpy(&sums[r][c], start.data + r * start.stride + c * kLanes, sizeof sums[r][c]);
+      typename Arithmetic::Sums first;  // copied straight into the array, it would go through memory in halves
+      std::memcpy(&first, start.data + r * start.stride + c * kLanes, sizeof first);
+      sums[r][c] = first;
     }
   for (std::int64_t k = 0; k < panel.groups; ++k) {
     const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
