@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs, builds and runs every test, as released and under AddressSanitizer and UBSan.
-#   tools/test.sh [--no-sanitizers | --thorough]
-# --no-sanitizers: as released only. --thorough, what .ci/run does: also the CUDA backend under the emulator's other
-# schedules and under ThreadSanitizer, whose findings are races within a block; then each fuzz target for 20 seconds.
+# Installs, builds and runs every test.
+#   tools/test.sh [--sanitizers | --thorough]
+# --sanitizers: then all again under AddressSanitizer and UBSan. --thorough, what .ci/run does: also the CUDA backend
+# under the emulator's other schedules and under ThreadSanitizer, whose findings are races within a block; then each
+# fuzz target for 20 seconds.
 # The CUDA backend is compiled where nvcc is; with EMBER_CUDA=ON in the environment its absence is an error. Its tests
 # under the emulator need CUDA's headers and say SKIPPED without them.
 # The tests that need the real data look for it in ../shared beside the checkout, or in $EMBER_SHARED, and say SKIPPED
@@ -11,10 +12,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
 case ${1:-} in
-  "") depth=sanitizers ;;
-  --no-sanitizers) depth=release ;;
+  "") depth=release ;;
+  --sanitizers) depth=sanitizers ;;
   --thorough) depth=thorough ;;
-  *) echo "usage: tools/test.sh [--no-sanitizers | --thorough]" >&2; exit 2 ;;
+  *) echo "usage: tools/test.sh [--sanitizers | --thorough]" >&2; exit 2 ;;
 esac
 
 tools/install_packages.sh --tests
