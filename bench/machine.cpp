@@ -55,7 +55,7 @@ void steady_threads(char** argv) {
   // OpenMP reads its settings before main. Both are set before the program starts anew, once (see spin_briefly).
   if (std::getenv("OMP_PROC_BIND") != nullptr || setenv("OMP_PROC_BIND", "true", 1) != 0) return;
   if (std::getenv("OMP_WAIT_POLICY") == nullptr && setenv("GOMP_SPINCOUNT", kBriefSpins, 0) != 0) return;
-  execv("/proc/self/exe", argv);
+  start_anew(argv);
 }
 
 void print(std::string_view text) {

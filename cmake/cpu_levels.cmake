@@ -1,8 +1,9 @@
 # EMBER_MARCH: which instructions the CPU kernels may use. "dispatch" compiles them once for each level of x86-64 that
 # matters, and the program takes the best that its processor has (kernels/make_cpu_kernels.cpp); anything else is the
-# value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy.
+# value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy; sanitizers are made
+# to find defects of the source, for which one copy will do.
 set(EMBER_MARCH_DEFAULT native)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND CMAKE_OBJCOPY AND CMAKE_LINKER)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND CMAKE_OBJCOPY AND CMAKE_LINKER AND NOT EMBER_SANITIZE)
   set(EMBER_MARCH_DEFAULT dispatch)
 endif()
 set(EMBER_MARCH ${EMBER_MARCH_DEFAULT} CACHE STRING

@@ -47,7 +47,14 @@ void spin_briefly(char** argv) {
   // as all there is.
   for (const char* set : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"})
     if (std::getenv(set) != nullptr) return;
-  if (setenv("GOMP_SPINCOUNT", kBriefSpins, 1) == 0) execv("/proc/self/exe", argv);
+  if (setenv("GOMP_SPINCOUNT", kBriefSpins, 1) == 0) start_anew(argv);
+}
+
+void start_anew(char** argv) {
+  // By the link itself the process would be called "exe" in every list of processes.
+  std::error_code error;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) execv(program.c_str(), argv);
 }
 
 }  // namespace ember

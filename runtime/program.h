@@ -22,4 +22,7 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
 inline constexpr const char* kBriefSpins = "1000";  // tens of microseconds
 void spin_briefly(char** argv);
 
+// Starts the program anew in this process, with the environment as it is by now. Returns only where that fails.
+void start_anew(char** argv);
+
 }  // namespace ember

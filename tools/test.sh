@@ -48,7 +48,7 @@ run_tests release build
 [ "$depth" != release ] || exit 0
 
 # Compiling is most of what this costs, so little is optimised and the benchmarks are left out.
-debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF -DEMBER_MARCH=native)
+debug=(-DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-g1 -DEMBER_CUDA=OFF -DEMBER_BENCH=OFF)
 export UBSAN_OPTIONS=print_stacktrace=1
 build "address and undefined-behaviour sanitizers" build-asan all "${debug[@]}" -DEMBER_SANITIZE=address,undefined
 run_tests "address and undefined-behaviour sanitizers" build-asan

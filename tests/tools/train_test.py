@@ -144,6 +144,8 @@ class Interrupted(unittest.TestCase):
             self.assertIsNone(process.poll())
             time.sleep(0.01)
         time.sleep(0.2)
+        with open("/proc/%d/comm" % process.pid) as name:  # train has started itself anew (spin_briefly)
+            self.assertEqual(name.read(), "train\n")
         process.send_signal(number)
         error = process.communicate(timeout=TIMEOUT)[1].decode()
         return out, process.returncode, error
