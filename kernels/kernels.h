@@ -321,8 +321,8 @@ class Kernels {
                           StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log);
 };
 
-// The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads 0:
-// as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
+// The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads
+// 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only

@@ -1,6 +1,6 @@
-// The CPU kernels of the best level of instructions that this processor has. kernels/cpu is compiled once for each level
-// (kernels/CMakeLists.txt), so that one program is fast wherever it runs. EMBER_CPU_LEVEL in the environment asks for
-// a lower level by name, to test or to measure it.
+// The CPU kernels of the best level of instructions that this processor has. kernels/cpu is compiled once for each
+// level (kernels/CMakeLists.txt), so that one program is fast wherever it runs. EMBER_CPU_LEVEL in the environment asks
+// for a lower level by name, to test or to measure it.
 #include <fmt/format.h>
 
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// The one translation unit of the tests that knows where the checkout is: all others compile to the same anywhere, which
-// a compiler cache can use.
+// The one translation unit of the tests that knows where the checkout is: all others compile to the same anywhere,
+// which a compiler cache can use.
 #include "tests/folders.h"
 
 namespace ember::testing {

@@ -138,6 +138,7 @@ class Run {
   StepState step_state_;           // after the last step whose record is there
   double mean_loss_ = 0;           // since the last "train" event, for the display
   Speed since_log_, since_start_;
+  Speed logged_;  // of the last "train" event, for the display until there are steps after it
   std::int64_t saved_step_ = -1;
 };
 
@@ -230,6 +231,7 @@ double Run::learning_rate() const {
 // ---- What is told and kept ------------------------------------------------------------------------------------------
 
 void Run::report() {
+  const Speed& speed = since_log_.steps > 0 ? since_log_ : logged_;
   const double left =
       static_cast<double>(total_steps_ - state_.step) * since_start_.seconds / static_cast<double>(since_start_.steps);
   progress_.update({.epoch = (state_.step - 1) / steps_per_epoch_ + 1,
@@ -238,7 +240,7 @@ void Run::report() {
                     .steps = total_steps_,
                     .loss = mean_loss_,
                     .learning_rate = learning_rate(),
-                    .examples_per_second = since_log_.per_second(since_log_.examples),
+                    .examples_per_second = speed.per_second(speed.examples),
                     .seconds_left = left});
 }
 
@@ -256,7 +258,7 @@ void Run::log_training() {
                {"tokens_per_second", since_log_.per_second(since_log_.tokens)}});
   state_.loss_sum = 0;
   state_.loss_steps = 0;
-  since_log_ = {};
+  logged_ = std::exchange(since_log_, {});
 }
 
 void Run::evaluate_on_dev() {

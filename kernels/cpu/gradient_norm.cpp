@@ -44,8 +44,8 @@ void CpuKernels::gradient_norm(StepState* state, std::span<const Tensor> gradien
       const std::int64_t chunks = chunks_of(gradient);
 #pragma omp for schedule(static) nowait
       for (std::int64_t c = 0; c < chunks; ++c)
-        partial[first + c] =
-            sum_of_squares(gradient.f32() + c * kSquaresChunk, std::min(kSquaresChunk, gradient.size() - c * kSquaresChunk));
+        partial[first + c] = sum_of_squares(gradient.f32() + c * kSquaresChunk,
+                                            std::min(kSquaresChunk, gradient.size() - c * kSquaresChunk));
       first += chunks;
     }
   }

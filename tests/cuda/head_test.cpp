@@ -1,201 +1,112 @@
-// The operations between the encoder and the classifier on the device, gather_first and tanh, against the double oracle
-// and CpuKernels.
-#include <gtest/gtest.h>
-
-#include <stdexcept>
+// CudaKernels::head_* against the CPU backend's, with the bound of a twin: the definition by tanh and products
+// (Kernels' own) on the device, each of which is held to its oracle.
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 #include "tests/cuda/cuda_support.h"
-#include "tests/reference/tanh.h"
 
 namespace ember {
 namespace {
 
 using testing::device_results;
-using testing::DeviceBatch;
 using testing::DeviceMatrix;
 using testing::doubles;
 using testing::draw;
 using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
 using testing::Layout;
 using testing::near_twin;
-using testing::PackedSequences;
 using testing::Results;
 using testing::StridedMatrix;
-using testing::to_half;
-using testing::to_halves;
 
 constexpr DType kHalf = DType::f16, kFloat = DType::f32;
 
-// ---- gather_first ---------------------------------------------------------------------------------------------------
-
-struct Gather {
-  std::vector<std::int64_t> lengths;
-  std::int64_t cols;
-};
-
-class GatherFirst : public ::testing::TestWithParam<Gather> {
- protected:
-  const std::int64_t cols = GetParam().cols;
-  const PackedSequences packed{GetParam().lengths, 9, 1};
-  const DeviceBatch on_device{packed};
-  const std::int64_t tokens = packed.batch.tokens, sequences = packed.batch.sequences;
-  // The places in a (tokens, cols) matrix of the elements that are gathered, in order.
-  std::vector<std::size_t> places() const {
-    std::vector<std::size_t> out;
-    for (std::int64_t b = 0; b < sequences; ++b)
-      for (std::int64_t c = 0; c < cols; ++c)
-        out.push_back(static_cast<std::size_t>(packed.batch.cu_seqlens[b] * cols + c));
-    return out;
-  }
-};
-
-TEST_P(GatherFirst, CopiesTheFirstRowOfEachSequence) {
-  const std::vector<double> in = draw_halves(tokens * cols, 1, 10000);
-  std::vector<float> expected;
-  for (const std::size_t place : places()) expected.push_back(static_cast<float>(in[place]));
-  for (const Layout layout : {Layout{}, Layout{8, 8}, Layout{2, 1}}) {
-    const Results actual = testing::run_twice([&] {
-      const DeviceMatrix from(kHalf, tokens, cols, in, layout), out(kHalf, sequences, cols, {}, layout);
-      testing::device().gather_first(out.view, from.view, on_device.batch);
-      return device_results({&out});
-    });
-    EXPECT_EQ(actual[0], expected);
-  }
-}
-
-TEST_P(GatherFirst, BackwardAddsToTheFirstRowsOnly) {
-  const std::vector<double> din = draw_halves(tokens * cols, 1), dout = draw_halves(sequences * cols, 2);
-  std::vector<float> expected = floats(din);
-  const std::vector<std::size_t> to = places();
-  for (std::size_t i = 0; i < to.size(); ++i) expected[to[i]] = to_half(expected[to[i]] + static_cast<float>(dout[i]));
-  for (const Layout layout : {Layout{}, Layout{8, 8}, Layout{2, 1}}) {
-    const Results actual = testing::run_twice([&] {
-      const DeviceMatrix into(kHalf, tokens, cols, din, layout), from(kHalf, sequences, cols, dout, layout);
-      testing::device().gather_first_backward(into.view, from.view, on_device.batch);
-      return device_results({&into});
-    });
-    EXPECT_EQ(actual[0], expected);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Batches, GatherFirst,
-                         ::testing::Values(Gather{{}, 312}, Gather{{1}, 312}, Gather{{3, 1, 128, 2}, 312},
-                                           Gather{std::vector<std::int64_t>(33, 2), 768}, Gather{{2, 512, 1}, 30},
-                                           Gather{{2, 1, 3}, 13}));
-
-TEST(GatherFirstShapes, WrongOnesAreRefused) {
-  const PackedSequences two({2, 1}, 9, 1);
-  const DeviceBatch batch(two);
-  const DeviceMatrix tokens(kHalf, 3, 4), sequences(kHalf, 2, 4), narrow(kHalf, 2, 3), single(kFloat, 2, 4);
-  EXPECT_NO_THROW(testing::device().gather_first(sequences.view, tokens.view, batch.batch));
-  EXPECT_THROW(testing::device().gather_first(narrow.view, tokens.view, batch.batch), std::logic_error);
-  EXPECT_THROW(testing::device().gather_first(single.view, tokens.view, batch.batch), std::logic_error);
-  EXPECT_THROW(testing::device().gather_first_backward(tokens.view, tokens.view, batch.batch), std::logic_error);
-}
-
-// ---- tanh -----------------------------------------------------------------------------------------------------------
-
 struct Case {
   std::string name;
-  std::int64_t rows, cols;
-  float probability;
-  float scale = 1, dscale = 1;
+  std::int64_t rows, cols, labels;
+  float probability = 0.1f;
+  bool biased = true;
+  Layout layout = {};  // of all activations
 };
 
 const Case kCases[] = {
-    {"empty", 0, 312, 0.1f},
-    {"one_row", 1, 312, 0.1f},
-    {"two_rows", 2, 768, 0.0f},
-    {"tinybert", 33, 312, 0.1f},
-    {"half_dropped", 16, 384, 0.5f},
-    {"many_rows", 1100, 8, 0.1f},
-    {"odd", 31, 13, 0.1f},
-    {"not_a_multiple_of_four", 5, 30, 0.1f},
-    {"large", 9, 312, 0.1f, 12000, 12000},
-    {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
+    {"empty", 0, 312, 28},
+    {"one_row", 1, 312, 28},
+    {"tinybert", 16, 312, 28, 0.1f, true, {8, 8}},
+    {"many_rows", 130, 64, 5},
+    {"without_dropout_or_bias", 3, 384, 28, 0, false},
+    {"odd", 5, 13, 3, 0.5f, true, {3, 1}},
+    {"misaligned", 5, 312, 28, 0.1f, true, {2, 1}},
+    {"as_large_as_one_kernel_takes", 2, 1024, 64},
+    {"too_many_labels", 2, 312, 65},
+    {"too_many_columns", 2, 1032, 3},
 };
 
-class Tanh : public ::testing::TestWithParam<Case> {
+class Head : public ::testing::TestWithParam<Case> {
  protected:
-  const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
-  const float dscale = GetParam().dscale;
+  const std::int64_t rows = GetParam().rows, cols = GetParam().cols, labels = GetParam().labels;
+  const Layout layout = GetParam().layout;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x500, 3};
-  const std::vector<double> in = draw_halves(rows * cols, 1, GetParam().scale), bias = draw(cols, 2, GetParam().scale),
-                            dout = draw_halves(rows * cols, 3, dscale);
+  const std::vector<double> in = draw_halves(rows * cols, 1), bias = draw(cols, 2),
+                            weight = draw_halves(labels * cols, 3, 0.1f), weight_bias = draw(labels, 4),
+                            dlogits = draw_halves(rows * labels, 5);
 
-  // out, activated
-  Results forward(bool alias, Layout layout) const {
+  // logits, pooled, activated, din, dbias; backward from what the CPU's forward leaves in f16
+  Results run(bool by_definition, const std::vector<float>& saved) const {
     const DeviceMatrix in_(kHalf, rows, cols, in, layout), bias_(kFloat, 1, cols, bias),
-        out(kHalf, rows, cols, {}, layout), own(kHalf, rows, cols, {}, layout);
-    const DeviceMatrix& activated = alias ? in_ : own;
-    testing::device().tanh_forward(out.view, activated.view, in_.view, bias_.view, dropout);
-    return device_results({&out, &activated});
+        weight_(kHalf, labels, cols, weight), weight_bias_(kFloat, 1, labels, weight_bias),
+        dlogits_(kHalf, rows, labels, dlogits, layout), saved_(kHalf, rows, cols, doubles(saved), layout),
+        logits(kFloat, rows, labels), pooled(kHalf, rows, cols, {}, layout), activated(kHalf, rows, cols, {}, layout),
+        din(kHalf, rows, cols, {}, layout), dbias(kFloat, 1, cols);
+    CudaKernels& device = testing::device();
+    const Tensor added = GetParam().biased ? weight_bias_.view : Tensor{};
+    if (by_definition) {
+      device.Kernels::head_forward(logits.view, pooled.view, activated.view, in_.view, bias_.view, weight_.view, added,
+                                   dropout);
+      device.Kernels::head_backward(din.view, dbias.view, dlogits_.view, saved_.view, weight_.view, dropout);
+    } else {
+      device.head_forward(logits.view, pooled.view, activated.view, in_.view, bias_.view, weight_.view, added, dropout);
+      device.head_backward(din.view, dbias.view, dlogits_.view, saved_.view, weight_.view, dropout);
+    }
+    return device_results({&logits, &pooled, &activated, &din, &dbias});
   }
-  // din, dbias; from what forward left.
-  Results backward(const Results& saved, bool alias, Layout layout) const {
-    const DeviceMatrix activated(kHalf, rows, cols, doubles(saved[1]), layout), dout_(kHalf, rows, cols, dout, layout),
-        own(kHalf, rows, cols, {}, layout), dbias(kFloat, 1, cols);
-    const DeviceMatrix& din = alias ? dout_ : own;
-    testing::device().tanh_backward(din.view, dbias.view, dout_.view, activated.view, dropout);
-    return device_results({&din, &dbias});
-  }
-  // out, activated, and din, dbias from what the device's forward left
-  Results cpu(const Results& saved) const {
-    const StridedMatrix in_(rows, cols, 0, in), bias_(1, cols, 0, bias), dout_(rows, cols, 0, dout), out(rows, cols, 0),
-        activated(rows, cols, 0), stored(rows, cols, 0, doubles(saved[1])), din(rows, cols, 0), dbias(1, cols, 0);
+  Results cpu() const {
+    const StridedMatrix in_(rows, cols, 0, in), bias_(1, cols, 0, bias), weight_(labels, cols, 0, weight),
+        weight_bias_(1, labels, 0, weight_bias), dlogits_(rows, labels, 0, dlogits), logits(rows, labels, 0),
+        pooled(rows, cols, 0), activated(rows, cols, 0), din(rows, cols, 0), dbias(1, cols, 0);
     const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-    kernels->tanh_forward(out.view, activated.view, in_.view, bias_.view, dropout);
-    kernels->tanh_backward(din.view, dbias.view, dout_.view, stored.view, dropout);
-    return testing::results({&out, &activated, &din, &dbias});
-  }
-
-  void expect_all(const Results& out, const Results& gradients) const {
-    const auto twin = reference::tanh_forward(floats(in), floats(bias), dropout);
-    const auto exact = reference::tanh_forward(in, bias, dropout);
-    const auto width = static_cast<std::size_t>(cols);
-    const auto dtwin = reference::tanh_backward(floats(dout), out[1], width, dropout);
-    const auto dexact = reference::tanh_backward(dout, doubles(out[1]), width, dropout);
-    const Results from_cpu = cpu(out);
-    const double floor = 1e-6 * dscale + kSmallestHalf;
-    const double sum_floor = 1e-6 * dscale * (1 + static_cast<double>(rows));
-    EXPECT_TRUE(near_twin(out[0], to_halves(twin.out), exact.out, 1e-7));
-    EXPECT_TRUE(near_twin(out[1], to_halves(twin.activated), exact.activated, 1e-7));
-    EXPECT_TRUE(near_twin(gradients[0], to_halves(dtwin.in), dexact.in, floor));
-    EXPECT_TRUE(near_twin(gradients[1], dtwin.bias, dexact.bias, sum_floor));
-    EXPECT_TRUE(near_twin(out[0], to_halves(twin.out), doubles(from_cpu[0]), 1e-7));
-    EXPECT_TRUE(near_twin(out[1], to_halves(twin.activated), doubles(from_cpu[1]), 1e-7));
-    EXPECT_TRUE(near_twin(gradients[0], to_halves(dtwin.in), doubles(from_cpu[2]), floor));
-    EXPECT_TRUE(near_twin(gradients[1], dtwin.bias, doubles(from_cpu[3]), sum_floor));
+    kernels->head_forward(logits.view, pooled.view, activated.view, in_.view, bias_.view, weight_.view,
+                          GetParam().biased ? weight_bias_.view : Tensor{}, dropout);
+    const StridedMatrix stored(rows, cols, 0, doubles(testing::to_halves(activated.values())));
+    kernels->head_backward(din.view, dbias.view, dlogits_.view, stored.view, weight_.view, dropout);
+    return testing::results({&logits, &pooled, &activated, &din, &dbias});
   }
 };
 
-TEST_P(Tanh, AgreesWithTheOracleAndTheCpu) {
-  const Results saved = testing::run_twice([&] { return forward(false, {}); });
-  expect_all(saved, testing::run_twice([&] { return backward(saved, false, {}); }));
+TEST_P(Head, AgreesWithTheCpuAndRepeatsItsBits) {
+  const Results expected = cpu();
+  const Results actual = testing::run_twice([&] { return run(false, expected[2]); }), twin = run(true, expected[2]);
+  const char* const names[] = {"logits", "pooled", "activated", "din", "dbias"};
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_TRUE(near_twin(actual[i], twin[i], doubles(expected[i]), 1e-6 * static_cast<double>(1 + rows))) << names[i];
 }
 
-TEST_P(Tanh, OperandsMayOverlapAndBeStrided) {
-  const Results plain = forward(false, {});
-  EXPECT_EQ(plain, forward(true, {4, 4}));
-  EXPECT_EQ(backward(plain, false, {}), backward(plain, true, {8, 4}));
-}
-
-TEST_P(Tanh, RowsMayBeMisaligned) {
-  const Layout layout{3, 1};
-  const Results saved = forward(true, layout);
-  expect_all(saved, backward(saved, true, layout));
-}
-
-INSTANTIATE_TEST_SUITE_P(Shapes, Tanh, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Head, ::testing::ValuesIn(kCases),
                          [](const auto& tested) { return tested.param.name; });
 
-TEST(TanhShapes, WrongOnesAreRefused) {
-  const DeviceMatrix a(kHalf, 2, 4), b(kHalf, 3, 4), vector(kFloat, 1, 4), longer(kFloat, 1, 5);
-  EXPECT_THROW(testing::device().tanh_forward(a.view, a.view, b.view, vector.view, {}), std::logic_error);
-  EXPECT_THROW(testing::device().tanh_forward(a.view, a.view, a.view, longer.view, {}), std::logic_error);
-  EXPECT_THROW(testing::device().tanh_backward(a.view, longer.view, a.view, a.view, {}), std::logic_error);
+TEST(HeadShapes, WrongOnesAreRefused) {
+  const DeviceMatrix a(kHalf, 2, 4), b(kHalf, 3, 4), weight(kHalf, 5, 4), logits(kFloat, 2, 5), dlogits(kHalf, 2, 5),
+      vector(kFloat, 1, 4), longer(kFloat, 1, 5);
+  CudaKernels& device = testing::device();
+  const Tensor x = a.view, v = vector.view, w = weight.view;
+  EXPECT_THROW(device.head_forward(logits.view, x, x, b.view, v, w, longer.view, {}), std::logic_error);
+  EXPECT_THROW(device.head_forward(logits.view, x, x, x, longer.view, w, longer.view, {}), std::logic_error);
+  EXPECT_THROW(device.head_forward(dlogits.view, x, x, x, v, w, longer.view, {}), std::logic_error);
+  EXPECT_THROW(device.head_forward(logits.view, x, x, x, v, w, v, {}), std::logic_error);
+  EXPECT_THROW(device.head_backward(x, longer.view, dlogits.view, x, w, {}), std::logic_error);
+  EXPECT_THROW(device.head_backward(x, v, x, x, w, {}), std::logic_error);
+  EXPECT_THROW(device.head_backward(b.view, v, dlogits.view, x, w, {}), std::logic_error);
 }
 
 }  // namespace

@@ -267,7 +267,7 @@ class Output(unittest.TestCase):
     def test_lines_and_quiet(self):
         returned, printed, error = train(out_folder("lines"))
         self.assertEqual(returned, 0, error)
-        self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  \d+ examples/s  left \d+:\d\d\n")
+        self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  [1-9]\d* examples/s  left \d+:\d\d\n")
         self.assertNotIn("\r", error)
         self.assertIn("best on dev: epoch", printed)
         self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))

@@ -1,11 +1,12 @@
 // The operations between the encoder and the classifier: gather_first and tanh, forward and backward.
+#include "tests/reference/tanh.h"
+
 #include <gtest/gtest.h>
 
 #include <stdexcept>
 
 #include "tests/kernels/packed_sequences.h"
 #include "tests/kernels/reproducible.h"
-#include "tests/reference/tanh.h"
 
 namespace ember {
 namespace {
