@@ -2,7 +2,6 @@
 
 #include <fmt/chrono.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
