@@ -57,13 +57,12 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 
 [ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
 # Of the levels of the CPU kernels the tests ran the best that is here; the others share its source.
-if grep -qw avx512f /proc/cpuinfo; then
-  for level in avx2 avx512; do
-    echo "== test: CPU kernels, level $level"
-    names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
-    EMBER_CPU_LEVEL=$level ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"
-  done
-fi
+names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
+for level in avx2:avx512f avx512:avx512_vnni avx512_vnni:avx512_bf16; do # LEVEL:what the next one needs
+  grep -qw "${level#*:}" /proc/cpuinfo || break
+  echo "== test: CPU kernels, level ${level%:*}"
+  EMBER_CPU_LEVEL=${level%:*} ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"
+done
 for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
   echo "== test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'
