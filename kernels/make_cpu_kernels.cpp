@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/cpu/matrix_permission.h"
 #include "kernels/kernels.h"
 #include "runtime/error.h"
 
@@ -16,6 +17,7 @@ std::unique_ptr<Kernels> make_cpu_kernels_avx2(Precision precision, int threads)
 std::unique_ptr<Kernels> make_cpu_kernels_avx512(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_vnni(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_bf16(Precision precision, int threads);
+std::unique_ptr<Kernels> make_cpu_kernels_amx(Precision precision, int threads);
 
 namespace {
 
@@ -33,8 +35,9 @@ const auto& levels() {
                              __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                              __builtin_cpu_supports("avx512vl"),
                     vnni = avx512 && __builtin_cpu_supports("avx512vnni"),
-                    bf16 = vnni && __builtin_cpu_supports("avx512bf16");
-  static const Level all[] = {{"avx512_bf16", bf16, make_cpu_kernels_avx512_bf16},
+                    bf16 = vnni && __builtin_cpu_supports("avx512bf16"), amx = bf16 && may_use_matrix_registers();
+  static const Level all[] = {{"amx", amx, make_cpu_kernels_amx},
+                              {"avx512_bf16", bf16, make_cpu_kernels_avx512_bf16},
                               {"avx512_vnni", vnni, make_cpu_kernels_avx512_vnni},
                               {"avx512", avx512, make_cpu_kernels_avx512},
                               {"avx2", avx2, make_cpu_kernels_avx2}};

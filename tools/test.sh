@@ -58,7 +58,7 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 [ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
 # Of the levels of the CPU kernels the tests ran the best that is here; the others share its source.
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
-for level in avx2:avx512f avx512:avx512_vnni avx512_vnni:avx512_bf16; do # LEVEL:what the next one needs
+for level in avx2:avx512f avx512:avx512_vnni avx512_vnni:avx512_bf16 avx512_bf16:amx_bf16; do # LEVEL:what the next one needs
   grep -qw "${level#*:}" /proc/cpuinfo || break
   echo "== test: CPU kernels, level ${level%:*}"
   EMBER_CPU_LEVEL=${level%:*} ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"

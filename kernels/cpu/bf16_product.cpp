@@ -1,15 +1,15 @@
-// Products of our own for processors with AVX512-BF16, whose instruction multiplies pairs of bf16 that stand side by
-// side in the inner dimension. Both operands are brought into that form at every call: the left one as a whole, the
-// right one a panel at a time, just before its thread multiplies it. That costs 2 to 4% of a product of 300 rows, and
-// so the weights need no other copy than the one in bf16 that the optimizer writes, and no library compiles a primitive
-// for every new number of tokens.
+// Products of our own for processors with AVX512-BF16 or AMX, whose instructions multiply pairs of bf16 that stand side
+// by side in the inner dimension. Both operands are brought into that form at every call: the left one as a whole, the
+// right one a panel at a time, just before its thread multiplies it. That costs 2 to 4% of a product of 300 rows
+// with AVX512-BF16, and so the weights need no other copy than the one in bf16 that the optimizer writes, and no
+// library compiles a primitive for every new number of tokens.
 #include "kernels/cpu/bf16_product.h"
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
 #include <omp.h>
 
-#include "kernels/cpu/register_tile.h"
+#include "kernels/cpu/matrix_tile.h"
 #include "kernels/cpu/row_pass.h"
 
 namespace ember {
@@ -25,10 +25,25 @@ struct Bf16Product {
   static Sums add(Sums sums, Word group, Groups groups) {
     return (Sums)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_epi32(static_cast<int>(group)), (__m512bh)groups);
   }
+#if defined(__AMX_BF16__)
+  template <bool Tall>
+  static void multiply() {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (Tall) {
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+#endif
 };
 
+using Bf16Left = NarrowLeft<Word>;
+constexpr bool kByRows = Bf16Left::kInnerStep > 1;  // the left operand's layout; MatrixLeft's, not TiledLeft's
+
+// With those that only fill up the last step.
 std::int64_t pairs(std::int64_t size) {
-  return (size + 1) / 2;
+  return ((size + 1) / 2 + Bf16Left::kInnerStep - 1) / Bf16Left::kInnerStep * Bf16Left::kInnerStep;
 }
 const std::uint16_t* bf16_row(Tensor t, std::int64_t r) {
   return static_cast<const std::uint16_t*>(t.data) + r * t.stride;
@@ -60,7 +75,7 @@ __m512i interleave(__m512i halves) {
 
 // `count` columns of rows 2 k and 2 k + 1, from `column` on, as pairs of one of each; zeros behind the last row.
 __m512i pair_of_rows(Tensor t, std::int64_t k, std::int64_t column, std::int64_t count) {
-  const __mmask16 mask = first_lanes(count), second = 2 * k + 1 < t.rows ? mask : 0;
+  const __mmask16 mask = 2 * k < t.rows ? first_lanes(count) : 0, second = 2 * k + 1 < t.rows ? mask : 0;
   if (t.dtype == DType::bf16) {
     const std::uint16_t* row = bf16_row(t, 2 * k) + column;
     const __m256i lower = _mm256_maskz_loadu_epi16(mask, row), upper = _mm256_maskz_loadu_epi16(second, row + t.stride);
@@ -107,23 +122,41 @@ void transpose(__m512i (&r)[16]) {
   }
 }
 
-// ---- The left operand, in tiles (TiledLeft) -------------------------------------------------------------------------
+// ---- The left operand, as Bf16Left has it ---------------------------------------------------------------------------
 
 // Rows [begin, begin + rows) of `in`, pairs along the columns.
 void pack_row_tile(Word* to, Tensor in, std::int64_t begin, std::int64_t rows) {
-  for (std::int64_t k = 0; k < pairs(in.cols); k += 16) {
+  const std::int64_t inner = pairs(in.cols);
+  if constexpr (kByRows) {
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t k = 0; k < inner; k += 16)
+        _mm512_storeu_si512(to + r * inner + k, round_pairs(in.row(begin + r) + 2 * k, in.cols - 2 * k));
+    return;
+  }
+  for (std::int64_t k = 0; k < inner; k += 16) {
     __m512i block[16];
     for (int i = 0; i < 16; ++i)
       block[i] = i < rows ? round_pairs(in.row(begin + i) + 2 * k, in.cols - 2 * k) : _mm512_setzero_si512();
     transpose(block);
-    for (std::int64_t i = 0; i < std::min<std::int64_t>(16, pairs(in.cols) - k); ++i)
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(16, inner - k); ++i)
       _mm512_mask_storeu_epi32(to + (k + i) * rows, first_lanes(rows), block[i]);
   }
 }
 
 // Columns [begin, begin + rows) of `in`, pairs along its rows.
 void pack_column_tile(Word* to, Tensor in, std::int64_t begin, std::int64_t rows) {
-  for (std::int64_t k = 0; k < pairs(in.rows); ++k)
+  const std::int64_t inner = pairs(in.rows);
+  if constexpr (kByRows) {
+    for (std::int64_t r = 0; r < rows; r += 16)
+      for (std::int64_t k = 0; k < inner; k += 16) {
+        __m512i block[16];
+        for (int i = 0; i < 16; ++i) block[i] = pair_of_rows(in, k + i, begin + r, rows - r);
+        transpose(block);
+        for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (r + i) * inner + k, block[i]);
+      }
+    return;
+  }
+  for (std::int64_t k = 0; k < inner; ++k)
     _mm512_mask_storeu_epi32(to + k * rows, first_lanes(rows), pair_of_rows(in, k, begin, rows));
 }
 
@@ -141,7 +174,7 @@ void pack_outputs(Word* panel, Tensor weight, std::int64_t column, std::int64_t 
         block[i] = halves == 32 ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi16(mask, from);
       }
       transpose(block);
-      for (std::int64_t i = 0; i < pairs(halves); ++i)
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(16, pairs(weight.cols) - k); ++i)
         _mm512_storeu_si512(panel + (k + i) * kTileColumns + c, block[i]);
     }
 }
@@ -161,14 +194,15 @@ template <typename PackLeft, typename PanelOf>
 void multiply(Tensor out, Start<float> start, std::int64_t inner, Scratch& scratch, int threads,
               const PackLeft& pack_left, const PanelOf& panel_of) {
   const std::int64_t count = panels(out.cols), panel_words = inner * kTileColumns;
-  const RowTiles tiles(out.rows);
+  const RowTiles<Bf16Left> tiles(out.rows);
   const int used = useful_threads(threads, count * tiles.count, out.size() * inner / 8);
   // Where there are more threads than panels, several share one.
   const std::int64_t shares = std::min((used + count - 1) / count, tiles.count);
-  auto* own = static_cast<Word*>(scratch(static_cast<std::size_t>(out.rows * inner + used * panel_words) * 4));
+  auto* own = static_cast<Word*>(scratch(static_cast<std::size_t>(tiles.padded() * inner + used * panel_words) * 4));
   Word* left = own + used * panel_words;
 #pragma omp parallel num_threads(used)
   {
+    [[maybe_unused]] const MatrixRegisters registers;
 #pragma omp for schedule(static)
     for (std::int64_t t = 0; t < tiles.count; ++t)
       pack_left(left + tiles.begin(t) * inner, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t));
@@ -177,7 +211,7 @@ void multiply(Tensor out, Start<float> start, std::int64_t inner, Scratch& scrat
       const std::int64_t column = task / shares * kTileColumns, share = task % shares;
       const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
       const Word* panel = panel_of(column, width, own + omp_get_thread_num() * panel_words);
-      multiply_panel<Bf16Product>(out, start, TiledLeft<Word>{left}, {panel, inner}, column, tiles,
+      multiply_panel<Bf16Product>(out, start, Bf16Left{left}, {panel, inner}, column, tiles,
                                   share * tiles.count / shares, (share + 1) * tiles.count / shares);
     }
   }

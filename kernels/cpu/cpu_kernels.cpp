@@ -6,12 +6,16 @@
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "kernels/cpu/matrix_permission.h"
+
 namespace ember {
 namespace {
 
 // What this copy of the kernels was compiled for (kernels/make_cpu_kernels.cpp).
 constexpr const char* kInstructions =
-#if defined(__AVX512BF16__)
+#if defined(__AMX_TILE__)
+    "AMX";
+#elif defined(__AVX512BF16__)
     "AVX-512 with bf16";
 #elif defined(__AVX512VNNI__)
     "AVX-512 with VNNI";
@@ -47,6 +51,9 @@ CpuKernels::CpuKernels(Precision precision, int threads)
     : precision_(precision), threads_(threads > 0 ? threads : omp_get_max_threads()) {
   check(precision != Precision::bf16 || cpu_has_bf16(),
         "--precision bf16: this processor has no bf16 instructions (AVX512-BF16 or AMX); use fp32");
+#if defined(__AMX_TILE__)
+  check(may_use_matrix_registers(), "this build needs AMX, which the processor or the system does not have");
+#endif
   omp_set_num_threads(threads_);  // what oneDNN's products take
 }
 

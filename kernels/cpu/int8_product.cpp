@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/cpu/register_tile.h"
+#include "kernels/cpu/matrix_tile.h"
 #include "kernels/cpu/row_pass.h"
 
 namespace ember {
@@ -46,15 +46,29 @@ struct IntegerProduct {
     return sums + (group & 0xFFFF) * ((groups << 16) >> 16) + (group >> 16) * (groups >> 16);
 #endif
   }
+#if defined(__AMX_INT8__)
+  template <bool Tall>
+  static void multiply() {
+    _tile_dpbusd(0, 4, 6);
+    _tile_dpbusd(1, 4, 7);
+    if constexpr (Tall) {
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
+    }
+  }
+#endif
 };
 
+using IntegerLeft = NarrowLeft<std::int32_t>;
 using Activation = IntegerProduct::Activation;
 using Weight = IntegerProduct::Weight;
 constexpr std::int64_t kGroup = IntegerProduct::kGroup;
 constexpr int kFold = 16;  // rows are searched for their ends in that many interleaved parts
 
+// With those that only fill up the last step.
 std::int64_t groups(std::int64_t size) {
-  return (size + kGroup - 1) / kGroup;
+  constexpr std::int64_t kStep = kGroup * IntegerLeft::kInnerStep;
+  return (size + kStep - 1) / kStep * IntegerLeft::kInnerStep;
 }
 
 // A quantised weight in memory: the panels, then s[o] and s[o] sum u[o, .] for as many columns as the panels have.
@@ -69,19 +83,19 @@ struct PackedWeight {
   const float *scales, *sums;
 };
 
-// Quantised rows in scratch: a[m], b[m], the groups in tiles (TiledLeft), and for every thread a row of its own.
+// Quantised rows in scratch: the groups as IntegerLeft has them, for every thread a row of its own, a[m] and b[m].
 struct QuantisedRows {
-  QuantisedRows(Scratch& scratch, std::int64_t rows, std::int64_t cols, int threads)
+  QuantisedRows(Scratch& scratch, const RowTiles<IntegerLeft>& tiles, std::int64_t cols, int threads)
       : row_groups(groups(cols)),
-        scales(
-            static_cast<float*>(scratch(static_cast<std::size_t>(rows * (row_groups + 2) + threads * row_groups) * 4))),
-        offsets(scales + rows),
-        data(reinterpret_cast<std::int32_t*>(offsets + rows)),
-        own(reinterpret_cast<Activation*>(data + rows * row_groups)) {}
+        data(static_cast<std::int32_t*>(scratch(
+            static_cast<std::size_t>((tiles.padded() + threads) * row_groups + 2 * tiles.rows) * sizeof(float)))),
+        own(reinterpret_cast<Activation*>(data + tiles.padded() * row_groups)),
+        scales(reinterpret_cast<float*>(data + (tiles.padded() + threads) * row_groups)),
+        offsets(scales + tiles.rows) {}
   std::int64_t row_groups;
-  float *scales, *offsets;
   std::int32_t* data;
   Activation* own;
+  float *scales, *offsets;
 };
 
 struct Ends {
@@ -131,14 +145,17 @@ RowScale quantise_row(Activation* to, const float* values, std::int64_t size) {
   return {(varies ? range / 255 : 0.0f) + found.defect, lowest};
 }
 
-// One tile of `in`. A row is quantised in the thread's own, whose groups are then dealt out.
+// One tile of `in`. For TiledLeft a row is quantised in the thread's own, whose groups are then dealt out.
 void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::int64_t rows, int thread) {
   std::int32_t* tile = to.data + begin * to.row_groups;
-  Activation* own = to.own + thread * to.row_groups * kGroup;
   for (std::int64_t r = 0; r < rows; ++r) {
+    constexpr bool kByRows = IntegerLeft::kInnerStep > 1;
+    Activation* own =
+        kByRows ? reinterpret_cast<Activation*>(tile + r * to.row_groups) : to.own + thread * to.row_groups * kGroup;
     const RowScale row = quantise_row(own, in.row(begin + r), in.cols);
     to.scales[begin + r] = row.scale, to.offsets[begin + r] = row.offset;
-    for (std::int64_t k = 0; k < to.row_groups; ++k) std::memcpy(tile + k * rows + r, own + k * kGroup, sizeof *tile);
+    for (std::int64_t k = 0; !kByRows && k < to.row_groups; ++k)
+      std::memcpy(tile + k * rows + r, own + k * kGroup, sizeof *tile);
   }
 }
 
@@ -162,13 +179,14 @@ void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& w
   const std::int32_t* panel = weight.data + p * weight.panel_groups;
   float added[kTileColumns] = {};
   if (!bias.empty()) std::copy_n(bias.f32() + column, width, added);
-  const RowTiles tiles(out.rows);
+  const RowTiles<IntegerLeft> tiles(out.rows);
   for (std::int64_t t = 0; t < tiles.count; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const std::int32_t* next = t > 0 && t + 1 == tiles.count ? panel + weight.panel_groups : nullptr;
-    alignas(64) std::int32_t sums[kTileRows][kTileColumns];
-    const auto multiply = tile_for<IntegerProduct, TiledLeft<std::int32_t>>(rows, t == 0 || next != nullptr);
-    multiply(sums[0], kTileColumns, {kZeros, 0}, {in.data + begin * in.row_groups}, {panel, in.row_groups, next});
+    alignas(64) std::int32_t sums[IntegerLeft::kRows][kTileColumns];
+    const auto multiply = TileOf<IntegerProduct, IntegerLeft>::get(rows, t == 0 || next != nullptr);
+    multiply(sums[0], kTileColumns, {kZeros, 0}, IntegerLeft{in.data}.from_row(begin, rows, in.row_groups),
+             {panel, in.row_groups, next});
     if (width == kTileColumns)
       dequantise(out, sums, in, weight, added, begin, rows, column, kTileColumns);
     else
@@ -203,11 +221,12 @@ void int8_pack(void* packed, Tensor weight) {
 
 void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
   const PackedWeight weight(packed, out.cols, in.cols);
-  const RowTiles tiles(in.rows);
-  const QuantisedRows rows(scratch, in.rows, in.cols, threads);
+  const RowTiles<IntegerLeft> tiles(in.rows);
+  const QuantisedRows rows(scratch, tiles, in.cols, threads);
   const std::int64_t count = panels(out.cols);
 #pragma omp parallel num_threads(useful_threads(threads, count, out.size() * 8))
   {
+    [[maybe_unused]] const MatrixRegisters registers;
 #pragma omp for schedule(static)
     for (std::int64_t t = 0; t < tiles.count; ++t)
       quantise_tile(rows, in, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t), omp_get_thread_num());

@@ -49,11 +49,14 @@ struct FloatProduct {
 template <typename Number>
 struct StridedLeft {
   using Group = Number;
+  static constexpr int kRows = kTileRows, kRowStep = 1;
   template <int Rows>
   Group at(int r, std::int64_t k) const {
     return data[r * row + k * inner];
   }
-  StridedLeft from_row(std::int64_t begin, std::int64_t) const { return {data + begin * row, row, inner}; }
+  StridedLeft from_row(std::int64_t begin, std::int64_t, std::int64_t) const {
+    return {data + begin * row, row, inner};
+  }
   const Group* data;
   std::int64_t row, inner;
 };
@@ -63,11 +66,12 @@ struct StridedLeft {
 template <typename Number>
 struct TiledLeft {
   using Group = Number;
+  static constexpr int kRows = kTileRows, kRowStep = 1, kInnerStep = 1;
   template <int Rows>
   Group at(int r, std::int64_t k) const {
     return data[k * Rows + r];
   }
-  TiledLeft from_row(std::int64_t begin, std::int64_t groups) const { return {data + begin * groups}; }
+  TiledLeft from_row(std::int64_t begin, std::int64_t, std::int64_t groups) const { return {data + begin * groups}; }
   const Group* data;
 };
 
@@ -94,7 +98,7 @@ constexpr std::int64_t kAhead = 64;
 // cache yet, and `next` is asked for.
 template <typename Arithmetic, typename Left, int Rows, bool kFetch>
 void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
-                   Left left, Panel<typename Arithmetic::Group> panel) {
+                   Left left, const Panel<typename Arithmetic::Group>& panel) {
   typename Arithmetic::Sums sums[Rows][2];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
@@ -133,16 +137,24 @@ constexpr auto tiles_up_to(std::index_sequence<I...>) {
 template <typename Arithmetic, typename Left, bool kFetch>
 constexpr auto kTiles = tiles_up_to<Arithmetic, Left, kFetch>(std::make_index_sequence<kTileRows>());
 
+// TileOf<Arithmetic, Left>::get(rows, fetch) is the one for that operand.
 template <typename Arithmetic, typename Left>
-auto tile_for(std::int64_t rows, bool fetch) {
-  return (fetch ? kTiles<Arithmetic, Left, true> : kTiles<Arithmetic, Left, false>)[static_cast<std::size_t>(rows - 1)];
-}
+struct TileOf {
+  static auto get(std::int64_t rows, bool fetch) {
+    return (fetch ? kTiles<Arithmetic, Left, true>
+                  : kTiles<Arithmetic, Left, false>)[static_cast<std::size_t>(rows - 1)];
+  }
+};
 
-// Rows in tiles of equal height: a low last one would leave the multipliers idle. Tile t is rows [begin(t), begin(t +
-// 1)).
+// Rows in tiles of equal height, as far as Left's steps allow: a low last one would leave the multipliers idle. Tile t
+// is rows [begin(t), begin(t + 1)).
+template <typename Left>
 struct RowTiles {
-  explicit RowTiles(std::int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
-  std::int64_t begin(std::int64_t t) const { return t * rows / count; }
+  explicit RowTiles(std::int64_t rows) : rows(rows), count((rows + Left::kRows - 1) / Left::kRows) {}
+  std::int64_t begin(std::int64_t t) const { return std::min(rows, rounded(t * rows / count)); }
+  // Of the rows in memory.
+  std::int64_t padded() const { return rounded(rows); }
+  static std::int64_t rounded(std::int64_t row) { return (row + Left::kRowStep - 1) / Left::kRowStep * Left::kRowStep; }
   std::int64_t rows, count;
 };
 
@@ -151,21 +163,21 @@ struct RowTiles {
 // for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
 template <typename Arithmetic, typename Left>
 void multiply_panel(Tensor out, Start<float> start, Left left, Panel<typename Left::Group> panel, std::int64_t column,
-                    const RowTiles& tiles, std::int64_t first, std::int64_t end) {
+                    const RowTiles<Left>& tiles, std::int64_t first, std::int64_t end) {
   static constexpr float kZeros[kTileColumns] = {};
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
-    const auto multiply = tile_for<Arithmetic, Left>(rows, t == first || now.next != nullptr);
-    const Left from = left.from_row(begin, panel.groups);
+    const auto multiply = TileOf<Arithmetic, Left>::get(rows, t == first || now.next != nullptr);
+    const Left from = left.from_row(begin, rows, panel.groups);
     const float* started = start.data == nullptr ? nullptr : start.data + begin * start.stride + column;
     if (width == kTileColumns) {
       const Start<float> whole = started == nullptr ? Start<float>{kZeros, 0} : Start<float>{started, start.stride};
       multiply(out.row(begin) + column, out.stride, whole, from, now);
       continue;
     }
-    float block[kTileRows][kTileColumns] = {};
+    float block[Left::kRows][kTileColumns] = {};
     for (std::int64_t r = 0; started != nullptr && r < rows; ++r)
       std::copy_n(started + r * start.stride, width, block[r]);
     multiply(block[0], kTileColumns, {block[0], kTileColumns}, from, now);

@@ -1,0 +1,120 @@
+// The tile of register_tile.h in the matrix registers of AMX, for bf16 and 8-bit integers: two tiles of 16 rows against
+// two of 16 columns, so that a load of 1 KB serves two products. Registers 0 to 3 are sums, 4 and 5 the left operand, 6
+// and 7 the right one. (Intel, "64 and IA-32 Architectures Software Developer's Manual", volume 1, "Programming with
+// Intel AMX"; "Optimization Reference Manual", the chapter of the same name.)
+#pragma once
+
+#include "kernels/cpu/register_tile.h"
+
+#if defined(__AMX_TILE__)
+#include <immintrin.h>
+
+#include <atomic>
+
+namespace ember {
+
+// The left operand by rows, each of whole steps of kInnerStep groups, the last ones zero. Rows come in memory by
+// kRowStep; those behind the last may be anything.
+template <typename Number>
+struct MatrixLeft {
+  using Group = Number;
+  static constexpr int kRows = 32, kRowStep = 16, kInnerStep = 16;
+  MatrixLeft from_row(std::int64_t begin, std::int64_t count, std::int64_t groups) const {
+    return {data + begin * groups, count};
+  }
+  const Group* data;
+  std::int64_t rows = 0;
+};
+
+// Lets its thread use the registers as long as it lives.
+class MatrixRegisters {
+ public:
+  MatrixRegisters() {
+    alignas(64) static constexpr Shapes kShapes{};
+    _tile_loadconfig(&kShapes);
+  }
+  ~MatrixRegisters() { _tile_release(); }
+  MatrixRegisters(const MatrixRegisters&) = delete;
+  MatrixRegisters& operator=(const MatrixRegisters&) = delete;
+
+ private:
+  struct Shapes {
+    std::uint8_t palette = 1, start_row = 0, zeros[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+};
+
+// out (left.rows, kTileColumns) = start + left x panel, as register_tile. Tall: left.rows is more than 16. Besides what
+// register_tile asks of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers 4, 5 (if Tall) and
+// 6, 7 to the sums.
+template <typename Arithmetic, bool Tall, bool kFetch>
+void matrix_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
+                 MatrixLeft<typename Arithmetic::Group> left, const Panel<typename Arithmetic::Group>& panel) {
+  constexpr int kRows = Tall ? 32 : 16, kStep = 16;
+  static_assert(kTileColumns == 32);
+  alignas(64) typename Arithmetic::Sum block[kRows][kTileColumns];
+  const bool whole = left.rows == kRows;
+  for (std::int64_t r = 0; r < left.rows; ++r)
+    for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out + r * out_stride + c, 1);
+  if (!whole && start.stride != 0) {  // rows behind the last may not be there
+    for (std::int64_t r = 0; r < left.rows; ++r) std::copy_n(start.data + r * start.stride, kTileColumns, block[r]);
+    start = {block[0], kTileColumns};
+  }
+  // Compilers do not know what memory the instructions read and write.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  const std::int64_t start_bytes = start.stride * 4, left_bytes = panel.groups * 4, panel_bytes = kTileColumns * 4;
+  _tile_loadd(0, start.data, start_bytes);
+  _tile_loadd(1, start.data + kStep, start_bytes);
+  if constexpr (Tall) {
+    _tile_loadd(2, start.data + kStep * start.stride, start_bytes);
+    _tile_loadd(3, start.data + kStep * start.stride + kStep, start_bytes);
+  }
+  for (std::int64_t k = 0; k < panel.groups; k += kStep) {
+    const auto* right = panel.data + k * kTileColumns;
+    for (int c = 0; kFetch && c < kStep * kTileColumns; c += 16) {
+      __builtin_prefetch(right + kAhead * kTileColumns + c);
+      if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
+    }
+    _tile_loadd(6, right, panel_bytes);
+    _tile_loadd(7, right + kStep, panel_bytes);
+    _tile_loadd(4, left.data + k, left_bytes);
+    if constexpr (Tall) _tile_loadd(5, left.data + kStep * panel.groups + k, left_bytes);
+    Arithmetic::template multiply<Tall>();
+  }
+  auto* to = whole ? out : block[0];
+  const std::int64_t to_stride = whole ? out_stride : kTileColumns, to_bytes = to_stride * 4;
+  _tile_stored(0, to, to_bytes);
+  _tile_stored(1, to + kStep, to_bytes);
+  if constexpr (Tall) {
+    _tile_stored(2, to + kStep * to_stride, to_bytes);
+    _tile_stored(3, to + kStep * to_stride + kStep, to_bytes);
+  }
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  for (std::int64_t r = 0; !whole && r < left.rows; ++r) std::copy_n(block[r], kTileColumns, out + r * out_stride);
+}
+
+template <typename Arithmetic>
+struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>> {
+  static auto get(std::int64_t rows, bool fetch) {
+    if (rows > 16) return fetch ? matrix_tile<Arithmetic, true, true> : matrix_tile<Arithmetic, true, false>;
+    return fetch ? matrix_tile<Arithmetic, false, true> : matrix_tile<Arithmetic, false, false>;
+  }
+};
+
+template <typename Number>
+using NarrowLeft = MatrixLeft<Number>;
+
+}  // namespace ember
+
+#else
+
+namespace ember {
+
+struct MatrixRegisters {};
+
+template <typename Number>
+using NarrowLeft = TiledLeft<Number>;
+
+}  // namespace ember
+#endif
