@@ -59,6 +59,7 @@ void pack(float* to, const float* from, std::int64_t from_stride, std::int64_t r
   for (std::int64_t r = 0; r < rows; ++r) {
 #pragma omp simd
     for (std::int64_t c = 0; c < cols; ++c) to[r * stride + c] = scale * from[r * from_stride + c];
+    std::fill(to + r * stride + cols, to + r * stride + whole_panels(cols), 0.0f);
   }
 }
 

@@ -56,7 +56,8 @@ struct AttentionScratch {
   float *scores, *dscores, *multipliers;       // (kQueryRows, L)
 };
 
-// to[r][c] = scale from[r][c], and its transpose to[c][r], whose rows are filled with zeros to the end of their panel.
+// to[r][c] = scale from[r][c], and its transpose to[c][r]. Rows of `to` are filled with zeros to the end of their
+// panel: what lay there before may be denormal numbers, at which Intel's processors stop for a hundred cycles.
 void pack(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols, float scale);
 void pack_transposed(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols,
                      float scale);

@@ -68,7 +68,8 @@ struct Own {
   float* tail;                            // the last columns of a right operand whose rows are not padded
 };
 
-// small_product whose right operand's rows end with the last column.
+// small_product whose right operand's rows end with the last column; c's are filled with zeros to the end of their
+// panel.
 void product_of_rows(float* c, std::int64_t c_stride, Strided a, Panels b, std::int64_t rows, std::int64_t inner,
                      std::int64_t cols, float* tail) {
   const std::int64_t whole = cols / kPanel * kPanel, rest = cols - whole;
@@ -76,7 +77,7 @@ void product_of_rows(float* c, std::int64_t c_stride, Strided a, Panels b, std::
   if (rest == 0) return;
   for (std::int64_t k = 0; k < inner; ++k)
     std::fill_n(std::copy_n(b.data + k * b.stride + whole, rest, tail + k * kPanel), kPanel - rest, 0.0f);
-  small_product(c + whole, c_stride, a, {tail, kPanel}, rows, inner, rest);
+  small_product(c + whole, c_stride, a, {tail, kPanel}, rows, inner, kPanel);
 }
 
 float dot(const float* a, const float* b, std::int64_t size) {
@@ -152,8 +153,11 @@ void sequence_forward(const Operands& x, const Shared& shared, const AttentionCa
                       const Own& own) {
   const AttentionHead sequence(call, b * call.heads);
   probabilities(x, shared, call, sequence, b, own);
-  const std::int64_t elements = call.heads * panel_stride(sequence.length);
-  for (std::int64_t i = 0; call.dropout.active() && i < elements; ++i) own.scores[i] *= own.multipliers[i];
+  for (std::int64_t h = 0; call.dropout.active() && h < call.heads; ++h) {
+    const std::int64_t begin = h * panel_stride(sequence.length);
+#pragma omp simd
+    for (std::int64_t j = begin; j < begin + sequence.length; ++j) own.scores[j] *= own.multipliers[j];
+  }
   weigh_tokens(x, shared, call, sequence, b, own);
 }
 
@@ -170,7 +174,10 @@ void sequence_backward(Tensor din, const Operands& x, const Shared& shared, cons
     softmax_backward(own.scores + begin, own.dscores + begin, call.dropout.active() ? own.multipliers + begin : nullptr,
                      stride, rows, length);
   });
-  for (std::int64_t i = 0; i < call.heads * stride; ++i) own.dscores[i] *= call.scale;
+  for (std::int64_t h = 0; h < call.heads; ++h) {
+#pragma omp simd
+    for (std::int64_t j = h * stride; j < h * stride + length; ++j) own.dscores[j] *= call.scale;
+  }
   weigh_tokens(x, shared, call, sequence, b, own);
   float* dx = din.row(sequence.first_token);
   small_product(dx, din.stride, {own.scores, 1, stride}, {shared.dz.of_sequence(b), shared.dz.stride}, length,
