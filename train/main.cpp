@@ -1,28 +1,46 @@
 // train: fine-tunes a BERT encoder into a multi-label classifier.
+#include <pthread.h>
+#include <signal.h>
+
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <thread>
 
 #include "runtime/program.h"
 #include "train/trainer.h"
 
 namespace {
 
-volatile std::sig_atomic_t stop_signal = 0;
+std::atomic<int> stop_signal = 0;
 
-// The first signal asks the run to stop after its step, the second one kills.
-extern "C" void request_stop(int signal) {
-  stop_signal = signal;
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+// The first SIGINT or SIGTERM asks the run to stop after its step, the second one kills. A thread of its own waits for
+// them and no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts, and
+// oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then write.
+void watch_signals() {
+  sigset_t stops;
+  sigemptyset(&stops);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::signal(signal, SIG_DFL);  // one that is ignored would never arrive
+    sigaddset(&stops, signal);
+  }
+  pthread_sigmask(SIG_BLOCK, &stops, nullptr);  // for the threads that are yet to come as well
+  std::thread([stops] {
+    int signal = 0;
+    sigwait(&stops, &signal);
+    stop_signal = signal;
+    sigwait(&stops, &signal);
+    pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
+    std::raise(signal);
+  }).detach();
 }
 
 int run(const ember::TrainOptions& options) {
-  std::signal(SIGINT, request_stop);
-  std::signal(SIGTERM, request_stop);
+  watch_signals();
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
   const auto style = ember::Progress::style_for_stderr(options.quiet);
-  const ember::TrainOutcome outcome = ember::train(options, style, [] { return static_cast<int>(stop_signal); });
+  const ember::TrainOutcome outcome = ember::train(options, style, [] { return stop_signal.load(); });
   const std::string out = options.out.string();
   if (outcome.interrupted != 0) {
     fmt::print(stderr, "stopped after step {}, saved in {}; the same command with --resume continues\n",

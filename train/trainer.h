@@ -18,7 +18,8 @@ struct TrainOutcome {
 
 // Runs as `options` say, which must be valid. `stop_requested` is asked after every step: anything but 0 makes a
 // checkpoint and ends the run. Progress and notes go to standard error. Error when an input is bad (then nothing has
-// been written), when training diverges, or when a file cannot be written (then the last checkpoint is whole).
+// been written), when training diverges, or when a file cannot be written (then the last checkpoint is whole). On the
+// CPU no handler of a signal may run on the stack of a thread that computes (train/main.cpp says why).
 TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested);
 // On the given backend, whatever --device, --precision and --threads say.
 TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Style style,

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -137,7 +138,7 @@ class Killed(unittest.TestCase):
 
 
 class Interrupted(unittest.TestCase):
-    def interrupt(self, number):
+    def start(self):
         out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
         process = subprocess.Popen(command(out, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while not os.path.exists(os.path.join(out, "metrics.jsonl")):
@@ -146,6 +147,10 @@ class Interrupted(unittest.TestCase):
         time.sleep(0.2)
         with open("/proc/%d/comm" % process.pid) as name:  # train has started itself anew (spin_briefly)
             self.assertEqual(name.read(), "train\n")
+        return out, process
+
+    def interrupt(self, number):
+        out, process = self.start()
         process.send_signal(number)
         error = process.communicate(timeout=TIMEOUT)[1].decode()
         return out, process.returncode, error
@@ -158,6 +163,23 @@ class Interrupted(unittest.TestCase):
             newest = max(checkpoints(out), key=lambda name: int(name.split("-")[1]))
             self.assertIn(newest, error)
             self.assertTrue(os.path.exists(os.path.join(out, "checkpoints", newest, "state.json")))
+
+    def test_the_second_signal_kills(self):
+        out, process = self.start()
+        for number in signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT:
+            process.send_signal(number)
+        process.communicate(timeout=TIMEOUT)
+        self.assertIn(process.returncode, (-signal.SIGINT, -signal.SIGTERM))
+
+    def test_no_handler_of_a_signal(self):
+        """Its frame would be written where the stack pointer points, and in oneDNN's sgemm that is the heap."""
+        out, process = self.start()
+        with open("/proc/%d/status" % process.pid) as status:
+            caught = int(re.search(r"^SigCgt:\s*(\w+)$", status.read(), re.M)[1], 16)
+        process.kill()
+        process.communicate(timeout=TIMEOUT)
+        for number in signal.SIGINT, signal.SIGTERM:
+            self.assertFalse(caught >> (number - 1) & 1, number)
 
     def test_a_checkpoint_is_a_model(self):
         out, _, _ = self.interrupt(signal.SIGTERM)
