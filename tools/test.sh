@@ -18,17 +18,19 @@ case ${1:-} in
   *) echo "usage: tools/test.sh [--sanitizers | --thorough]" >&2; exit 2 ;;
 esac
 
+stage() { echo "== $1 (after $SECONDS s)"; }
+
 tools/install_packages.sh --tests
 
 # What has not changed since an earlier run is not compiled again, even in another checkout.
 export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-echo "== format"
+stage "format"
 git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 
 build() { # NAME FOLDER TARGET CMAKE-OPTION...
   local folder=$2 target=$3
-  echo "== build: $1"
+  stage "build: $1"
   shift 3
   # quickstart.sh configures the same folder without tests, which CMake remembers.
   cmake -S . -B "$folder" -G Ninja -DEMBER_TESTS=ON -DEMBER_BENCH=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
@@ -36,7 +38,7 @@ build() { # NAME FOLDER TARGET CMAKE-OPTION...
 }
 run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
   local folder=$2
-  echo "== test: $1"
+  stage "test: $1"
   shift 2
   ctest --test-dir "$folder" --no-tests=error --output-on-failure -j "$jobs" "$@"
   awk '/: Skipped$/ { getline; why = $0 }
@@ -60,13 +62,14 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
 for level in avx2:avx512f avx512:avx512_vnni avx512_vnni:avx512_bf16 avx512_bf16:amx_bf16; do # LEVEL:what the next one needs
   grep -qw "${level#*:}" /proc/cpuinfo || break
-  echo "== test: CPU kernels, level ${level%:*}"
+  stage "test: CPU kernels, level ${level%:*}"
   EMBER_CPU_LEVEL=${level%:*} ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"
 done
 for schedule in lifo random:1 random:2 random:3 random:4 random:5; do
-  echo "== test: CUDA backend, schedule $schedule"
+  stage "test: CUDA backend, schedule $schedule"
   EMBER_SIMT_SCHEDULE=$schedule ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_'
 done
 build "thread sanitizer" build-tsan simt_tests "${debug[@]}" -DEMBER_SANITIZE=thread
 run_tests "thread sanitizer" build-tsan -R '^simt_'
+stage "fuzz targets"
 tests/fuzz/run.sh 20

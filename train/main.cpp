@@ -17,7 +17,8 @@ std::atomic<int> stop_signal = 0;
 
 // The first SIGINT or SIGTERM asks the run to stop after its step, the second one kills. A thread of its own waits for
 // them and no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts, and
-// oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then write.
+// oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then write
+// (uxlfoundation/oneDNN, issue 4845, mended in 2026; Debian 12 has 2.6.3 of 2022).
 void watch_signals() {
   sigset_t stops;
   sigemptyset(&stops);
