@@ -13,6 +13,7 @@
 
 #include "runtime/error.h"
 #include "runtime/program.h"
+#include "runtime/spinning.h"
 
 namespace ember {
 namespace {
@@ -51,9 +52,9 @@ void reset_peak_host_memory() {
 }
 
 void steady_threads(char** argv) {
-  // OpenMP reads its settings before main. Both are set before the program starts anew, once (see spin_briefly).
+  // OpenMP reads its settings before main. Both are set before the program starts anew, once (see adapt_spinning).
   if (std::getenv("OMP_PROC_BIND") != nullptr || setenv("OMP_PROC_BIND", "true", 1) != 0) return;
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr && setenv("GOMP_SPINCOUNT", kBriefSpins, 0) != 0) return;
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr && setenv("GOMP_SPINCOUNT", kSpinCount, 0) != 0) return;
   start_anew(argv);
 }
 

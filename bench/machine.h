@@ -15,9 +15,9 @@ std::string machine_json();
 std::size_t peak_host_memory();
 void reset_peak_host_memory();
 
-// Ties each thread to a processor of its own and lets it spin briefly (spin_briefly, runtime/program.h), unless
-// OMP_PROC_BIND is set already. Without, two threads may come to share a processor, and a run then measures twice what
-// another one did. To be called first in main, since the program starts itself anew.
+// Ties each thread to a processor of its own and lets it spin as train's do on a machine without other work
+// (runtime/spinning.h), unless OMP_PROC_BIND is set already. Without, two threads may come to share a processor, and a
+// run then measures twice what another one did. To be called first in main, since the program starts itself anew.
 void steady_threads(char** argv);
 
 // Writes to standard output, at once; Error when that cannot be written.

@@ -42,14 +42,6 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
   }
 }
 
-void spin_briefly(char** argv) {
-  // Where threads are to be tied to processors, this one is already, and a second start would inherit its one processor
-  // as all there is.
-  for (const char* set : {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"})
-    if (std::getenv(set) != nullptr) return;
-  if (setenv("GOMP_SPINCOUNT", kBriefSpins, 1) == 0) start_anew(argv);
-}
-
 void start_anew(char** argv) {
   // By the link itself the process would be called "exe" in every list of processes.
   std::error_code error;

@@ -14,6 +14,7 @@
 #include "output.h"
 #include "runtime/error.h"
 #include "runtime/program.h"
+#include "runtime/spinning.h"
 #include "train/evaluation.h"
 
 namespace {
@@ -121,7 +122,7 @@ int run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ember::spin_briefly(argv);
+  ember::adapt_spinning(argv);
   CLI::App app("Measures a fine-tuned model on labelled texts: loss, precision, recall and F1.");
   Options options;
   add_options(app, options);

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "runtime/program.h"
+#include "runtime/spinning.h"
 #include "train/trainer.h"
 
 namespace {
@@ -63,7 +64,7 @@ int run(const ember::TrainOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ember::spin_briefly(argv);
+  ember::adapt_spinning(argv);
   CLI::App app("Fine-tunes a BERT encoder into a multi-label classifier of texts.");
   ember::TrainOptions options;
   ember::add_options(app, options);

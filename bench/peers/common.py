@@ -42,7 +42,7 @@ def set_threads(count):
     """Before torch and its like are imported: their libraries read these when they are loaded."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(count)
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as Ember's train: threads that wait do not hold up others
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as Ember's train on a machine without other work
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

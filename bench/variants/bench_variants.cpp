@@ -12,7 +12,7 @@
 #include <string>
 
 #include "bench/variants/operands.h"
-#include "runtime/program.h"
+#include "runtime/spinning.h"
 
 namespace {
 
@@ -125,7 +125,7 @@ void run_benchmarks() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ember::spin_briefly(argv);
+  ember::adapt_spinning(argv);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   try {

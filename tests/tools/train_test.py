@@ -145,7 +145,7 @@ class Interrupted(unittest.TestCase):
             self.assertIsNone(process.poll())
             time.sleep(0.01)
         time.sleep(0.2)
-        with open("/proc/%d/comm" % process.pid) as name:  # train has started itself anew (spin_briefly)
+        with open("/proc/%d/comm" % process.pid) as name:  # train has started itself anew (adapt_spinning)
             self.assertEqual(name.read(), "train\n")
         return out, process
 
