@@ -39,10 +39,19 @@ def barriers(only):
                 yield path, match.start(), match.end()
 
 
+def users(path):
+    """The kernels' files that a file reaches: itself, or for a header those that include it."""
+    if path.suffix == ".cu":
+        return {path}
+    line = f'#include "kernels/cuda/{path.name}"'
+    return {path}.union(*(users(other) for other in KERNELS.glob("*.cu*") if line in other.read_text()))
+
+
 def tests_of(path):
-    """The tests whose operation the file implements; for what several operations share, the tests of all."""
+    """The tests of the operations that the file implements or is part of."""
     names = [source.stem.removesuffix("_test") for source in sorted((ROOT / "tests" / "cuda").glob("*_test.cpp"))]
-    own = [name for name in names if path.stem == name or path.stem.startswith(name + "_")]
+    stems = {user.stem for user in users(path)}
+    own = [name for name in names if any(re.search(rf"(^|_){name}(_|$)", stem) for stem in stems)]
     return [f"simt_{name}_test" for name in own or names]
 
 
