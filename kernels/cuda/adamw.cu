@@ -120,19 +120,30 @@ __device__ void update_row(const RowUpdates& rows, int row, AdamWUpdate update, 
   if (threadIdx.x == 0 && rows.ids[row] >= 0) rows.row_updates[rows.ids[row]] = updates + 1;
 }
 
+// What a block takes from the step's state. Its first thread reads that for all, so that the state may change once
+// every block's first thread has come to the end (last_block).
+struct StepAtHand {
+  float scale;
+  std::int32_t updates;
+  bool finite;
+};
+
 // Blocks [0, chunks): the list's chunks; then the rows. With `finishing` the last block ends the step.
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(const __grid_constant__ ParameterList list, const __grid_constant__ RowUpdates rows, int chunks,
                  const AdamWUpdate* schedule, StepState* step, float max_norm, LossScaling scaling, StepLog log,
                  unsigned* finishing) {
+  EMBER_SHARED(StepAtHand, at_hand, 1);
+  if (threadIdx.x == 0) at_hand[0] = {gradient_scale(*step, max_norm), step->updates, step->finite != 0};
+  __syncthreads();
+  const StepAtHand now = at_hand[0];
   const int block = static_cast<int>(blockIdx.x);
-  if (step->finite != 0) {
-    const AdamWUpdate update = schedule[step->updates];
-    const float scale = gradient_scale(*step, max_norm);
+  if (now.finite) {
+    const AdamWUpdate update = schedule[now.updates];
     if (block < chunks)
-      update_chunk(list, block, update, scale);
+      update_chunk(list, block, update, now.scale);
     else if (block - chunks < rows.count)
-      update_row(rows, block - chunks, update, scale, step->updates);
+      update_row(rows, block - chunks, update, now.scale, now.updates);
   }
   if (finishing != nullptr && last_block(finishing) && threadIdx.x == 0) finish(*step, scaling, log);
 }

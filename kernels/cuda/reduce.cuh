@@ -28,13 +28,13 @@ __device__ T block_sum(T value) {
 }
 
 // Whether this block is the last of its launch to come here, the same for all its threads; if so, volatile reads see
-// what the other blocks wrote before. `arrived` is 0 before a launch and after it. All threads of all blocks call.
+// what the first threads of the other blocks wrote before, and nothing that those read before is read any more. It says
+// nothing of their other threads. `arrived` is 0 before a launch and after it. All threads of all blocks call.
 // NVIDIA, CUDA C++ Programming Guide, "Memory Fence Functions".
 __device__ inline bool last_block(unsigned* arrived) {
   EMBER_SHARED(bool, last, 1);
-  __threadfence();
-  __syncthreads();
   if (threadIdx.x == 0) {
+    __threadfence();
     last[0] = atomicAdd(arrived, 1u) + 1 == gridDim.x;
     if (last[0]) *arrived = 0;
   }
