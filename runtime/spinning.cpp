@@ -22,6 +22,15 @@ constexpr std::chrono::milliseconds kBetweenLooks{250};
 // a third.
 constexpr int kCrowdedShare = 20;
 
+// libgomp counts the threads of a thread's last parallel region until that thread ends.
+void make_more_threads_than_processors() {
+  const int count = omp_get_num_procs() + 1;
+#pragma omp parallel num_threads(count)
+  {
+#pragma omp barrier
+  }
+}
+
 [[noreturn]] void watch() {
   std::optional<BriefSpinning> brief;
   auto then = std::chrono::steady_clock::now();
@@ -64,15 +73,11 @@ std::optional<nanoseconds> time_without_processor() {
   return std::nullopt;
 }
 
-// libgomp counts the threads of every thread's last parallel region until that thread ends.
 struct BriefSpinning::Owner {
   std::binary_semaphore started{0}, ended{0};
   std::thread thread{[this] {
-    const int more_than_all = omp_get_num_procs() + 1;
-#pragma omp parallel num_threads(more_than_all)
-    {
-#pragma omp barrier
-    } started.release();
+    make_more_threads_than_processors();
+    started.release();
     ended.acquire();
   }};
 };
