@@ -18,6 +18,7 @@ import argparse
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -91,6 +92,7 @@ def main():
     arguments.add_argument("--only", default="", help="files whose name starts so")
     arguments.add_argument("--seconds", type=int, default=600, help="after which a run has hung")
     options = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the source at hand is restored
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", KERNELS], cwd=ROOT).returncode != 0:
         sys.exit("kernels/cuda differs from the last commit: commit first, since the files are changed in place")
 
