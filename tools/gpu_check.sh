@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one command, with a table at the end.
-#   tools/gpu_check.sh [--from BUNDLE] [--model DIR --data DIR] [--only PART,...] [--logs DIR] [--limit SECONDS]
+#   tools/gpu_check.sh [--from BUNDLE] [--model DIR --data DIR] [--only PART,...] [--logs DIR] [--jobs N]
+#                      [--limit SECONDS]
 #   tools/gpu_check.sh --bundle DIR
 # The parts, in this order:
 #   tests      the tests of the CUDA backend
@@ -14,6 +15,7 @@
 # --from     such a folder or archive, instead of a build; if it cannot be used here, the check builds all the same
 # --model    a Hugging Face folder for the reference run and the peers, --data the folder of its data
 # --logs     what each program said, results, and the table as table.md (default: build-gpu/logs)
+# --jobs     how many tests run at a time (default: the processors, at most 8); whatever is timed runs alone
 # --limit    the most seconds that one program may take (default: by part); one that takes longer is killed
 # Without --from it builds in build-gpu and build-gpu-ptx, for the GPU at hand. Exit status: 0 all passed, 1 something
 # failed, 2 a wrong flag or no build, 3 there is no GPU.
@@ -21,21 +23,21 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 parts=(tests training bench peers ptx sanitizer)
 
-usage() { sed -n '2,22s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
+usage() { sed -n '2,24s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
 die() { echo "gpu_check: $*" >&2; exit 2; }
 no_gpu() { echo "gpu_check: $1; nothing was checked" >&2; exit 3; }
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 wanted() { case ,$only, in *,"$1",*) ;; *) return 1 ;; esac; }
 
-bundle='' make='' model='' data='' limit='' logs=$root/build-gpu/logs only=$(IFS=, && echo "${parts[*]}")
+bundle='' make='' model='' data='' limit='' jobs='' logs=$root/build-gpu/logs only=$(IFS=, && echo "${parts[*]}")
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
-    --bundle | --from | --model | --data | --only | --logs | --limit) [ -n "${2:-}" ] || die "$1: needs a value" ;;&
+    --bundle | --from | --model | --data | --only | --logs | --jobs | --limit) [ -n "${2:-}" ] || die "$1: needs a value" ;;&
     --bundle) make=$(absolute "$2") ;;
     --from) bundle=$(absolute "$2") ;;
     --model | --data | --logs) declare "${1#--}=$(absolute "$2")" ;;
-    --only | --limit) declare "${1#--}=$2" ;;
+    --only | --jobs | --limit) declare "${1#--}=$2" ;;
     *) die "$1: no such flag (see --help)" ;;
   esac
   shift 2
@@ -45,6 +47,7 @@ for part in ${only//,/ }; do
   [[ " ${parts[*]} " == *" $part "* ]] || die "--only $part: one of ${parts[*]} was expected"
 done
 [[ $limit =~ ^([1-9][0-9]{0,5})?$ ]] || die "--limit $limit: a whole number of seconds was expected"
+[[ $jobs =~ ^([1-9][0-9]?)?$ ]] || die "--jobs $jobs: a number from 1 to 99 was expected"
 [ -z "$model" ] || [ -f "$model/config.json" ] || die "--model $model: has no config.json; a model's folder was expected"
 [ -z "$data" ] || [ -f "$data/labels.txt" ] || die "--data $data: has no labels.txt; a folder of data was expected"
 [ -z "$bundle" ] || [ -e "$bundle" ] || die "--from $bundle: there is no such folder or archive"
@@ -70,6 +73,7 @@ mkdir -p "$logs" build-gpu || die "--logs $logs: cannot be made"
 export EMBER_CACHE_DIR=$root/build-gpu/cache
 if [ -z "$bundle" ] || ! use_bundle; then build_in_place; fi
 
+[ -n "$jobs" ] || jobs=$(($(nproc) < 8 ? $(nproc) : 8))
 source tools/gpu_check/table.sh
 source tools/gpu_check/parts.sh
 trap stop INT TERM

@@ -101,7 +101,7 @@ class Case(unittest.TestCase):
 
 class Passing(Case):
     def test_all_parts_in_their_order(self):
-        done = self.check()
+        done = self.check("--jobs", "1")
         self.ended(done, 0)
         expected = [*TESTS, "training", "training again", "equal bits", "bench_step", "bench_kernels", "bench_variants",
                     "peers", *(f"compute_75 PTX {name}" for name in TESTS),
@@ -115,8 +115,21 @@ class Passing(Case):
 
     def test_only(self):
         self.ended(self.check("--only", "ptx,tests"), 0)
-        self.assertEqual(list(self.rows()), [*TESTS, *(f"compute_75 PTX {name}" for name in TESTS)])
+        self.assertEqual(set(self.rows()), {*TESTS, *(f"compute_75 PTX {name}" for name in TESTS)})
         self.assertEqual(len(self.started.read_text().splitlines()), 4)
+
+    def test_tests_run_beside_each_other(self):
+        """Each of two waits for the other."""
+        for name, other in zip(TESTS, reversed(TESTS)):
+            write(self.bundle / "tests" / name, f"""#!/bin/bash
+                [ "$1" = --help ] && exit
+                touch "$HOME/{name}"
+                until [ -e "$HOME/{other}" ]; do sleep 0.01; done""")
+        self.ended(self.check("--only", "tests", "--jobs", "1", "--limit", "1"), 1)
+        for name in TESTS:
+            (self.folder / name).unlink()
+        self.ended(self.check("--only", "tests", "--jobs", "2", "--limit", "20"), 0)
+        self.assertEqual(self.rows(), dict.fromkeys(TESTS, "passed"))
 
     def test_logs(self):
         self.ended(self.check("--only", "tests", "--logs", self.folder / "other logs"), 0)
@@ -141,7 +154,7 @@ class Passing(Case):
         archive = self.folder / "bundle.tar.xz"
         subprocess.run(["tar", "-cJf", archive, "-C", self.bundle, "."], check=True)
         self.ended(self.check("--only", "tests", "--from", archive, bundle=False), 0)
-        self.assertEqual(list(self.rows()), list(TESTS))
+        self.assertEqual(self.rows(), dict.fromkeys(TESTS, "passed"))
 
     def test_cublaslt_of_the_wheels(self):
         wheel = self.folder / "wheel"
@@ -182,7 +195,8 @@ class Failing(Case):
 
     def test_an_interruption_leaves_the_table(self):
         self.check("--only", "tests")
-        command = [self.root / "tools" / "gpu_check.sh", "--from", self.bundle, "--only", "tests"]
+        command = [self.root / "tools" / "gpu_check.sh", "--from", self.bundle, "--only", "tests",
+                   "--jobs", "1"]
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "BEHAVIOUR": "gpu_linear_test=hangs",
                        "STARTED": str(self.folder / "second")}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
@@ -212,6 +226,7 @@ class Refused(Case):
                                 (["--only", "tests,"], "--only tests,: names of parts"),
                                 (["--limit", "0"], "--limit 0: a whole number"),
                                 (["--limit", "1m"], "--limit 1m: a whole number"),
+                                (["--jobs", "none"], "--jobs none: a number"),
                                 (["--model", empty], "has no config.json"), (["--data", empty], "has no labels.txt"),
                                 (["--from", self.folder / "none"], "there is no such folder or archive"),
                                 (["--from", empty], "has no manifest"),

@@ -5,8 +5,9 @@ part_tests() {
   local program
   begin_part 120 300
   for program in "$native_tests"/gpu_*_test; do
-    check "$(basename "$program")" "$program"
+    start_check "$(basename "$program")" "$program"
   done
+  end_checks
 }
 
 # From nothing on the bundled sample, into build-gpu/NAME.
@@ -82,8 +83,9 @@ part_ptx() {
   local program
   begin_part 120 400
   for program in "$ptx_tests"/gpu_*_test; do
-    check "compute_75 PTX $(basename "$program")" "$program"
+    start_check "compute_75 PTX $(basename "$program")" "$program"
   done
+  end_checks
 }
 
 part_sanitizer() {
@@ -96,8 +98,9 @@ part_sanitizer() {
   for tool in memcheck racecheck initcheck synccheck; do
     for program in "$native_tests"/gpu_*_test; do
       # The test that asks for too much memory makes memcheck report the refusal.
-      check "$tool $(basename "$program")" compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no \
-        "$program"
+      start_check "$tool $(basename "$program")" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        --report-api-errors no "$program"
     done
   done
+  end_checks
 }

@@ -4,7 +4,6 @@
 rows=()
 notes=()
 failed=0
-running=
 stopped=
 table=$logs/table.md
 
@@ -47,36 +46,57 @@ begin_part() { # PROGRAM-SECONDS PART-SECONDS
   part_end=$((SECONDS + $2))
 }
 
-# Runs a command with its output in the log; it has what the part has left, and no more than a program may take.
-check() { # NAME COMMAND...
-  local name=$1 log start=$SECONDS left=$((part_end - SECONDS)) status
-  [ -z "$stopped" ] || return 1
-  log=$(log_of "$name")
+# By process: what runs, since when, and the seconds it was given.
+declare -A running=() began=() given=()
+
+# Starts a command with its output in the log, once fewer than $jobs are running; it has what the part has left, and no
+# more than a program may take.
+start_check() { # NAME COMMAND...
+  local name=$1 left
   shift
+  while [ "${#running[@]}" -ge "$jobs" ]; do end_check; done
+  [ -z "$stopped" ] || return 1
+  left=$((part_end - SECONDS))
   [ "$left" -gt 0 ] || { fail_row "$name" "not started: the part's time is used up" 0; return 1; }
   [ "$left" -lt "$program_limit" ] || left=$program_limit
-  timeout --kill-after=5 "$left" "$@" >"$log" 2>&1 </dev/null &
-  running=$!
-  [ -z "$stopped" ] || kill "$running"
-  wait "$running"
-  status=$?
-  if [ -n "$stopped" ]; then
-    wait "$running"
-    fail_row "$name" interrupted $((SECONDS - start))
-  elif [ "$status" -eq 0 ]; then
-    row "$name" passed $((SECONDS - start))
-  elif [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ $((SECONDS - start)) -ge "$left" ]; }; then
-    fail_row "$name" "timed out" $((SECONDS - start))
+  timeout --kill-after=5 "$left" "$@" >"$(log_of "$name")" 2>&1 </dev/null &
+  running[$!]=$name began[$!]=$SECONDS given[$!]=$left
+  [ -z "$stopped" ] || kill "$!"
+}
+
+# Waits for one of those that run and writes its row; returns its status.
+end_check() {
+  local process='' status name seconds
+  while [ -z "${process:-}" ]; do # a signal ends the waiting too, and unsets it
+    wait -n -p process "${!running[@]}"
+    status=$?
+  done
+  name=${running[$process]} seconds=$((SECONDS - began[$process]))
+  unset "running[$process]"
+  if [ "$status" -eq 0 ]; then
+    row "$name" passed "$seconds"
+  elif [ -n "$stopped" ]; then
+    fail_row "$name" interrupted "$seconds"
+  elif [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ "$seconds" -ge "${given[$process]}" ]; }; then
+    fail_row "$name" "timed out" "$seconds"
   else
-    fail_row "$name" "exit status $status" $((SECONDS - start))
-    tail -n 15 "$log"
+    fail_row "$name" "exit status $status" "$seconds"
+    tail -n 15 "$(log_of "$name")"
   fi
-  running=
   return "$status"
+}
+
+end_checks() {
+  while [ "${#running[@]}" -gt 0 ]; do end_check; done
+}
+
+# One alone, with its status.
+check() { # NAME COMMAND...
+  start_check "$@" && end_check
 }
 
 # What SIGINT and SIGTERM do: end what runs, begin nothing more.
 stop() {
   stopped=yes
-  [ -z "$running" ] || kill "$running" 2>/dev/null
+  [ "${#running[@]}" -eq 0 ] || kill "${!running[@]}" 2>/dev/null
 }
