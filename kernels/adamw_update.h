@@ -46,10 +46,14 @@ EMBER_HOST_DEVICE static inline AdamWUpdate without_decay(AdamWUpdate update) {
   return update;
 }
 
-// What an update with gradient zero does once the first moment is zero, bit for bit: the weight and the second moment
-// shrink on their own.
+// What an update with gradient zero does, bit for bit, where the first moment is zero or so small that the weight
+// rounds to what it would be without: each shrinks on its own.
 EMBER_HOST_DEVICE static inline float decayed_weight(float weight, const AdamWUpdate& update) {
   return update.decay * weight;
+}
+EMBER_HOST_DEVICE static inline float decayed_first_moment(float first_moment, const AdamWUpdate& update) {
+  const float m = update.beta1 * first_moment;
+  return std::fabs(m) < FLT_MIN ? 0.0f : m;
 }
 EMBER_HOST_DEVICE static inline float decayed_second_moment(float second_moment, const AdamWUpdate& update) {
   return update.beta2 * second_moment;

@@ -65,8 +65,9 @@ struct AdamWParameter {
 };
 
 // One update's coefficients. eta: learning rate, lambda: weight decay, t: the number of updates including this one. The
-// corrections must be of the betas below, rounded as they are: 1 - 0.999f is off by 1.3e-5 from 0.001.
-struct AdamWUpdate {
+// corrections must be of the betas below, rounded as they are: 1 - 0.999f is off by 1.3e-5 from 0.001. Aligned for a
+// GPU to read it in two loads.
+struct alignas(16) AdamWUpdate {
   float beta1 = 0.9f;
   float beta2 = 0.999f;
   float epsilon = 1e-8f;

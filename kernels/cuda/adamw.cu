@@ -6,9 +6,10 @@
 //                 bytes an element (reads weight, moments and gradient, writes weight, moments and the working copy).
 //   adamw_rows    one block per row, 4 elements to a thread; the same bytes for U C elements.
 //   adamw_step    both, and the last block counts the step when all have read the count.
-//   adamw_replay  one block per row, 4 elements to a thread, held in registers from update to update: 26 bytes an
-//                 element however many updates it missed; a square root and a division an element and update until its
-//                 momentum has ended, then two products.
+//   adamw_replay  a thread per element of a row, in registers from update to update: 26 bytes an element however many
+//                 updates it missed; a square root and a division an element and update while momentum shows in the
+//                 weight, then a few products. A row may have missed thousands, so that what counts is how soon a
+//                 multiprocessor is through with one row's: hence three blocks for 312 columns.
 //
 // A row's count of updates is trusted to stand where the contract says: it lies in device memory.
 #include <algorithm>
@@ -191,52 +192,78 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
 // ---- Replay ---------------------------------------------------------------------------------------------------------
 
 constexpr int kRowThreads = 128;
+constexpr int kTogether = 8;  // updates whose coefficients are read at once
 
-template <int V>
-__device__ bool all_zero(const float (&x)[V]) {
-  bool zero = true;
-#pragma unroll
-  for (float value : x) zero = zero && value == 0;
-  return zero;
+struct Element {
+  float weight, m, v;
+};
+
+// Whether momentum shows in a weight that has just decayed. Its share is step_size m / denominator, the denominator at
+// least epsilon; below 2^-25 of the weight it is less than half the way to a neighbouring number, so that the sum
+// rounds to the weight. 2^-26 leaves room for the roundings here.
+__device__ bool momentum_shows(const Element& e, const AdamWUpdate& update) {
+  constexpr float kInvisible = 0x1p-26f;
+  return e.m != 0 && !(fabsf(update.step_size * e.m) < kInvisible * update.epsilon * fabsf(e.weight));
 }
 
-// Updates [from, to) of the schedule, with gradient zero.
-template <int V>
-__device__ void replay(Elements<V>& e, const AdamWUpdate* schedule, int from, int to) {
-  constexpr int kBetweenLooks = 16;
-  int t = from;
-  for (; t < to; ++t) {
-    if ((t - from) % kBetweenLooks == 0 && all_zero(e.m)) break;
-    const AdamWUpdate update = schedule[t];
+// Does updates [0, kTogether) of `schedule`, with gradient zero, if momentum shows in none; else nothing, and false.
+__device__ bool only_decay(Element& element, const AdamWUpdate* schedule) {
+  Element e = element;
+  bool shows = false;
 #pragma unroll
-    for (int j = 0; j < V; ++j) update_element(e.weights[j], e.m[j], e.v[j], 0.0f, update);
+  for (int j = 0; j < kTogether; ++j) {
+    const AdamWUpdate update = schedule[j];
+    e = {decayed_weight(e.weight, update), decayed_first_moment(e.m, update), decayed_second_moment(e.v, update)};
+    shows = shows || momentum_shows(e, update);
   }
+  if (!shows) element = e;
+  return !shows;
+}
+
+__device__ void update_with_zero(Element& e, const AdamWUpdate& update) {
+  update_element(e.weight, e.m, e.v, 0.0f, update);
+}
+
+// Updates [t, to) of the schedule, with gradient zero. Momentum shows for some two hundred of them and is zero after
+// some eight hundred.
+__device__ void replay(Element& e, const AdamWUpdate* schedule, int t, int to) {
+  for (; e.m != 0 && to - t >= kTogether; t += kTogether) {
+    if (!momentum_shows(e, schedule[t]) && only_decay(e, schedule + t)) continue;
+#pragma unroll 4
+    for (int j = 0; j < kTogether; ++j) update_with_zero(e, schedule[t + j]);
+  }
+  if (e.m != 0) {
+    for (; t < to; ++t) update_with_zero(e, schedule[t]);
+    return;
+  }
+#pragma unroll 8
   for (; t < to; ++t) {
-    const AdamWUpdate update = schedule[t];
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      e.weights[j] = decayed_weight(e.weights[j], update);
-      e.v[j] = decayed_second_moment(e.v[j], update);
-    }
+    e.weight = decayed_weight(e.weight, schedule[t]);
+    e.v = decayed_second_moment(e.v, schedule[t]);
   }
 }
 
-template <int V>
+// blockIdx.x: a row, blockIdx.y: kRowThreads of its columns. arrived[blockIdx.x] counts the blocks that have read how
+// many updates the row has seen; the last says how many it has seen now.
 __global__ void __launch_bounds__(kRowThreads)
     adamw_replay_kernel(State table, const std::int32_t* ids, int count, const std::int32_t* also,
-                        std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols) {
-  const int block = static_cast<int>(blockIdx.x);
-  const std::int64_t id = block == count ? *also : ids == nullptr ? block : ids[block];
+                        std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols,
+                        unsigned* arrived) {
+  const int row = static_cast<int>(blockIdx.x);
+  const std::int64_t id = row == count ? *also : ids == nullptr ? row : ids[row];
   if (id < 0) return;
   const int from = row_updates[id], to = step->updates;
   if (from == to) return;
-  for (int c = static_cast<int>(threadIdx.x) * V; c < cols; c += kRowThreads * V) {
-    Elements<V> elements(table, id * cols + c);
-    replay(elements, schedule, from, to);
-    elements.write(table, id * cols + c);
+  const int c = static_cast<int>(blockIdx.y * kRowThreads + threadIdx.x);
+  if (c < cols) {
+    const std::int64_t at = id * cols + c;
+    Element e{table.weights[at], table.m[at], table.v[at]};
+    replay(e, schedule, from, to);
+    table.weights[at] = e.weight, table.m[at] = e.m, table.v[at] = e.v;
+    if (table.working != nullptr) table.working[at] = __float2half_rn(e.weight);
   }
   __syncthreads();  // all have read the count
-  if (threadIdx.x == 0) row_updates[id] = to;
+  if (threadIdx.x == 0 && arrives_last(arrived + row, gridDim.y)) row_updates[id] = to;
 }
 
 bool aligned_rows(const AdamWParameter& table) {
@@ -280,14 +307,15 @@ void update(cudaStream_t stream, std::span<const AdamWParameter> parameters, con
 }
 
 void replay(cudaStream_t stream, const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
-            const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
+            const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state,
+            unsigned* arrived) {
   require_adamw_state(table, DType::f16);
   require(table.decayed, "adamw_replay: the table must be decayed");
   const std::int64_t rows = count + (also == nullptr ? 0 : 1);
   if (rows == 0 || table.weights.empty()) return;
-  launch("adamw_replay", stream, dim3(static_cast<unsigned>(rows)), dim3(kRowThreads), 0,
-         aligned_rows(table) ? adamw_replay_kernel<4> : adamw_replay_kernel<1>, state_of(table), ids,
-         static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols));
+  const dim3 grid(static_cast<unsigned>(rows), blocks_for(table.weights.cols, kRowThreads));
+  launch("adamw_replay", stream, grid, dim3(kRowThreads), 0, adamw_replay_kernel, state_of(table), ids,
+         static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols), arrived);
 }
 
 }  // namespace
@@ -306,18 +334,19 @@ void CudaKernels::adamw_step(std::span<const AdamWParameter> parameters, const A
                              const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
                              StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log) {
   update(stream(), parameters, row_updates_of(table, ids, row_updates), schedule, state, max_norm, scaling, log,
-         static_cast<unsigned*>(arrived_.data()));
+         arrivals());
 }
 
 void CudaKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
-  replay(stream(), table, ids, ids == nullptr ? table.weights.rows : count, nullptr, row_updates, schedule, state);
+  const std::int64_t rows = ids == nullptr ? table.weights.rows : count;
+  replay(stream(), table, ids, rows, nullptr, row_updates, schedule, state, arrivals(rows));
 }
 
 void CudaKernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                  const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
                                  const StepState* state) {
-  replay(stream(), table, ids, count, also, row_updates, schedule, state);
+  replay(stream(), table, ids, count, also, row_updates, schedule, state, arrivals(count + 1));
 }
 
 }  // namespace ember

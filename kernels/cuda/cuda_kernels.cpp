@@ -43,7 +43,7 @@ class GraphOfWork final : public RecordedWork {
 
 }  // namespace
 
-CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)), arrived_(allocate(sizeof(unsigned))) {}
+CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
 
 CudaKernels::~CudaKernels() = default;
 
@@ -81,6 +81,13 @@ void* CudaKernels::scratch(std::size_t bytes) {
   const std::size_t now = scratch_.empty() ? 0 : scratch_.back().size();
   if (now < bytes) scratch_.push_back(device_buffer(std::max(bytes, 2 * now)));
   return scratch_.empty() ? nullptr : scratch_.back().data();
+}
+
+unsigned* CudaKernels::arrivals(std::int64_t count) {
+  const std::size_t bytes = static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(unsigned);
+  const std::size_t now = arrivals_.empty() ? 0 : arrivals_.back().size();
+  if (now < bytes) arrivals_.push_back(allocate(std::max(bytes, 2 * now)));
+  return static_cast<unsigned*>(arrivals_.back().data());
 }
 
 }  // namespace ember

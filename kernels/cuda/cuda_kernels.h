@@ -108,13 +108,14 @@ class CudaKernels final : public Kernels {
   // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
+  // `count` counters of blocks (reduce.cuh), zero between launches; they grow and stay as scratch does.
+  unsigned* arrivals(std::int64_t count = 1);
 
   DeviceInfo device_;  // first: the members after it live on the current device
   Stream stream_;
   Matmul matmul_{stream_};
   DeferredGradients deferred_;
-  std::vector<Buffer> scratch_;
-  Buffer arrived_;  // the blocks that last_block (reduce.cuh) has counted: none between launches
+  std::vector<Buffer> scratch_, arrivals_;
 };
 
 }  // namespace ember

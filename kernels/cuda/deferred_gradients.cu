@@ -250,15 +250,17 @@ void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum,
   if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
 }
 
-void DeferredGradients::finish(cudaStream_t stream, Matmul& matmul) {
+void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
   std::vector<GradientSum> products = std::exchange(many_rows_, {});
   const std::vector<GradientSum> sums = std::exchange(few_rows_, {});
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
   // Backward goes through the layers from the last to the first, memory the other way.
   std::reverse(products.begin(), products.end());
+  const bool beside = !products.empty() && !(sums.empty() && tokens.empty());
+  compute(sums, tokens, beside ? side_.begin(stream) : stream);
   multiply(products, matmul);
-  compute(sums, tokens, stream);
+  if (beside) side_.join(stream);
 }
 
 }  // namespace ember

@@ -3,8 +3,6 @@
 // rows, column sums, the second stages of column_sums.cuh among them, and the embeddings' tables, all in one kernel.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,6 +11,7 @@
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
+#include "runtime/cuda/side_stream.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -44,13 +43,15 @@ class DeferredGradients {
   // The gradients of the rows of a batch's words and of all positions; of the types but the first zeros.
   void add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch);
 
-  // Computes what was added since the last time.
-  void finish(cudaStream_t stream, Matmul& matmul);
+  // Computes what was added since the last time, the products of many rows beside all else: together they fill the
+  // device, apart neither does. `stream` is that of `matmul`.
+  void finish(const Stream& stream, Matmul& matmul);
 
  private:
   std::vector<GradientSum> many_rows_, few_rows_;  // products of many rows; all else
   std::vector<TokenGradients> tokens_;
   std::vector<Buffer> memory_;
+  SideStream side_;
   std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep() takes from, and what is taken of it
 };
 

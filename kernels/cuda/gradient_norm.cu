@@ -17,7 +17,8 @@ namespace ember {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kChunk = 16384;
+constexpr std::int64_t kChunk = 8192;
+constexpr int kAtOnce = 4;         // vectors that a thread asks for before it adds the first
 constexpr int kMostTensors = 128;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct TensorList {
@@ -53,13 +54,23 @@ __device__ double sum_of_chunk(const TensorList& list, int chunk) {
   const int size = static_cast<int>(min(kChunk, list.size[t] - begin));
   const int vectors = reinterpret_cast<std::uintptr_t>(data) % sizeof(float4) == 0 ? size / 4 : 0;
   Squares squares;
-  for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads) {
+  int i = static_cast<int>(threadIdx.x);
+  for (; i + (kAtOnce - 1) * kThreads < vectors; i += kAtOnce * kThreads) {
+    float x[kAtOnce][4];
+#pragma unroll
+    for (int a = 0; a < kAtOnce; ++a) load<4>(x[a], data + 4 * (i + a * kThreads));
+#pragma unroll
+    for (const auto& four : x)
+#pragma unroll
+      for (const float value : four) squares.add(value);
+  }
+  for (; i < vectors; i += kThreads) {
     float x[4];
     load<4>(x, data + 4 * i);
 #pragma unroll
-    for (float value : x) squares.add(value);
+    for (const float value : x) squares.add(value);
   }
-  for (int i = 4 * vectors + static_cast<int>(threadIdx.x); i < size; i += kThreads) squares.add(data[i]);
+  for (i = 4 * vectors + static_cast<int>(threadIdx.x); i < size; i += kThreads) squares.add(data[i]);
   return block_sum<kThreads>(squares.sum());
 }
 
@@ -93,7 +104,7 @@ void CudaKernels::gradient_norm(StepState* state, std::span<const Tensor> gradie
     total += chunks_of(gradient);
   }
   auto* sums = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
-  auto* arrived = static_cast<unsigned*>(arrived_.data());
+  unsigned* arrived = arrivals();
   std::int64_t done = 0;
   do {
     TensorList list{};

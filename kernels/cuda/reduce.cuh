@@ -27,17 +27,21 @@ __device__ T block_sum(T value) {
   return warp_sum(threadIdx.x < kWarps ? of_warps[threadIdx.x] : T{0});
 }
 
-// Whether this block is the last of its launch to come here, the same for all its threads; if so, volatile reads see
-// what the first threads of the other blocks wrote before, and nothing that those read before is read any more. It says
-// nothing of their other threads. `arrived` is 0 before a launch and after it. All threads of all blocks call.
-// NVIDIA, CUDA C++ Programming Guide, "Memory Fence Functions".
+// Whether this is the last of `count` blocks to come here; by one thread of each. If so, volatile reads see what these
+// threads wrote before, and nothing that they read before is read any more. `arrived` is 0 before the first and after
+// the last. NVIDIA, CUDA C++ Programming Guide, "Memory Fence Functions".
+__device__ inline bool arrives_last(unsigned* arrived, unsigned count) {
+  __threadfence();
+  const bool last = atomicAdd(arrived, 1u) + 1 == count;
+  if (last) *arrived = 0;
+  return last;
+}
+
+// The same of all blocks of a launch, for all threads of the last. It says nothing of the other blocks' threads but the
+// first. All threads of all blocks call.
 __device__ inline bool last_block(unsigned* arrived) {
   EMBER_SHARED(bool, last, 1);
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last[0] = atomicAdd(arrived, 1u) + 1 == gridDim.x;
-    if (last[0]) *arrived = 0;
-  }
+  if (threadIdx.x == 0) last[0] = arrives_last(arrived, gridDim.x);
   __syncthreads();
   __threadfence();
   return last[0];

@@ -375,8 +375,35 @@ TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
   EXPECT_EQ(pair.updates.values(), std::vector<std::int32_t>(kRows, kSteps - kSteps / 50));
 }
 
-// Single elements and vectors of four, in one turn of a block and in two.
+// In one block, in two, and in five; for dense and rows single elements and vectors of four.
 INSTANTIATE_TEST_SUITE_P(Columns, DeviceLazyAdamW, ::testing::Values(13, 130, 12, 516));
+
+// Momentum around the size at which it stops to show in the weight, with nothing but epsilon below it; some weights are
+// powers of two, next to which numbers lie half as far apart.
+TEST(DeviceLazyAdamWEdge, MomentumThatHardlyShowsHasTheBitsOfDense) {
+  constexpr std::int64_t kCols = 130, kUpdates = 45;
+  std::vector<double> weights, momentum;
+  const std::vector<AdamWUpdate> coefficients_of = descending_schedule(kUpdates, 1e-3);
+  for (std::int64_t c = 0; c < kCols; ++c) {
+    const AdamWUpdate& first = coefficients_of[0];
+    weights.push_back(c % 3 == 0 ? 1 : 1 + static_cast<double>(c) / 256);
+    const double shows = weights.back() * static_cast<double>(first.epsilon / first.step_size);
+    momentum.push_back((c % 2 == 0 ? 1 : -1) * shows * std::exp2(-static_cast<double>(c) / 4));
+  }
+  const State dense(1, kCols, weights, momentum, State::zeros(kCols)),
+      lazy(1, kCols, weights, momentum, State::zeros(kCols));
+  const DeviceArray<AdamWUpdate> schedule(coefficients_of);
+  const DeviceMatrix nothing(kFloat, 1, kCols, State::zeros(kCols));
+  const AdamWParameter whole = dense.parameter(nothing.view);
+  CudaKernels& kernels = testing::device();
+  StepState now;
+  for (now.updates = 0; now.updates < kUpdates; ++now.updates)
+    kernels.adamw({&whole, 1}, schedule.data(), on_device(now).data(), 0);
+  const DeviceArray<std::int32_t> updates({0});
+  kernels.adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), on_device(now).data());
+  EXPECT_EQ(lazy.bits(), dense.bits());
+  EXPECT_EQ(updates.values(), std::vector<std::int32_t>{kUpdates});
+}
 
 TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
   const State table(4, 3);

@@ -11,6 +11,7 @@
 #include "runtime/cuda/launch.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/cuda/nvtx.h"
+#include "runtime/cuda/side_stream.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -83,6 +84,35 @@ TEST_F(CudaRuntime, AFailedRecordingLeavesTheStreamUsable) {
   EXPECT_THROW(Graph(stream_, [&] { stream_.synchronize(); }), std::logic_error);
   add_on_device(1);
   EXPECT_EQ(value(), 1);
+}
+
+TEST_F(CudaRuntime, ASideStreamRunsBetweenItsBeginAndItsJoin) {
+  const SideStream side;
+  const Buffer aside = device_buffer(kBytes);
+  const auto work = [&] {
+    add_on_device(1);
+    const Stream& other = side.begin(stream_);
+    check_cuda(cudaMemcpyAsync(aside.data(), values(), kBytes, cudaMemcpyDeviceToDevice, other), "copying");
+    launch("add", other, 8, 128, 0, add, static_cast<int*>(aside.data()), kCount, 10);
+    side.join(stream_);
+    check_cuda(cudaMemcpyAsync(values(), aside.data(), kBytes, cudaMemcpyDeviceToDevice, stream_), "copying");
+    add_on_device(100);
+  };
+  work();
+  EXPECT_EQ(value(), 111);
+  const Graph graph(stream_, work);
+  EXPECT_EQ(value(), 111) << "recording ran something";
+  for (int i = 0; i < 2; ++i) graph.launch(stream_);
+  EXPECT_EQ(value(), 333);
+}
+
+TEST_F(CudaRuntime, ASideStreamThatIsNotJoinedMakesNoGraph) {
+  const SideStream side;
+  EXPECT_THROW(Graph(stream_, [&] { launch("add", side.begin(stream_), 8, 128, 0, add, values(), kCount, 1); }),
+               std::logic_error);
+  add_on_device(1);
+  EXPECT_EQ(value(), 1);
+  side.begin(stream_).synchronize();
 }
 
 TEST_F(CudaRuntime, EventsOrderAndTime) {

@@ -11,10 +11,20 @@
 
 using SimtOperations = std::vector<std::function<void()>>;
 
+// What a capture has so far, of the stream that began it and of those that joined by an event.
+struct SimtRecording {
+  cudaStream_t origin = nullptr;
+  SimtOperations operations;
+  std::vector<cudaStream_t> forks;
+};
+
 struct CUstream_st {
-  std::unique_ptr<SimtOperations> recording;  // null unless the stream is being captured
+  std::shared_ptr<SimtRecording> recording;  // null unless the stream is being captured
+  bool rejoined = false;                     // whether the capture's origin waits for all that this fork was given
 };
 struct CUevent_st {
+  std::shared_ptr<SimtRecording> recording;  // of the capture in which it was recorded last
+  cudaStream_t stream = nullptr;             // and the stream there
   bool recorded = false;
   bool timed = true;
   double seconds = 0;

@@ -1,7 +1,8 @@
 // Streams, events and graphs of the emulated CUDA runtime. Everything runs at once, in the order of the calls, so a
 // stream is always idle and an event that was recorded has happened. A stream that is being captured runs nothing: its
-// operations are recorded, with their arguments by value, and run each time the graph is launched. One stream makes a
-// graph; a second one that joins by an event is refused.
+// operations are recorded, with their arguments by value, and run each time the graph is launched. A second stream
+// joins the capture when it waits for an event of it, and must be waited for in turn before the capture ends. Its
+// operations run in the order of the calls too, so that what such streams do to each other's memory is not seen.
 #include <chrono>
 
 #include "simt/runtime_state.h"
@@ -35,8 +36,9 @@ cudaError_t ready_to_allocate() {
 cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
+  stream->rejoined = false;
   if (stream->recording != nullptr)
-    stream->recording->push_back(std::move(operation));
+    stream->recording->operations.push_back(std::move(operation));
   else
     operation();
   return result(cudaSuccess);
@@ -52,7 +54,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (stream->recording != nullptr) --captures_under_way;
+  if (stream->recording != nullptr && stream->recording->origin == stream) --captures_under_way;
   delete stream;
   return result(simt::state_of_device());
 }
@@ -62,23 +64,40 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  return result(require_idle(stream));
+  if (event == nullptr || stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  const auto& recording = event->recording;
+  if (recording == nullptr) return result(require_idle(stream));
+  if (stream->recording == nullptr) {
+    stream->recording = recording;
+    recording->forks.push_back(stream);
+  }
+  if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
+  if (stream == recording->origin) event->stream->rejoined = true;
+  return result(cudaSuccess);
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  stream->recording = std::make_unique<SimtOperations>();
+  stream->recording = std::make_shared<SimtRecording>();
+  stream->recording->origin = stream;
   ++captures_under_way;
   return result(cudaSuccess);
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream == nullptr || stream->recording == nullptr) return result(cudaErrorIllegalState);
-  *graph = new CUgraph_st{std::move(*stream->recording)};
+  const std::shared_ptr<SimtRecording> recording = stream->recording;
+  if (recording->origin != stream) return result(cudaErrorStreamCaptureUnmatched);
   stream->recording.reset();
   --captures_under_way;
-  return result(cudaSuccess);
+  bool joined = true;
+  for (cudaStream_t fork : recording->forks) {
+    joined = joined && fork->rejoined;
+    fork->recording.reset();
+  }
+  *graph = joined ? new CUgraph_st{std::move(recording->operations)} : nullptr;
+  return result(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
@@ -101,8 +120,11 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  if (event == nullptr || stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  event->recording = stream->recording;
+  event->stream = stream;
+  if (stream->recording != nullptr) return result(cudaSuccess);
   event->recorded = true;
   event->seconds = now();
   return result(cudaSuccess);
