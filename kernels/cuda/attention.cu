@@ -22,11 +22,11 @@ namespace {
 using namespace attention;
 
 // The exponentials of a tile, those that survive, times its values.
-template <int kDim>
-__device__ inline void add_values(float (&out)[kDim / 8][4], const float (&p)[kTileSteps][4], std::uint32_t keep,
+template <int kDim, int kSteps>
+__device__ inline void add_values(float (&out)[kDim / 8][4], const float (&p)[kSteps][4], std::uint32_t keep,
                                   const std::uint16_t* values, int count) {
 #pragma unroll
-  for (int n = 0; n < kTileSteps; ++n) {
+  for (int n = 0; n < kSteps; ++n) {
     if (n * kColumns >= count) break;
     float kept[4];
 #pragma unroll
@@ -43,12 +43,13 @@ __device__ inline void copy_first(const FirstRows& first, const Head& head) {
     to.data[c] = from.data[c];
 }
 
-template <int kDim>
+// Tiles of kRows keys.
+template <int kDim, int kRows>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_forward_kernel(const __grid_constant__ Call call, HalfRows out, HalfRows query, HalfRows key,
                              HalfRows value, FirstRows first) {
-  EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
-  EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
+  EMBER_SHARED(std::uint16_t, keys, kRows * kTileStride<kDim>);
+  EMBER_SHARED(std::uint16_t, values, kRows * kTileStride<kDim>);
   const Head head(call);
   if (block_row() >= head.queries) return;
   copy_first(first, head);
@@ -58,14 +59,13 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   Softmax softmax;
   float sum[kDim / 8][4];
   clear<kDim>(sum);
-  for (int begin = 0; begin < head.length; begin += kTileRows) {
-    const int count = min(kTileRows, head.length - begin);
+  for (int begin = 0; begin < head.length; begin += kRows) {
+    const int count = min(kRows, head.length - begin);
     if (begin > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>(keys, head.tokens(key, begin), count);
-    stage<kDim>(values, head.tokens(value, begin), count);
+    stage<kDim>({{keys, head.tokens(key, begin)}, {values, head.tokens(value, begin)}}, count);
     __syncthreads();
     if (rows <= 0) continue;
-    float p[kTileSteps][4], rescale[2];
+    float p[kRows / kColumns][4], rescale[2];
     scores<kDim>(p, q, keys, count);
     softmax.add(p, count, call.log2_scale, rescale);
     scale_rows<kDim>(sum, rescale);
@@ -84,9 +84,13 @@ void run(cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor
   const std::int64_t dim = key.cols / call.heads, rows = call.first_only ? 1 : batch.max_length;
   const int width = common_width({out, query, key, value}, dim);
   const unsigned threads = threads_for(batch.max_length);
-  launch("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0,
-         dim <= 32 ? attention_forward_kernel<32> : attention_forward_kernel<64>, call, half_rows(out, dim, width),
-         half_rows(query, dim, width), half_rows(key, dim, width), half_rows(value, dim, width), first);
+  const auto kernel = batch.max_length <= kShortRows ? dim <= 32 ? attention_forward_kernel<32, kShortRows>
+                                                                 : attention_forward_kernel<64, kShortRows>
+                      : dim <= 32 ? attention_forward_kernel<32, kTileRows>
+                                                     : attention_forward_kernel<64, kTileRows>;
+  launch("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0, kernel, call,
+         half_rows(out, dim, width), half_rows(query, dim, width), half_rows(key, dim, width),
+         half_rows(value, dim, width), first);
 }
 
 }  // namespace

@@ -26,7 +26,8 @@
 // warps. No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
-#include "kernels/cuda/attention_head.cuh"
+#include "kernels/cuda/attention_backward.cuh"
+#include "kernels/cuda/attention_backward_short.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "runtime/cuda/launch.h"
 
@@ -34,82 +35,6 @@ namespace ember {
 namespace {
 
 using namespace attention;
-
-// Of one query of one head, at statistics[head * rows + row]; 16 bytes, read and written whole.
-struct alignas(16) RowStatistics {
-  float largest;  // score
-  float inverse;  // 1 / the sum of exponentials
-  float delta;
-  float bound;  // max |dP|
-};
-
-struct Operands {
-  Call call;
-  RowStatistics* statistics;
-  HalfRows dquery, dkey, dvalue, dout, query, key, value;
-  FirstRows first;  // din and dfirst of cls_attention
-  int output_rows;
-
-  __device__ RowStatistics* of_head(const Head& head) const {
-    return statistics + std::int64_t{head.head} * output_rows + head.first_out();
-  }
-};
-
-// 2^k that brings 2 `bound` to between 2^14 and 2^15; within the normal numbers also for a bound that is zero, which
-// needs none, or infinite.
-__device__ inline float gradient_scale(float bound) {
-  const int exponent = max((__float_as_int(bound) >> 23) - 127, -60);
-  return __int_as_float((127 + 13 - exponent) << 23);
-}
-constexpr float kProbabilityScale = 16384;
-
-// ---- Warps that own queries ---------------------------------------------------------------------------------------
-
-template <int kDim>
-struct QueryOperands {
-  std::uint32_t query[kDim / 8][2], dout[kDim / 8][2];
-};
-
-// dP for 8 keys.
-template <int kDim>
-__device__ inline void dprobabilities(float (&dp)[4], const QueryOperands<kDim>& on, const std::uint16_t* values, int n,
-                                      std::uint32_t keep, float mask_scale) {
-  product_transposed<kDim>(dp, on.dout, values + n * kColumns * kTileStride<kDim>);
-#pragma unroll
-  for (int c = 0; c < 4; ++c) dp[c] = keep >> (4 * n + c) & 1u ? dp[c] * mask_scale : 0;
-}
-
-// The statistics of rows g and g + 8.
-struct RowSums {
-  Softmax softmax;
-  float delta[2] = {0, 0};  // with exponentials in place of probabilities, over this lane's columns
-  float bound[2] = {0, 0};
-
-  // `p` are a tile's scores, and become exponentials.
-  template <int kDim>
-  __device__ void add(float (&p)[kTileSteps][4], const QueryOperands<kDim>& on, const std::uint16_t* values, int count,
-                      std::uint32_t keep, const Call& call) {
-    float rescale[2];
-    softmax.add(p, count, call.log2_scale, rescale);
-    delta[0] *= rescale[0];
-    delta[1] *= rescale[1];
-#pragma unroll
-    for (int n = 0; n < kTileSteps; ++n) {
-      if (n * kColumns >= count) break;
-      float dp[4];
-      dprobabilities<kDim>(dp, on, values, n, keep, call.mask.scale);
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        delta[c / 2] += p[n][c] * dp[c];
-        bound[c / 2] = fmaxf(bound[c / 2], fabsf(dp[c]));
-      }
-    }
-  }
-  __device__ RowStatistics finish(int half) const {
-    const float inverse = 1 / quad_sum(softmax.sum[half]);
-    return {softmax.largest[half], inverse, quad_sum(delta[half]) * inverse, quad_max(bound[half])};
-  }
-};
 
 // Of the first `rows` rows of the warp.
 __device__ inline void write_statistics(RowStatistics* to, const RowStatistics (&of_rows)[2], int rows) {
@@ -156,8 +81,7 @@ __device__ inline void own_queries(const Operands& x, const Head& head, std::uin
     const int begin = (step < tiles ? step : 2 * tiles - 2 - step) * kTileRows;
     const int count = min(kTileRows, head.length - begin);
     if (step > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>(keys, head.tokens(x.key, begin), count);
-    stage<kDim>(values, head.tokens(x.value, begin), count);
+    stage<kDim>({{keys, head.tokens(x.key, begin)}, {values, head.tokens(x.value, begin)}}, count);
     __syncthreads();
     if (rows <= 0) continue;
     float p[kTileSteps][4];
@@ -235,19 +159,6 @@ __device__ inline void add_queries(KeyGradients<kDim>& gradients, const KeyOpera
   add_product<kDim>(gradients.key, {pack(ds), pack(ds + 2)}, queries);
 }
 
-// Of the block's rows of the head: the gradient of `first` in the first of all, zeros in the others, which have no
-// queries either.
-__device__ inline void spread_first(const Operands& x, const Head& head) {
-  if (x.first.of_sequences.data == nullptr) return;
-  const HalfRows from = head.of_outputs(x.first.of_sequences, 0);
-  const int begin = block_row(), rows = min(static_cast<int>(blockDim.x) / kWarpSize * kWarpRows, head.length - begin);
-  for (int i = static_cast<int>(threadIdx.x); i < rows * from.dim; i += static_cast<int>(blockDim.x)) {
-    const int row = begin + i / from.dim, c = i % from.dim;
-    head.tokens(x.first.of_tokens, row).data[c] = row == 0 ? from.data[c] : std::uint16_t{0};
-    if (row > 0) head.tokens(x.dquery, row).data[c] = 0;
-  }
-}
-
 // With the tiles `queries` and `douts`, and room for the statistics of a tile. All threads of the block call.
 template <int kDim>
 __device__ inline void own_keys(const Operands& x, const Head& head, std::uint16_t* queries, std::uint16_t* douts,
@@ -267,8 +178,7 @@ __device__ inline void own_keys(const Operands& x, const Head& head, std::uint16
   for (int begin = 0; begin < head.queries; begin += kTileRows) {
     const int count = min(kTileRows, head.queries - begin), steps = (count + kColumns - 1) / kColumns;
     if (begin > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>(queries, head.of_queries(x.query, begin), count);
-    stage<kDim>(douts, head.of_outputs(x.dout, begin), count);
+    stage<kDim>({{queries, head.of_queries(x.query, begin)}, {douts, head.of_outputs(x.dout, begin)}}, count);
     // Rows of zeros past the last query have probability zero: inverse is 0.
     for (int i = static_cast<int>(threadIdx.x); i < steps * kColumns; i += static_cast<int>(blockDim.x))
       of_queries[i] = i < count ? of_head[begin + i] : RowStatistics{0, 0, 0, 0};
@@ -310,18 +220,6 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_keys(con
   own_keys<kDim>(x, Head(x.call), queries, douts, of_queries);
 }
 
-// Both, where a block has all rows of its head.
-template <int kDim>
-__global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_short(const __grid_constant__ Operands x) {
-  EMBER_SHARED(std::uint16_t, one, kTileHalves<kDim>);
-  EMBER_SHARED(std::uint16_t, other, kTileHalves<kDim>);
-  EMBER_SHARED(RowStatistics, of_queries, kTileRows);
-  const Head head(x.call);
-  own_queries<kDim>(x, head, one, other);
-  __syncthreads();  // the tiles are read, the statistics written
-  own_keys<kDim>(x, head, one, other, of_queries);
-}
-
 struct Tensors {
   Tensor dquery, dkey, dvalue, dout, query, key, value;
 };
@@ -348,9 +246,13 @@ void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const
                    static_cast<int>(t.dout.rows)};
   const unsigned threads = threads_for(batch.max_length);
   const dim3 by_keys = grid_for(batch, call.heads, batch.max_length, threads);
-  if (by_keys.y == 1)
-    return launch("attention_backward", stream, by_keys, threads, 0,
-                  dim <= 32 ? attention_backward_short<32> : attention_backward_short<64>, x);
+  if (by_keys.y == 1) {
+    const auto kernel = batch.max_length <= kShortRows ? dim <= 32 ? attention_backward_short<32, kShortRows>
+                                                                   : attention_backward_short<64, kShortRows>
+                        : dim <= 32 ? attention_backward_short<32, kTileRows>
+                                                       : attention_backward_short<64, kTileRows>;
+    return launch("attention_backward", stream, by_keys, threads, 0, kernel, x);
+  }
   const dim3 by_queries = grid_for(batch, call.heads, call.first_only ? 1 : batch.max_length, threads);
   launch("attention_backward_queries", stream, by_queries, threads, 0,
          dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, x);

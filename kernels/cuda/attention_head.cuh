@@ -15,6 +15,9 @@
 namespace ember::attention {
 
 constexpr int kWarps = 4;  // of a block at most
+// Most rows of a sequence for which the kernels have instances of their own, with half the code: a multiprocessor
+// fetches an instruction about as fast as the few warps of such a sequence take to use it.
+constexpr int kShortRows = 32;
 
 // What is the same for all blocks of a call.
 struct Call {
@@ -116,11 +119,11 @@ __device__ inline std::uint32_t keep_by_keys(const Call& call, const Head& head,
 // ---- Softmax ------------------------------------------------------------------------------------------------------
 
 // Scores of a warp's 16 queries and the `count` keys of a tile; minus infinity past them.
-template <int kDim>
-__device__ inline void scores(float (&s)[kTileSteps][4], const std::uint32_t (&query)[kDim / 8][2],
+template <int kDim, int kSteps>
+__device__ inline void scores(float (&s)[kSteps][4], const std::uint32_t (&query)[kDim / 8][2],
                               const std::uint16_t* keys, int count) {
 #pragma unroll
-  for (int n = 0; n < kTileSteps; ++n) {
+  for (int n = 0; n < kSteps; ++n) {
     if (n * kColumns >= count) break;
     product_transposed<kDim>(s[n], query, keys + n * kColumns * kTileStride<kDim>);
 #pragma unroll
@@ -143,12 +146,13 @@ struct Softmax {
 
   // Puts exponentials in place of the scores of a tile. What was summed for earlier tiles is to be multiplied by
   // `rescale`.
-  __device__ void add(float (&s)[kTileSteps][4], int count, float log2_scale, float (&rescale)[2]) {
+  template <int kSteps>
+  __device__ void add(float (&s)[kSteps][4], int count, float log2_scale, float (&rescale)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float most = -INFINITY;
 #pragma unroll
-      for (int n = 0; n < kTileSteps; ++n)
+      for (int n = 0; n < kSteps; ++n)
         if (n * kColumns < count) most = fmaxf(most, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
       most = fmaxf(largest[half], quad_max(most));
       rescale[half] = exponential(largest[half], most, log2_scale);
@@ -157,12 +161,13 @@ struct Softmax {
     }
     exponentials(s, count, log2_scale);
 #pragma unroll
-    for (int n = 0; n < kTileSteps; ++n)
+    for (int n = 0; n < kSteps; ++n)
       if (n * kColumns < count) sum[0] += s[n][0] + s[n][1], sum[1] += s[n][2] + s[n][3];
   }
-  __device__ void exponentials(float (&s)[kTileSteps][4], int count, float log2_scale) const {
+  template <int kSteps>
+  __device__ void exponentials(float (&s)[kSteps][4], int count, float log2_scale) const {
 #pragma unroll
-    for (int n = 0; n < kTileSteps; ++n)
+    for (int n = 0; n < kSteps; ++n)
       if (n * kColumns < count)
 #pragma unroll
         for (int c = 0; c < 4; ++c) s[n][c] = exponential(s[n][c], largest[c / 2], log2_scale);

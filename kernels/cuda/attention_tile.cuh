@@ -60,8 +60,8 @@ __device__ inline std::uint32_t load_pair(const std::uint16_t* row, int column, 
   return low | high << 16;
 }
 
-// The first 16 rows as A fragments; zeros from row `rows` on. Straight from global memory: a row is read once, and only
-// by this warp.
+// The first 16 rows as A fragments; zeros from row `rows` on. Straight from global memory, where only this warp reads
+// them.
 template <int kDim>
 __device__ inline void load_fragments(std::uint32_t (&a)[kDim / 8][2], const HalfRows& from, int rows) {
 #pragma unroll
@@ -73,27 +73,67 @@ __device__ inline void load_fragments(std::uint32_t (&a)[kDim / 8][2], const Hal
     }
 }
 
-// The block copies the first `rows` rows into the tile, followed by rows of zeros up to a multiple of 8.
-template <int kDim>
-__device__ inline void stage(std::uint16_t* tile, const HalfRows& from, int rows) {
-  const int filled = (rows + 7) / 8 * 8, threads = static_cast<int>(blockDim.x);
-  if (from.width == 8) {
-    constexpr int kPieces = kDim / 8;
-    for (int i = static_cast<int>(threadIdx.x); i < filled * kPieces; i += threads) {
-      const int r = i / kPieces, column = i % kPieces * 8;
-      uint4 piece = make_uint4(0, 0, 0, 0);
-      if (r < rows && column < from.dim) piece = *reinterpret_cast<const uint4*>(from.data + r * from.stride + column);
-      *reinterpret_cast<uint4*>(tile + r * kTileStride<kDim> + column) = piece;
+// A tile in shared memory and the rows that go there.
+struct Staged {
+  std::uint16_t* tile;
+  HalfRows from;
+};
+
+// The columns of a row that a thread copies at a time.
+template <int kHalves>
+struct Piece;
+template <>
+struct Piece<8> {
+  using Words = uint4;
+  __device__ static Words load(const HalfRows& from, int row, int column, int rows) {
+    if (row >= rows || column >= from.dim) return make_uint4(0, 0, 0, 0);
+    return *reinterpret_cast<const uint4*>(from.data + row * from.stride + column);
+  }
+};
+template <>
+struct Piece<2> {
+  using Words = std::uint32_t;
+  __device__ static Words load(const HalfRows& from, int row, int column, int rows) {
+    return row < rows ? load_pair(from.data + row * from.stride, column, from.dim, from.width) : 0;
+  }
+};
+
+// A thread asks for several pieces of all tiles before it waits for the first.
+template <int kDim, int kHalves, int kTiles>
+__device__ inline void stage_pieces(const Staged (&tiles)[kTiles], int rows, int filled) {
+  constexpr int kPieces = kDim / kHalves, kAhead = kHalves == 8 ? 2 : 4;
+  const int threads = static_cast<int>(blockDim.x), count = filled * kPieces;
+#pragma unroll 1
+  for (int begin = static_cast<int>(threadIdx.x); begin < count; begin += kAhead * threads) {
+    typename Piece<kHalves>::Words words[kAhead][kTiles];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int i = begin + a * threads, row = i / kPieces, column = i % kPieces * kHalves;
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t)
+        words[a][t] = Piece<kHalves>::load(tiles[t].from, row, column, i < count ? rows : 0);
     }
-    return;
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int i = begin + a * threads, row = i / kPieces, column = i % kPieces * kHalves;
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t)
+        if (i < count)
+          *reinterpret_cast<typename Piece<kHalves>::Words*>(tiles[t].tile + row * kTileStride<kDim> + column) =
+              words[a][t];
+    }
   }
-  constexpr int kPairs = kDim / 2;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < filled * kPairs; i += threads) {
-    const int r = i / kPairs, column = i % kPairs * 2;
-    *reinterpret_cast<std::uint32_t*>(tile + r * kTileStride<kDim> + column) =
-        r < rows ? load_pair(from.data + r * from.stride, column, from.dim, from.width) : 0;
-  }
+}
+
+// The block copies the first `rows` rows into each tile, followed by rows of zeros up to a multiple of kFill. All have
+// the same width.
+template <int kDim, int kFill = 8, int kTiles>
+__device__ inline void stage(const Staged (&tiles)[kTiles], int rows) {
+  const int filled = (rows + kFill - 1) / kFill * kFill;
+  if (tiles[0].from.width == 8)
+    stage_pieces<kDim, 8>(tiles, rows, filled);
+  else
+    stage_pieces<kDim, 2>(tiles, rows, filled);
 }
 
 // Where this lane's row begins in the four 8 x 8 matrices that ldmatrix takes from 8 rows and 32 columns of a tile.
@@ -101,6 +141,18 @@ template <int kDim>
 __device__ inline const std::uint16_t* matrix_row(const std::uint16_t* rows, int columns_from) {
   const int lane = lane_index();
   return rows + lane % 8 * kTileStride<kDim> + columns_from + lane / 8 * 8;
+}
+
+// 16 rows of a tile as A fragments.
+template <int kDim>
+__device__ inline void read_fragments(std::uint32_t (&a)[kDim / 8][2], const std::uint16_t* rows) {
+  const int lane = lane_index();
+#pragma unroll
+  for (int k = 0; k < kDim / 8; k += 2) {
+    std::uint32_t four[4];
+    ldmatrix_x4(four, rows + lane % 16 * kTileStride<kDim> + 8 * k + lane / 16 * 8);
+    a[k][0] = four[0], a[k][1] = four[1], a[k + 1][0] = four[2], a[k + 1][1] = four[3];
+  }
 }
 
 // d (16 x 8) = a bᵀ, with a (16 x kDim) and b the 8 rows of a tile that start at `rows`.
