@@ -1,15 +1,17 @@
 // A batch from a data set on the device (Kernels::gather_batch), so that a step needs nothing of the host.
 //
-//   gather_rows   one block: the running sum of the rows' lengths, 256 rows at a time; the targets, a thread per row;
-//   then
-//                 the tokens, a warp per row. Moves 8 N + 4 B K bytes.
+//   gather_rows   one block: the running sum of the rows' lengths, kThreads rows at a time; then their tokens, a warp
+//   per
+//                 row, and their targets, a thread per row. Moves 8 N + 4 B K bytes.
 //   rank_tokens   the place of each token in the order of (id, row of the batch) is the number of tokens before it
-//   there,
-//                 which a thread per token counts: N² comparisons, for the 308 tokens of a step fewer than a sort has
-//                 barriers to wait for. At 65,536 tokens it is 4.3e9, a few hundredths of such a step's operations.
-//   list_unique   one block: where the id changes in that order, a new one begins; a running sum numbers them. Moves 16
-//   N
-//                 bytes.
+//                 there, which a thread per token counts: N² comparisons, for the 308 tokens of a step fewer than a
+//                 sort has barriers to wait for. At 65,536 tokens it is 4.3e9, a few hundredths of such a step's
+//                 operations.
+//   list_unique   one block: where the id changes in that order, a new one begins; a running sum numbers them. Moves
+//                 16 N bytes.
+//
+// Up to kSmall tokens one block does all three, and has what one leaves to the next in shared memory. It is a chain of
+// waits for memory (the place in the queue, the row there, its offsets, its tokens), so each is asked for once.
 //
 // The padding id counts as the largest of all and is cut off at the end.
 #include <algorithm>
@@ -23,35 +25,36 @@
 namespace ember {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512, kWarps = kThreads / kWarpSize;
 constexpr int kSmall = 1024;               // tokens
 constexpr std::int64_t kGranularity = 32;  // tokens; also how finely products choose their algorithms (matmul.h)
-constexpr std::int32_t kPadding = std::numeric_limits<std::int32_t>::max();
+constexpr std::uint32_t kPadding = std::numeric_limits<std::int32_t>::max(), kBeyond = ~std::uint32_t{0};
 
 __device__ int thread() {
   return static_cast<int>(threadIdx.x);
 }
 
 // The sum of the values of this thread and of those before it in the block; `total`: of all. `sums`: shared memory for
-// kThreads values, whose last readers have passed a barrier. Doubling distances, Hillis and Steele, "Data parallel
+// kWarps values, free again on return. Within a warp by doubling distances, Hillis and Steele, "Data parallel
 // algorithms" (CACM 1986).
 __device__ int running_sum(int value, int* sums, int& total) {
-  sums[thread()] = value;
-  __syncthreads();
-  for (int distance = 1; distance < kThreads; distance *= 2) {
-    const int before = thread() >= distance ? sums[thread() - distance] : 0;
-    __syncthreads();
-    sums[thread()] += before;
-    __syncthreads();
+  const int lane = thread() % kWarpSize, warp = thread() / kWarpSize;
+#pragma unroll
+  for (int distance = 1; distance < kWarpSize; distance *= 2) {
+    const int before = __shfl_up_sync(~0u, value, static_cast<unsigned>(distance));
+    if (lane >= distance) value += before;
   }
-  total = sums[kThreads - 1];
-  const int sum = sums[thread()];
+  if (lane == kWarpSize - 1) sums[warp] = value;
   __syncthreads();
-  return sum;
-}
-
-__device__ std::int64_t row_at(const RowQueue& queue, std::int64_t place) {
-  return queue.order == nullptr ? place : queue.order[place];
+  total = 0;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    const int of_warp = sums[w];
+    total += of_warp;
+    if (w < warp) value += of_warp;
+  }
+  __syncthreads();  // all have read the sums
+  return value;
 }
 
 struct Gather {
@@ -62,102 +65,129 @@ struct Gather {
   std::int32_t padding_id;
 };
 
-__device__ void write_lengths(const Gather& a, std::int64_t first, int* sums) {
-  int base = 0;
+// Of kThreads rows of a batch at a time, in shared memory.
+struct RowPlaces {
+  std::int64_t start[kThreads];  // of their tokens in the data set
+  int end[kThreads];             // in the batch
+  int sums[kWarps];
+};
+
+__device__ void write_targets(const Gather& a, int b, std::int64_t row) {
+  float* targets = a.targets[b];
+  for (int k = 0; k < a.labels; ++k) targets[k] = 0;
+  const std::int64_t end = a.from.data.label_offsets[row + 1];
+  for (std::int64_t i = a.from.data.label_offsets[row]; i < end; ++i) targets[a.from.data.label_ids[i]] = 1;
+}
+
+// By one block. `keys`, if not null: the tokens once more, as rank_small wants them.
+__device__ void gather_rows(const Gather& a, RowPlaces& places, std::uint32_t* keys) {
+  const auto write_token = [&](int n, std::int32_t id) {
+    a.token_ids[n] = id;
+    if (keys != nullptr) keys[n] = id == a.padding_id ? kPadding : static_cast<std::uint32_t>(id);
+  };
+  const std::int64_t first = *a.from.next;
   if (thread() == 0) a.cu_seqlens[0] = 0;
+  int base = 0;
   for (int begin = 0; begin < a.rows; begin += kThreads) {
-    const int b = begin + thread();
+    const int b = begin + thread(), rows = min(kThreads, a.rows - begin);
+    std::int64_t row = 0;
     int length = 0, total;
     if (b < a.rows) {
-      const std::int64_t row = row_at(a.from, first + b);
-      length = static_cast<int>(a.from.data.offsets[row + 1] - a.from.data.offsets[row]);
+      row = a.from.order == nullptr ? first + b : a.from.order[first + b];
+      const std::int64_t start = a.from.data.offsets[row];
+      length = static_cast<int>(a.from.data.offsets[row + 1] - start);
+      places.start[thread()] = start;
     }
-    const int end = base + running_sum(length, sums, total);
-    if (b < a.rows) a.cu_seqlens[b + 1] = end;
+    const int end = base + running_sum(length, places.sums, total);
+    if (b < a.rows) a.cu_seqlens[b + 1] = places.end[thread()] = end;
+    __syncthreads();  // the places are there
+    for (int r = thread() / kWarpSize; r < rows; r += kWarps) {
+      const int from = r == 0 ? base : places.end[r - 1], count = places.end[r] - from;
+      const std::int32_t* tokens = a.from.data.token_ids + places.start[r];
+      for (int i = thread() % kWarpSize; i < count; i += kWarpSize) write_token(from + i, tokens[i]);
+    }
+    if (b < a.rows && a.labels > 0) write_targets(a, b, row);
     base += total;
+    __syncthreads();  // all have read the places, and the place in the queue
   }
-  if (thread() == 0 && a.sequences > a.rows) a.cu_seqlens[a.sequences] = a.tokens;
-}
-
-__device__ void write_targets(const Gather& a, std::int64_t first) {
-  for (int b = thread(); b < a.rows; b += kThreads) {
-    float* targets = a.targets[b];
-    for (int k = 0; k < a.labels; ++k) targets[k] = 0;
-    const std::int64_t row = row_at(a.from, first + b);
-    for (std::int64_t i = a.from.data.label_offsets[row]; i < a.from.data.label_offsets[row + 1]; ++i)
-      targets[a.from.data.label_ids[i]] = 1;
-  }
-}
-
-__device__ void write_tokens(const Gather& a, std::int64_t first) {
-  const int lane = thread() % kWarpSize;
-  for (int b = thread() / kWarpSize; b < a.sequences; b += kThreads / kWarpSize) {
-    const int begin = a.cu_seqlens[b], length = a.cu_seqlens[b + 1] - begin;
-    const std::int32_t* tokens =
-        b < a.rows ? a.from.data.token_ids + a.from.data.offsets[row_at(a.from, first + b)] : nullptr;
-    for (int i = lane; i < length; i += kWarpSize)
-      a.token_ids[begin + i] = tokens == nullptr ? a.padding_id : tokens[i];
-  }
-}
-
-// By one block. `sums`: shared memory as for running_sum.
-__device__ void gather_rows(const Gather& a, int* sums) {
-  const std::int64_t first = *a.from.next;
-  write_lengths(a, first, sums);
-  if (a.labels > 0) write_targets(a, first);
-  __syncthreads();  // the lengths are there for all, and all have read the place in the queue
-  write_tokens(a, first);
-  if (thread() == 0) *a.from.next = first + a.rows;
+  for (int n = base + thread(); n < a.tokens; n += kThreads) write_token(n, a.padding_id);
+  if (thread() != 0) return;
+  if (a.sequences > a.rows) a.cu_seqlens[a.sequences] = a.tokens;
+  if (a.rows > 0) *a.from.next = first + a.rows;
 }
 
 // The tokens of a batch and their order by (id, row), of one array each.
 struct Ranking {
   const std::int32_t* token_ids;
-  std::int32_t *sorted_ids, *occurrences;
+  std::uint32_t* sorted_ids;
+  std::int32_t* occurrences;
   int tokens;
   std::int32_t padding_id;
 
-  __device__ std::int32_t key_of(int n) const {
+  __device__ std::uint32_t key_of(int n) const {
     const std::int32_t id = n < tokens ? token_ids[n] : padding_id;
-    return id == padding_id ? kPadding : id;
+    return id == padding_id ? kPadding : static_cast<std::uint32_t>(id);
+  }
+  __device__ void place(int n, std::uint32_t key, int rank) const {
+    sorted_ids[rank] = key;
+    occurrences[rank] = n;
   }
 };
 
+// Whether a token stands before token n in the order, for token i with key `other`.
+__device__ int is_before(std::uint32_t other, int i, std::uint32_t own, int n) {
+  return other < own + (i < n ? 1u : 0u) ? 1 : 0;
+}
+
 // The place of token n of each thread; by all threads of a block. `tile`: shared memory for kThreads ids.
-__device__ void rank_token(const Ranking& a, int n, std::int32_t* tile) {
-  const std::int32_t own = a.key_of(n);
+__device__ void rank_token(const Ranking& a, int n, std::uint32_t* tile) {
+  const std::uint32_t own = a.key_of(n);
   int rank = 0;
   for (int begin = 0; begin < a.tokens; begin += kThreads) {
     __syncthreads();  // all have read the tile before
     tile[thread()] = a.key_of(begin + thread());
     __syncthreads();
     const int count = min(kThreads, a.tokens - begin);
-    for (int i = 0; i < count; ++i) rank += tile[i] < own || (tile[i] == own && begin + i < n) ? 1 : 0;
+    for (int i = 0; i < count; ++i) rank += is_before(tile[i], begin + i, own, n);
   }
-  if (n >= a.tokens) return;
-  a.sorted_ids[rank] = own;
-  a.occurrences[rank] = n;
+  if (n < a.tokens) a.place(n, own, rank);
+}
+
+// The same for all tokens, by one block. `keys`: of the tokens, in shared memory, then up to a multiple of 4 what is
+// larger than any.
+__device__ void rank_small(const Ranking& a, const std::uint32_t* keys) {
+  for (int n = thread(); n < a.tokens; n += kThreads) {
+    const std::uint32_t own = keys[n];
+    int rank = 0;
+    for (int i = 0; i < a.tokens; i += 4) {
+      const uint4 four = *reinterpret_cast<const uint4*>(keys + i);
+      rank += is_before(four.x, i, own, n) + is_before(four.y, i + 1, own, n) + is_before(four.z, i + 2, own, n) +
+              is_before(four.w, i + 3, own, n);
+    }
+    a.place(n, own, rank);
+  }
 }
 
 struct UniqueIds {
-  const std::int32_t* sorted_ids;  // rising
+  const std::uint32_t* sorted_ids;  // rising
   std::int32_t *ids, *offsets;
   int tokens;
 };
 
-// By one block. `sums`: shared memory as for running_sum.
+// By one block. `sums`: as for running_sum.
 __device__ void list_unique(const UniqueIds& a, int* sums) {
+  constexpr int kListed = 1 << 16;  // a token that is no padding counts so, beside the ids that begin
   int unique = 0, listed = 0;
   for (int begin = 0; begin < a.tokens; begin += kThreads) {
     const int i = begin + thread();
-    const std::int32_t id = i < a.tokens ? a.sorted_ids[i] : kPadding;
+    const std::uint32_t id = i < a.tokens ? a.sorted_ids[i] : kPadding;
     const bool counts = id != kPadding, is_first = counts && (i == 0 || a.sorted_ids[i - 1] != id);
-    int found, of_tile;
-    const int place = unique + running_sum(is_first ? 1 : 0, sums, found) - 1;
-    if (is_first) a.ids[place] = id, a.offsets[place] = i;
-    unique += found;
-    running_sum(counts ? 1 : 0, sums, of_tile);
-    listed += of_tile;
+    int of_tile;
+    const int sum = running_sum((is_first ? 1 : 0) + (counts ? kListed : 0), sums, of_tile);
+    const int place = unique + sum % kListed - 1;
+    if (is_first) a.ids[place] = static_cast<std::int32_t>(id), a.offsets[place] = i;
+    unique += of_tile % kListed;
+    listed += of_tile / kListed;
   }
   for (int u = unique + thread(); u <= a.tokens; u += kThreads) {
     if (u < a.tokens) a.ids[u] = -1;
@@ -166,27 +196,32 @@ __device__ void list_unique(const UniqueIds& a, int* sums) {
 }
 
 __global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
-  EMBER_SHARED(int, sums, kThreads);
-  gather_rows(a, sums);
+  EMBER_SHARED(RowPlaces, places, 1);
+  gather_rows(a, places[0], nullptr);
 }
 
 __global__ void __launch_bounds__(kThreads) rank_tokens_kernel(Ranking a) {
-  EMBER_SHARED(std::int32_t, tile, kThreads);
+  EMBER_SHARED(std::uint32_t, tile, kThreads);
   rank_token(a, static_cast<int>(blockIdx.x) * kThreads + thread(), tile);
 }
 
 __global__ void __launch_bounds__(kThreads) list_unique_kernel(UniqueIds a) {
-  EMBER_SHARED(int, sums, kThreads);
+  EMBER_SHARED(int, sums, kWarps);
   list_unique(a, sums);
 }
 
 __global__ void __launch_bounds__(kThreads) gather_small_kernel(Gather gather, Ranking ranking, UniqueIds unique) {
-  EMBER_SHARED(int, shared, kThreads);
-  gather_rows(gather, shared);
-  __syncthreads();  // the tokens are there for all
-  for (int n = thread(); n - thread() < ranking.tokens; n += kThreads) rank_token(ranking, n, shared);
+  EMBER_SHARED(RowPlaces, places, 1);
+  EMBER_SHARED(std::uint32_t, keys, kSmall + 4);
+  EMBER_SHARED(std::uint32_t, sorted, kSmall);
+  if (thread() < 4) keys[gather.tokens + thread()] = kBeyond;
+  gather_rows(gather, places[0], keys);
+  __syncthreads();  // the keys are there for all
+  ranking.sorted_ids = sorted;
+  rank_small(ranking, keys);
   __syncthreads();  // their order is
-  list_unique(unique, shared);
+  unique.sorted_ids = sorted;
+  list_unique(unique, places[0].sums);
 }
 
 }  // namespace
@@ -213,7 +248,7 @@ Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue
                       tokens,
                       static_cast<int>(scored ? arrays.targets.cols : 0),
                       padding_id};
-  auto* sorted_ids = static_cast<std::int32_t*>(scratch(static_cast<std::size_t>(tokens) * sizeof(std::int32_t)));
+  auto* sorted_ids = static_cast<std::uint32_t*>(scratch(static_cast<std::size_t>(tokens) * sizeof(std::uint32_t)));
   const Ranking ranking{arrays.token_ids, sorted_ids, arrays.occurrences, tokens, padding_id};
   const UniqueIds unique{sorted_ids, arrays.unique_ids, arrays.unique_offsets, tokens};
   if (tokens <= kSmall) {
