@@ -192,7 +192,8 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
 // ---- Replay ---------------------------------------------------------------------------------------------------------
 
 constexpr int kRowThreads = 128;
-constexpr int kTogether = 8;  // updates whose coefficients are read at once
+constexpr int kTogether = 8;    // updates that may be done without a look at each
+constexpr int kReplayed = 128;  // updates in shared memory: elsewhere each would be waited for
 
 struct Element {
   float weight, m, v;
@@ -224,24 +225,43 @@ __device__ void update_with_zero(Element& e, const AdamWUpdate& update) {
   update_element(e.weight, e.m, e.v, 0.0f, update);
 }
 
-// Updates [t, to) of the schedule, with gradient zero. Momentum shows for some two hundred of them and is zero after
-// some eight hundred.
-__device__ void replay(Element& e, const AdamWUpdate* schedule, int t, int to) {
-  for (; e.m != 0 && to - t >= kTogether; t += kTogether) {
-    if (!momentum_shows(e, schedule[t]) && only_decay(e, schedule + t)) continue;
+// `count` updates with gradient zero. Momentum shows for some two hundred of them and is zero after some eight hundred.
+__device__ void replay(Element& e, const AdamWUpdate* updates, int count) {
+  int t = 0;
+  for (; e.m != 0 && count - t >= kTogether; t += kTogether) {
+    if (!momentum_shows(e, updates[t]) && only_decay(e, updates + t)) continue;
 #pragma unroll 4
-    for (int j = 0; j < kTogether; ++j) update_with_zero(e, schedule[t + j]);
+    for (int j = 0; j < kTogether; ++j) update_with_zero(e, updates[t + j]);
   }
   if (e.m != 0) {
-    for (; t < to; ++t) update_with_zero(e, schedule[t]);
+    for (; t < count; ++t) update_with_zero(e, updates[t]);
     return;
   }
 #pragma unroll 8
-  for (; t < to; ++t) {
-    e.weight = decayed_weight(e.weight, schedule[t]);
-    e.v = decayed_second_moment(e.v, schedule[t]);
+  for (; t < count; ++t) {
+    e.weight = decayed_weight(e.weight, updates[t]);
+    e.v = decayed_second_moment(e.v, updates[t]);
   }
 }
+
+// The block's next kReplayed updates of the schedule, on their way from memory while it does those before.
+struct UpdatesAhead {
+  static constexpr int kWords = sizeof(AdamWUpdate) / sizeof(uint4), kEach = kReplayed * kWords / kRowThreads;
+  uint4 words[kEach];
+
+  __device__ UpdatesAhead(const AdamWUpdate* schedule, int from, int to) { ask(schedule, from, to); }
+  __device__ void ask(const AdamWUpdate* schedule, int from, int to) {
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) {
+      const int i = j * kRowThreads + static_cast<int>(threadIdx.x);
+      if (from + i / kWords < to) words[j] = reinterpret_cast<const uint4*>(schedule + from)[i];
+    }
+  }
+  __device__ void put(uint4* shared) const {
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) shared[j * kRowThreads + static_cast<int>(threadIdx.x)] = words[j];
+  }
+};
 
 // blockIdx.x: a row, blockIdx.y: kRowThreads of its columns. arrived[blockIdx.x] counts the blocks that have read how
 // many updates the row has seen; the last says how many it has seen now.
@@ -249,20 +269,28 @@ __global__ void __launch_bounds__(kRowThreads)
     adamw_replay_kernel(State table, const std::int32_t* ids, int count, const std::int32_t* also,
                         std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols,
                         unsigned* arrived) {
+  EMBER_SHARED(uint4, updates, kReplayed * UpdatesAhead::kWords);
   const int row = static_cast<int>(blockIdx.x);
   const std::int64_t id = row == count ? *also : ids == nullptr ? row : ids[row];
   if (id < 0) return;
   const int from = row_updates[id], to = step->updates;
   if (from == to) return;
   const int c = static_cast<int>(blockIdx.y * kRowThreads + threadIdx.x);
+  const std::int64_t at = id * cols + c;
+  Element e{};
+  if (c < cols) e = {table.weights[at], table.m[at], table.v[at]};
+  UpdatesAhead ahead(schedule, from, to);
+  for (int t = from; t < to; t += kReplayed) {
+    if (t > from) __syncthreads();  // all have read the updates before
+    ahead.put(updates);
+    __syncthreads();
+    ahead.ask(schedule, t + kReplayed, to);
+    if (c < cols) replay(e, reinterpret_cast<const AdamWUpdate*>(updates), min(kReplayed, to - t));
+  }
   if (c < cols) {
-    const std::int64_t at = id * cols + c;
-    Element e{table.weights[at], table.m[at], table.v[at]};
-    replay(e, schedule, from, to);
     table.weights[at] = e.weight, table.m[at] = e.m, table.v[at] = e.v;
     if (table.working != nullptr) table.working[at] = __float2half_rn(e.weight);
   }
-  __syncthreads();  // all have read the count
   if (threadIdx.x == 0 && arrives_last(arrived + row, gridDim.y)) row_updates[id] = to;
 }
 
