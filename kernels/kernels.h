@@ -180,7 +180,8 @@ class Kernels {
   // an order of its own. For inference. Freezing again replaces the copy.
   virtual void freeze(std::span<const Tensor> weights) = 0;
   virtual void thaw(std::span<const Tensor> weights) = 0;
-  // din = dout weight, or din += dout weight when `accumulate`.
+  // din = dout weight, or din += dout weight when `accumulate`; the product may be rounded to din's type before it is
+  // added.
   virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.
   virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) = 0;
