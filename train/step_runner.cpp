@@ -6,6 +6,9 @@ namespace {
 // Steps between two copies of records. One copy may be under way when the next is due, so a ring of twice as many
 // suffices (Optimizer::kRecords).
 constexpr std::int64_t kBetweenCopies = Optimizer::kRecords / 2;
+// Steps after which all rows of the word embedding are brought up to date, where a step is far shorter than the replay
+// of thousands of updates that a rare word's row would otherwise wait for. The bits are the same.
+constexpr std::int64_t kBetweenSweeps = 128;
 
 }  // namespace
 
@@ -25,6 +28,7 @@ StepRunner::StepRunner(Kernels& kernels, Bert& model, Optimizer& optimizer, Batc
 
 BatchShape StepRunner::step(std::int64_t rows) {
   const BatchShape exact = batches_.exact_shape(rows), shape = batches_.shape(exact);
+  if (!kernels_.on_host() && given_ % kBetweenSweeps == 0) optimizer_.catch_up();
   if (RecordedWork* recorded = recording_of(shape))
     recorded->run();
   else

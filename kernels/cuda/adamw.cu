@@ -199,12 +199,15 @@ struct Element {
   float weight, m, v;
 };
 
-// Whether momentum shows in a weight that has just decayed. Its share is step_size m / denominator, the denominator at
-// least epsilon; below 2^-25 of the weight it is less than half the way to a neighbouring number, so that the sum
-// rounds to the weight. 2^-26 leaves room for the roundings here.
+// Whether momentum shows in a weight that has just decayed. Its share is step_size m / denominator; below 2^-25 of the
+// weight it is less than half the way to a neighbouring number, so that the sum rounds to the weight. The denominator
+// is at least epsilon and at least sqrt(v) inverse_correction, which is compared by its square. 2^-26 leaves room for
+// the roundings here.
 __device__ bool momentum_shows(const Element& e, const AdamWUpdate& update) {
   constexpr float kInvisible = 0x1p-26f;
-  return e.m != 0 && !(fabsf(update.step_size * e.m) < kInvisible * update.epsilon * fabsf(e.weight));
+  const float share = fabsf(update.step_size * e.m), least = kInvisible * fabsf(e.weight);
+  const float corrected = least * update.inverse_correction;
+  return e.m != 0 && !(share < least * update.epsilon) && !(share * share < corrected * corrected * e.v);
 }
 
 // Does updates [0, kTogether) of `schedule`, with gradient zero, if momentum shows in none; else nothing, and false.
@@ -221,20 +224,16 @@ __device__ bool only_decay(Element& element, const AdamWUpdate* schedule) {
   return !shows;
 }
 
-__device__ void update_with_zero(Element& e, const AdamWUpdate& update) {
-  update_element(e.weight, e.m, e.v, 0.0f, update);
-}
-
-// `count` updates with gradient zero. Momentum shows for some two hundred of them and is zero after some eight hundred.
+// `count` updates with gradient zero. Momentum shows for some hundred of them and is zero after some eight hundred.
 __device__ void replay(Element& e, const AdamWUpdate* updates, int count) {
   int t = 0;
   for (; e.m != 0 && count - t >= kTogether; t += kTogether) {
     if (!momentum_shows(e, updates[t]) && only_decay(e, updates + t)) continue;
 #pragma unroll 4
-    for (int j = 0; j < kTogether; ++j) update_with_zero(e, updates[t + j]);
+    for (int j = 0; j < kTogether; ++j) update_without_gradient(e.weight, e.m, e.v, updates[t + j]);
   }
   if (e.m != 0) {
-    for (; t < count; ++t) update_with_zero(e, updates[t]);
+    for (; t < count; ++t) update_without_gradient(e.weight, e.m, e.v, updates[t]);
     return;
   }
 #pragma unroll 8

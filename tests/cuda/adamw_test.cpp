@@ -378,20 +378,24 @@ TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
 // In one block, in two, and in five; for dense and rows single elements and vectors of four.
 INSTANTIATE_TEST_SUITE_P(Columns, DeviceLazyAdamW, ::testing::Values(13, 130, 12, 516));
 
-// Momentum around the size at which it stops to show in the weight, with nothing but epsilon below it; some weights are
-// powers of two, next to which numbers lie half as far apart.
-TEST(DeviceLazyAdamWEdge, MomentumThatHardlyShowsHasTheBitsOfDense) {
+// Momentum around the size at which it stops to show in the weight, over nothing but epsilon (0) or over the root of
+// the second moment; some weights are powers of two, next to which numbers lie half as far apart.
+class DeviceLazyMomentum : public ::testing::TestWithParam<double> {};
+
+TEST_P(DeviceLazyMomentum, HasTheBitsOfDenseWhereItHardlyShows) {
   constexpr std::int64_t kCols = 130, kUpdates = 45;
   std::vector<double> weights, momentum;
   const std::vector<AdamWUpdate> coefficients_of = descending_schedule(kUpdates, 1e-3);
   for (std::int64_t c = 0; c < kCols; ++c) {
     const AdamWUpdate& first = coefficients_of[0];
     weights.push_back(c % 3 == 0 ? 1 : 1 + static_cast<double>(c) / 256);
-    const double shows = weights.back() * static_cast<double>(first.epsilon / first.step_size);
+    const double denominator = GetParam() + static_cast<double>(first.epsilon);
+    const double shows = weights.back() * denominator / static_cast<double>(first.step_size);
     momentum.push_back((c % 2 == 0 ? 1 : -1) * shows * std::exp2(-static_cast<double>(c) / 4));
   }
-  const State dense(1, kCols, weights, momentum, State::zeros(kCols)),
-      lazy(1, kCols, weights, momentum, State::zeros(kCols));
+  const double root = GetParam() / static_cast<double>(coefficients_of[0].inverse_correction);
+  const std::vector<double> second(kCols, root * root);
+  const State dense(1, kCols, weights, momentum, second), lazy(1, kCols, weights, momentum, second);
   const DeviceArray<AdamWUpdate> schedule(coefficients_of);
   const DeviceMatrix nothing(kFloat, 1, kCols, State::zeros(kCols));
   const AdamWParameter whole = dense.parameter(nothing.view);
@@ -404,6 +408,8 @@ TEST(DeviceLazyAdamWEdge, MomentumThatHardlyShowsHasTheBitsOfDense) {
   EXPECT_EQ(lazy.bits(), dense.bits());
   EXPECT_EQ(updates.values(), std::vector<std::int32_t>{kUpdates});
 }
+
+INSTANTIATE_TEST_SUITE_P(Denominators, DeviceLazyMomentum, ::testing::Values(0, 1e-9, 1e-3, 10));
 
 TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
   const State table(4, 3);
