@@ -15,6 +15,7 @@
 #include "train/metrics.h"
 #include "train/metrics_log.h"
 #include "train/output_folder.h"
+#include "train/speed.h"
 #include "train/step_runner.h"
 
 namespace ember {
@@ -60,13 +61,6 @@ bool better(const DevResult& now, const DevResult& best, Metric metric) {
   }
   throw std::logic_error("no such metric");
 }
-
-// Steps, texts and tokens against the clock; evaluations and checkpoints do not count.
-struct Speed {
-  std::int64_t steps = 0, examples = 0, tokens = 0;
-  double seconds = 0;
-  double per_second(std::int64_t count) const { return seconds > 0 ? static_cast<double>(count) / seconds : 0; }
-};
 
 class Run {
  public:
@@ -137,7 +131,7 @@ class Run {
   std::int64_t order_epoch_ = -1;  // that batches_ takes its rows from
   StepState step_state_;           // after the last step whose record is there
   double mean_loss_ = 0;           // since the last "train" event, for the display
-  Speed since_log_, since_start_;
+  SpeedMeter speed_;
   Speed logged_;  // of the last "train" event, for the display until there are steps after it
   std::int64_t saved_step_ = -1;
 };
@@ -191,16 +185,11 @@ void Run::step() {
     order_epoch_ = state_.epoch;
   }
   const std::int64_t rows = std::min(recipe_.batch_size, batches_.left());
-  const std::int64_t tokens = runner_.step(rows).tokens;
+  speed_.give(rows, runner_.step(rows).tokens);
   ++state_.step;
   state_.position += rows;
   if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
-  for (Speed* speed : {&since_log_, &since_start_}) {
-    ++speed->steps;
-    speed->examples += rows;
-    speed->tokens += tokens;
-    speed->seconds += seconds_since(start);
-  }
+  speed_.spend(seconds_since(start));
   watch(StepRunner::Wait::no);
   report();
 }
@@ -209,11 +198,13 @@ void Run::step() {
 void Run::watch(StepRunner::Wait wait) {
   const Clock::time_point start = Clock::now();
   const std::span<const StepRecord> records = runner_.records(wait);
-  for (Speed* speed : {&since_log_, &since_start_}) speed->seconds += seconds_since(start);
+  speed_.spend(seconds_since(start));
+  speed_.arrive(std::ssize(records));
   for (const StepRecord& record : records) take_record(record);
 }
 
 void Run::take_record(const StepRecord& record) {
+  speed_.finish();
   step_state_ = record.state;
   check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
         "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
@@ -231,9 +222,8 @@ double Run::learning_rate() const {
 // ---- What is told and kept ------------------------------------------------------------------------------------------
 
 void Run::report() {
-  const Speed& speed = since_log_.steps > 0 ? since_log_ : logged_;
-  const double left =
-      static_cast<double>(total_steps_ - state_.step) * since_start_.seconds / static_cast<double>(since_start_.steps);
+  const Speed& speed = speed_.window().steps > 0 ? speed_.window() : logged_;
+  const double left = static_cast<double>(total_steps_ - state_.step) * speed_.seconds_a_step();
   progress_.update({.epoch = (state_.step - 1) / steps_per_epoch_ + 1,
                     .epochs = recipe_.epochs,
                     .step = state_.step,
@@ -246,6 +236,7 @@ void Run::report() {
 
 // Of the steps up to the last whose record is there.
 void Run::log_training() {
+  logged_ = speed_.take();
   log_.append({{"event", "train"},
                {"step", step_state_.steps},
                {"epoch", epochs(step_state_.steps)},
@@ -254,11 +245,10 @@ void Run::log_training() {
                {"grad_norm", finite_or_null(step_state_.gradient_norm)},
                {"loss_scale", step_state_.loss_scale},
                {"skipped_steps", step_state_.skipped},
-               {"examples_per_second", since_log_.per_second(since_log_.examples)},
-               {"tokens_per_second", since_log_.per_second(since_log_.tokens)}});
+               {"examples_per_second", logged_.per_second(logged_.examples)},
+               {"tokens_per_second", logged_.per_second(logged_.tokens)}});
   state_.loss_sum = 0;
   state_.loss_steps = 0;
-  logged_ = std::exchange(since_log_, {});
 }
 
 void Run::evaluate_on_dev() {
