@@ -43,6 +43,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--most-tokens", options.most_tokens, "batches of more tokens are left out");
   app.add_option("--repetitions", options.budget.repetitions, "of each measurement");
   app.add_option("--seconds", options.budget.seconds, "time of a repetition");
+  app.add_flag("!--no-graph", options.budget.record,
+               "on a GPU: time every launch by itself, as train does with the same flag");
   app.add_option("--out", options.out, "file for the results, as JSON");
   app.add_option("--paper", options.paper, "GB/s,TFLOP/s: measures nothing; the floor of an fp16 step on such a device")
       ->delimiter(',')
@@ -83,7 +85,8 @@ class Output {
 template <typename TextsOf>
 void measure_lengths(ember::TrainingStep& step, const std::string& backend, const std::string& lengths,
                      const Options& options, const TextsOf& texts_of, Output& output) {
-  output.say(fmt::format("\n{}, {}\n{}", backend, lengths, ember::training_head()));
+  const char* how = !step.records() ? "" : options.budget.record ? ", steps as graphs" : ", steps call by call";
+  output.say(fmt::format("\n{}, {}{}\n{}", backend, lengths, how, ember::training_head()));
   std::vector<ember::StepResult> results;
   for (const std::int64_t batch : options.batches) {
     const ember::Dataset texts = texts_of(batch * kBatchesReady);

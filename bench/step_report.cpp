@@ -142,6 +142,7 @@ std::string as_json(const StepResult& result, const std::string& backend, const 
   json["floor_seconds"] = result.floor;
   json["tokens_per_second"] = result.tokens / step;
   json["examples_per_second"] = static_cast<double>(result.batch_size) / step;
+  json["recorded"] = result.recorded;
   json["launches"] = result.launches ? nlohmann::ordered_json(*result.launches) : nullptr;
   json["peak_memory_bytes"] = result.peak_memory;
   return json.dump();

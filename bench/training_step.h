@@ -15,7 +15,8 @@
 namespace ember {
 
 // Seconds of one step. `optimizer`: bringing rows of the word embedding up to date before, the update after. `step`:
-// all that train does with a batch, packing it, handing it to the device and reading the loss included.
+// all that the device does with a batch, gathering it included. As graphs the phases are timed one by one and the step
+// as a whole, so that the phases add up to more.
 struct PhaseSeconds {
   double forward = 0, backward = 0, optimizer = 0, step = 0;
 };
@@ -23,6 +24,7 @@ struct PhaseSeconds {
 struct StepResult {
   std::int64_t batch_size = 0;
   double tokens = 0;                      // a batch, on average
+  bool recorded = false;                  // whether what was timed was recorded first (Kernels::record)
   std::vector<PhaseSeconds> repetitions;  // each the mean over the batches
   std::optional<std::int64_t> launches;   // of one step
   std::size_t peak_memory = 0;            // bytes
@@ -32,6 +34,7 @@ struct StepResult {
 struct StepBudget {
   int repetitions = 5;
   double seconds = 0.4;  // of a repetition; it has one step at least
+  bool record = true;    // where the backend can, as train does
 };
 
 // Model, optimizer and weights on a backend; the weights are drawn.
@@ -42,6 +45,8 @@ class TrainingStep {
   // Steps on batches of `batch_size` texts from the start of `texts`, which must hold that many; each repetition on the
   // same ones, so that repetitions differ by noise alone.
   StepResult measure(const Dataset& texts, std::int64_t batch_size, StepBudget budget);
+  // Whether the backend has something to gain from recording.
+  bool records() const { return !backend_.kernels().on_host(); }
 
  private:
   Backend& backend_;

@@ -34,11 +34,8 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
   updates.reserve(static_cast<std::size_t>(total_steps));
   for (std::int64_t t = 0; t < total_steps; ++t) updates.push_back(adamw_update(options, schedule.at(t), t + 1));
   kernels_.upload(schedule_.data(), updates.data(), updates.size() * sizeof(AdamWUpdate));
-  StepState state;
-  if (kernels_.activation_type() == DType::f16) {
-    scaling_.growth_interval = kGrowthInterval;
-    state.loss_scale = kFirstLossScale;
-  }
+  if (kernels_.activation_type() == DType::f16) scaling_.growth_interval = kGrowthInterval;
+  const StepState state = first_state();
   kernels_.upload(state_.data(), &state, sizeof state);
   for (std::size_t i = 0; i < weights.list.size(); ++i)
     parameters_.push_back(
@@ -65,6 +62,12 @@ void Optimizer::step(const Bert& model, const Batch& batch, Tensor loss) {
   kernels_.adamw_step(std::span(parameters_).subspan(kWord + 1), parameters_[kWord], batch.unique_ids,
                       i32(row_updates_), schedule(), state(), max_norm, scaling_, log);
   if (options_.dense) catch_up();
+}
+
+StepState Optimizer::first_state() const {
+  StepState state;
+  if (scaling_.growth_interval > 0) state.loss_scale = kFirstLossScale;
+  return state;
 }
 
 StepState Optimizer::read_state() const {

@@ -33,6 +33,8 @@ class Optimizer {
   // moments and weights must then be current.
   const StepState* step_state() const { return static_cast<const StepState*>(state_.data()); }
   StepState read_state() const;
+  // Of a run that begins.
+  StepState first_state() const;
   void resume(const StepState& state);
   // Whether a skipped step may be tried again with a smaller loss scale; if not, the gradient itself is not finite.
   bool can_lower_scale(const StepState& state) const;
