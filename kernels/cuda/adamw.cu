@@ -134,6 +134,7 @@ __global__ void __launch_bounds__(kThreads)
     adamw_kernel(const __grid_constant__ ParameterList list, const __grid_constant__ RowUpdates rows, int chunks,
                  const AdamWUpdate* schedule, StepState* step, float max_norm, LossScaling scaling, StepLog log,
                  unsigned* finishing) {
+  await_previous_grid();
   EMBER_SHARED(StepAtHand, at_hand, 1);
   if (threadIdx.x == 0) at_hand[0] = {gradient_scale(*step, max_norm), step->updates, step->finite != 0};
   __syncthreads();
@@ -268,6 +269,7 @@ __global__ void __launch_bounds__(kRowThreads)
     adamw_replay_kernel(State table, const std::int32_t* ids, int count, const std::int32_t* also,
                         std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols,
                         unsigned* arrived) {
+  await_previous_grid();
   EMBER_SHARED(uint4, updates, kReplayed * UpdatesAhead::kWords);
   const int row = static_cast<int>(blockIdx.x);
   const std::int64_t id = row == count ? *also : ids == nullptr ? row : ids[row];
@@ -327,9 +329,9 @@ void update(cudaStream_t stream, std::span<const AdamWParameter> parameters, con
     const bool last = parameters.empty();
     const int blocks = chunks + (last ? rows.count : 0);
     if (blocks == 0 && !(last && finishing != nullptr)) continue;
-    launch("adamw", stream, dim3(static_cast<unsigned>(std::max(blocks, 1))), dim3(kThreads), 0, adamw_kernel, list,
-           last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling, log,
-           last ? finishing : nullptr);
+    launch_early("adamw", stream, dim3(static_cast<unsigned>(std::max(blocks, 1))), dim3(kThreads), 0, adamw_kernel,
+                 list, last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling,
+                 log, last ? finishing : nullptr);
   } while (!parameters.empty());
 }
 
@@ -341,8 +343,9 @@ void replay(cudaStream_t stream, const AdamWParameter& table, const std::int32_t
   const std::int64_t rows = count + (also == nullptr ? 0 : 1);
   if (rows == 0 || table.weights.empty()) return;
   const dim3 grid(static_cast<unsigned>(rows), blocks_for(table.weights.cols, kRowThreads));
-  launch("adamw_replay", stream, grid, dim3(kRowThreads), 0, adamw_replay_kernel, state_of(table), ids,
-         static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols), arrived);
+  launch_early("adamw_replay", stream, grid, dim3(kRowThreads), 0, adamw_replay_kernel, state_of(table), ids,
+               static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols),
+               arrived);
 }
 
 }  // namespace

@@ -48,6 +48,7 @@ template <int kDim, int kRows>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_forward_kernel(const __grid_constant__ Call call, HalfRows out, HalfRows query, HalfRows key,
                              HalfRows value, FirstRows first) {
+  await_previous_grid();
   EMBER_SHARED(std::uint16_t, keys, kRows * kTileStride<kDim>);
   EMBER_SHARED(std::uint16_t, values, kRows * kTileStride<kDim>);
   const Head head(call);
@@ -88,9 +89,9 @@ void run(cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor
                                                                  : attention_forward_kernel<64, kShortRows>
                       : dim <= 32 ? attention_forward_kernel<32, kTileRows>
                                                      : attention_forward_kernel<64, kTileRows>;
-  launch("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0, kernel, call,
-         half_rows(out, dim, width), half_rows(query, dim, width), half_rows(key, dim, width),
-         half_rows(value, dim, width), first);
+  launch_early("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0, kernel, call,
+               half_rows(out, dim, width), half_rows(query, dim, width), half_rows(key, dim, width),
+               half_rows(value, dim, width), first);
 }
 
 }  // namespace

@@ -207,6 +207,7 @@ __device__ inline void own_keys(const Operands& x, const Head& head, std::uint16
 
 template <int kDim>
 __global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_queries(const __grid_constant__ Operands x) {
+  await_previous_grid();
   EMBER_SHARED(std::uint16_t, keys, kTileHalves<kDim>);
   EMBER_SHARED(std::uint16_t, values, kTileHalves<kDim>);
   own_queries<kDim>(x, Head(x.call), keys, values);
@@ -214,6 +215,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_queries(
 
 template <int kDim>
 __global__ void __launch_bounds__(kWarps* kWarpSize) attention_backward_keys(const __grid_constant__ Operands x) {
+  await_previous_grid();
   EMBER_SHARED(std::uint16_t, queries, kTileHalves<kDim>);
   EMBER_SHARED(std::uint16_t, douts, kTileHalves<kDim>);
   EMBER_SHARED(RowStatistics, of_queries, kTileRows);
@@ -251,13 +253,13 @@ void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const
                                                                    : attention_backward_short<64, kShortRows>
                         : dim <= 32 ? attention_backward_short<32, kTileRows>
                                                        : attention_backward_short<64, kTileRows>;
-    return launch("attention_backward", stream, by_keys, threads, 0, kernel, x);
+    return launch_early("attention_backward", stream, by_keys, threads, 0, kernel, x);
   }
   const dim3 by_queries = grid_for(batch, call.heads, call.first_only ? 1 : batch.max_length, threads);
-  launch("attention_backward_queries", stream, by_queries, threads, 0,
-         dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, x);
-  launch("attention_backward_keys", stream, by_keys, threads, 0,
-         dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, x);
+  launch_early("attention_backward_queries", stream, by_queries, threads, 0,
+               dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, x);
+  launch_early("attention_backward_keys", stream, by_keys, threads, 0,
+               dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, x);
 }
 
 }  // namespace

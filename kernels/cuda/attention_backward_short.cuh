@@ -56,6 +56,7 @@ __device__ inline float largest_of_block(float bound, float* bounds) {
 template <int kDim, int kRows>
 __global__ void __launch_bounds__(kRows / kWarpRows * kWarpSize)
     attention_backward_short(const __grid_constant__ Operands x) {
+  await_previous_grid();
   constexpr int kSteps = kRows / kColumns, kTile = kRows * kTileStride<kDim>;
   constexpr int kScores = kRows * (kDim > kRows ? kTileStride<kDim> : kScoreStride<kRows>);
   EMBER_SHARED(std::uint16_t, keys, kScores);

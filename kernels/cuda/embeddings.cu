@@ -35,6 +35,7 @@ struct Forward {
 
 template <int V, int N>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forward a) {
+  await_previous_grid();
   const int n = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (n >= a.sequences.tokens) return;
   const float *word = a.word[a.sequences.token_ids[n]], *position = a.position[a.sequences.place(n)];
@@ -67,6 +68,7 @@ struct Backward {
 
 template <int V, int N>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_backward_kernel(Backward a) {
+  await_previous_grid();
   WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
   const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
@@ -114,8 +116,8 @@ void CudaKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, co
   const bool aligned =
       vectorises(4, {out, sum, tables.word, tables.position, tables.type.row_block(0, 1), norm.weight, norm.bias});
   with_row_layout(cols, aligned, [&](auto v, auto n) {
-    launch("embeddings", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
-           embeddings_kernel<v(), n()>, a);
+    launch_early("embeddings", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
+                 embeddings_kernel<v(), n()>, a);
   });
 }
 
@@ -147,8 +149,8 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
                        static_cast<int>(rows),
                        static_cast<int>(cols),
                        static_cast<int>(part_stride(cols))};
-      launch("embeddings_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)), dim3(kRowWarps * kWarpSize),
-             stage.shared_bytes, embeddings_backward_kernel<v(), n()>, a);
+      launch_early("embeddings_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
+                   dim3(kRowWarps * kWarpSize), stage.shared_bytes, embeddings_backward_kernel<v(), n()>, a);
       deferred_.add_parts(sums, parts, stage.count);
     });
   }

@@ -8,13 +8,14 @@ namespace ember {
 namespace {
 
 __global__ void finish_step_kernel(StepState* state, LossScaling scaling, StepLog log) {
+  await_previous_grid();
   finish(*state, scaling, log);
 }
 
 }  // namespace
 
 void CudaKernels::finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) {
-  launch("finish_step", stream(), dim3(1), dim3(1), 0, finish_step_kernel, state, scaling, log);
+  launch_early("finish_step", stream(), dim3(1), dim3(1), 0, finish_step_kernel, state, scaling, log);
 }
 
 }  // namespace ember

@@ -196,21 +196,25 @@ __device__ void list_unique(const UniqueIds& a, int* sums) {
 }
 
 __global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
+  await_previous_grid();
   EMBER_SHARED(RowPlaces, places, 1);
   gather_rows(a, places[0], nullptr);
 }
 
 __global__ void __launch_bounds__(kThreads) rank_tokens_kernel(Ranking a) {
+  await_previous_grid();
   EMBER_SHARED(std::uint32_t, tile, kThreads);
   rank_token(a, static_cast<int>(blockIdx.x) * kThreads + thread(), tile);
 }
 
 __global__ void __launch_bounds__(kThreads) list_unique_kernel(UniqueIds a) {
+  await_previous_grid();
   EMBER_SHARED(int, sums, kWarps);
   list_unique(a, sums);
 }
 
 __global__ void __launch_bounds__(kThreads) gather_small_kernel(Gather gather, Ranking ranking, UniqueIds unique) {
+  await_previous_grid();
   EMBER_SHARED(RowPlaces, places, 1);
   EMBER_SHARED(std::uint32_t, keys, kSmall + 4);
   EMBER_SHARED(std::uint32_t, sorted, kSmall);
@@ -252,11 +256,12 @@ Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue
   const Ranking ranking{arrays.token_ids, sorted_ids, arrays.occurrences, tokens, padding_id};
   const UniqueIds unique{sorted_ids, arrays.unique_ids, arrays.unique_offsets, tokens};
   if (tokens <= kSmall) {
-    launch("gather_small", stream(), dim3(1), dim3(kThreads), 0, gather_small_kernel, gather, ranking, unique);
+    launch_early("gather_small", stream(), dim3(1), dim3(kThreads), 0, gather_small_kernel, gather, ranking, unique);
   } else {
-    launch("gather_rows", stream(), dim3(1), dim3(kThreads), 0, gather_rows_kernel, gather);
-    launch("rank_tokens", stream(), dim3(blocks_for(tokens, kThreads)), dim3(kThreads), 0, rank_tokens_kernel, ranking);
-    launch("list_unique", stream(), dim3(1), dim3(kThreads), 0, list_unique_kernel, unique);
+    launch_early("gather_rows", stream(), dim3(1), dim3(kThreads), 0, gather_rows_kernel, gather);
+    launch_early("rank_tokens", stream(), dim3(blocks_for(tokens, kThreads)), dim3(kThreads), 0, rank_tokens_kernel,
+                 ranking);
+    launch_early("list_unique", stream(), dim3(1), dim3(kThreads), 0, list_unique_kernel, unique);
   }
   return batch_of(arrays, shape, shape.tokens);
 }

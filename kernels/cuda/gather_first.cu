@@ -15,6 +15,7 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gather_first_kernel(Rows<__half> out, Rows<const __half> in, const std::int32_t* cu_seqlens, int sequences,
                         int cols) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
@@ -29,6 +30,7 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gather_first_backward_kernel(Rows<__half> din, Rows<const __half> dout, const std::int32_t* cu_seqlens,
                                  int sequences, int cols) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
@@ -57,18 +59,19 @@ void CudaKernels::gather_first(Tensor out, Tensor in, const Batch& batch) {
   check_shapes(out, in, batch);
   if (out.empty()) return;
   const bool wide = vectorises(8, {out, in});
-  launch("gather_first", stream(), tile_grid(wide ? 8 : 1, out), tile_block(), 0,
-         wide ? gather_first_kernel<8> : gather_first_kernel<1>, rows_of<__half>(out), rows_of<const __half>(in),
-         batch.cu_seqlens, static_cast<int>(batch.sequences), static_cast<int>(out.cols));
+  launch_early("gather_first", stream(), tile_grid(wide ? 8 : 1, out), tile_block(), 0,
+               wide ? gather_first_kernel<8> : gather_first_kernel<1>, rows_of<__half>(out), rows_of<const __half>(in),
+               batch.cu_seqlens, static_cast<int>(batch.sequences), static_cast<int>(out.cols));
 }
 
 void CudaKernels::gather_first_backward(Tensor din, Tensor dout, const Batch& batch) {
   check_shapes(dout, din, batch);
   if (dout.empty()) return;
   const bool wide = vectorises(8, {din, dout});
-  launch("gather_first_backward", stream(), tile_grid(wide ? 8 : 1, dout), tile_block(), 0,
-         wide ? gather_first_backward_kernel<8> : gather_first_backward_kernel<1>, rows_of<__half>(din),
-         rows_of<const __half>(dout), batch.cu_seqlens, static_cast<int>(batch.sequences), static_cast<int>(dout.cols));
+  launch_early("gather_first_backward", stream(), tile_grid(wide ? 8 : 1, dout), tile_block(), 0,
+               wide ? gather_first_backward_kernel<8> : gather_first_backward_kernel<1>, rows_of<__half>(din),
+               rows_of<const __half>(dout), batch.cu_seqlens, static_cast<int>(batch.sequences),
+               static_cast<int>(dout.cols));
 }
 
 }  // namespace ember

@@ -41,6 +41,7 @@ struct Normal {
 template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gelu_kernel(Rows<__half> out, Rows<const __half> in, const float* bias, int rows, int cols) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
@@ -62,6 +63,7 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     gelu_backward_kernel(Rows<__half> din, float* parts, Rows<const __half> dout, Rows<const __half> in,
                          const float* bias, int rows, int cols, int stride) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   float totals[V] = {};
@@ -87,15 +89,16 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor in, Tensor bias) {
-  launch("gelu", stream, tile_grid(V, out), tile_block(), 0, gelu_kernel<V>, rows_of<__half>(out),
-         rows_of<const __half>(in), bias.f32(), static_cast<int>(out.rows), static_cast<int>(out.cols));
+  launch_early("gelu", stream, tile_grid(V, out), tile_block(), 0, gelu_kernel<V>, rows_of<__half>(out),
+               rows_of<const __half>(in), bias.f32(), static_cast<int>(out.rows), static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor in, Tensor bias) {
-  launch("gelu_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
-         gelu_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout), rows_of<const __half>(in),
-         bias.f32(), static_cast<int>(din.rows), static_cast<int>(din.cols), static_cast<int>(part_stride(din.cols)));
+  launch_early("gelu_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
+               gelu_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout),
+               rows_of<const __half>(in), bias.f32(), static_cast<int>(din.rows), static_cast<int>(din.cols),
+               static_cast<int>(part_stride(din.cols)));
 }
 
 }  // namespace

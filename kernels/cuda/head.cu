@@ -32,6 +32,7 @@ struct Forward {
 
 template <int V>
 __global__ void __launch_bounds__(kThreads) head_kernel(const __grid_constant__ Forward a) {
+  await_previous_grid();
   EMBER_SHARED(float, row, kMostColumns);
   const int b = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   for (int c = thread * V; c < a.cols; c += kThreads * V) {
@@ -65,6 +66,7 @@ struct Backward {
 
 template <int V>
 __global__ void __launch_bounds__(kThreads) head_backward_kernel(const __grid_constant__ Backward a) {
+  await_previous_grid();
   EMBER_SHARED(float, of_labels, kMostLabels);
   const int b = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   if (thread < a.labels) of_labels[thread] = __half2float(a.dlogits[b][thread]);
@@ -111,8 +113,8 @@ void CudaKernels::head_forward(Tensor logits, Tensor pooled, Tensor activated, T
                   DropoutMask(dropout),
                   static_cast<int>(labels),
                   static_cast<int>(cols)};
-  launch("head", stream(), dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0,
-         vectorises(4, {pooled, activated, in, bias}) ? head_kernel<4> : head_kernel<1>, a);
+  launch_early("head", stream(), dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0,
+               vectorises(4, {pooled, activated, in, bias}) ? head_kernel<4> : head_kernel<1>, a);
 }
 
 void CudaKernels::head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor activated, Tensor weight,
@@ -134,8 +136,8 @@ void CudaKernels::head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor
                    static_cast<int>(labels),
                    static_cast<int>(cols),
                    static_cast<int>(part_stride(cols))};
-  launch("head_backward", stream(), dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0,
-         vectorises(4, {din, activated, weight}) ? head_backward_kernel<4> : head_backward_kernel<1>, a);
+  launch_early("head_backward", stream(), dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0,
+               vectorises(4, {din, activated, weight}) ? head_backward_kernel<4> : head_backward_kernel<1>, a);
   deferred_.add_parts(sums, parts, rows);
 }
 

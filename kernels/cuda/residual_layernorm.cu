@@ -33,6 +33,7 @@ struct Forward {
 
 template <int V, int N>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kernel(Forward a) {
+  await_previous_grid();
   const int row = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (row >= a.rows) return;
   const __half *in = a.in[row], *residual = a.residual[row];
@@ -66,6 +67,7 @@ struct Backward {
 
 template <int V, int N>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_backward_kernel(Backward a) {
+  await_previous_grid();
   WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
   const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
@@ -107,8 +109,8 @@ void CudaKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mom
                   static_cast<int>(rows),
                   static_cast<int>(cols)};
   with_row_layout(cols, vectorises(4, {out, sum, in, residual, bias, norm.weight, norm.bias}), [&](auto v, auto n) {
-    launch("residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
-           residual_layernorm_kernel<v(), n()>, a);
+    launch_early("residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
+                 residual_layernorm_kernel<v(), n()>, a);
   });
 }
 
@@ -131,8 +133,8 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
                      norm.weight.f32(),           parts,
                      DropoutMask(dropout),        static_cast<int>(rows),
                      static_cast<int>(cols),      static_cast<int>(part_stride(cols))};
-    launch("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
-           dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
+    launch_early("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
+                 dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
     deferred_.add_parts(sums, parts, stage.count);
   });
 }

@@ -13,6 +13,7 @@ namespace {
 template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     round_weights_kernel(Rows<__half> working, Rows<const float> weight, int rows, int cols) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
@@ -30,9 +31,9 @@ void CudaKernels::round_weights(Tensor working, Tensor weight) {
   require(working.dtype == DType::f16, "round_weights: the working copy of a GPU is f16");
   if (working.empty()) return;
   const bool wide = vectorises(4, {working, weight});
-  launch("round_weights", stream(), tile_grid(wide ? 4 : 1, weight), tile_block(), 0,
-         wide ? round_weights_kernel<4> : round_weights_kernel<1>, rows_of<__half>(working),
-         rows_of<const float>(weight), static_cast<int>(working.rows), static_cast<int>(working.cols));
+  launch_early("round_weights", stream(), tile_grid(wide ? 4 : 1, weight), tile_block(), 0,
+               wide ? round_weights_kernel<4> : round_weights_kernel<1>, rows_of<__half>(working),
+               rows_of<const float>(weight), static_cast<int>(working.rows), static_cast<int>(working.cols));
 }
 
 }  // namespace ember

@@ -27,6 +27,7 @@ struct Operands {
 };
 
 __global__ void __launch_bounds__(kThreads) sigmoid_bce_kernel(Operands a) {
+  await_previous_grid();
   const int size = a.rows * a.cols;
   const float count = static_cast<float>(max(a.scored * a.cols, 1));
   const float gradient_scale = (a.state == nullptr ? 1.0f : a.state->loss_scale) / count;
@@ -69,7 +70,7 @@ void CudaKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities,
                    static_cast<int>(rows),
                    static_cast<int>(want_loss || want_gradient ? targets.rows : 0),
                    static_cast<int>(cols)};
-  launch("sigmoid_bce", stream(), dim3(1), dim3(kThreads), 0, sigmoid_bce_kernel, a);
+  launch_early("sigmoid_bce", stream(), dim3(1), dim3(kThreads), 0, sigmoid_bce_kernel, a);
 }
 
 }  // namespace ember

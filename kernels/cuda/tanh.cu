@@ -18,6 +18,7 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     tanh_kernel(Rows<__half> out, Rows<__half> activated, Rows<const __half> in, const float* bias, DropoutMask mask,
                 int rows, int cols) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   if (c >= cols) return;
@@ -38,6 +39,7 @@ template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     tanh_backward_kernel(Rows<__half> din, float* parts, Rows<const __half> dout, Rows<const __half> activated,
                          DropoutMask mask, int rows, int cols, int stride) {
+  await_previous_grid();
   using Tile = ColumnTile<V>;
   const int c = Tile::column();
   float totals[V] = {};
@@ -60,17 +62,17 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
 
 template <int V>
 void forward(cudaStream_t stream, Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) {
-  launch("tanh", stream, tile_grid(V, out), tile_block(), 0, tanh_kernel<V>, rows_of<__half>(out),
-         rows_of<__half>(activated), rows_of<const __half>(in), bias.f32(), DropoutMask(dropout),
-         static_cast<int>(out.rows), static_cast<int>(out.cols));
+  launch_early("tanh", stream, tile_grid(V, out), tile_block(), 0, tanh_kernel<V>, rows_of<__half>(out),
+               rows_of<__half>(activated), rows_of<const __half>(in), bias.f32(), DropoutMask(dropout),
+               static_cast<int>(out.rows), static_cast<int>(out.cols));
 }
 
 template <int V>
 void backward(cudaStream_t stream, Tensor din, float* parts, Tensor dout, Tensor activated, const Dropout& dropout) {
-  launch("tanh_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
-         tanh_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout),
-         rows_of<const __half>(activated), DropoutMask(dropout), static_cast<int>(din.rows), static_cast<int>(din.cols),
-         static_cast<int>(part_stride(din.cols)));
+  launch_early("tanh_backward", stream, tile_grid(V, din.cols, part_blocks(din.rows)), tile_block(), 0,
+               tanh_backward_kernel<V>, rows_of<__half>(din), parts, rows_of<const __half>(dout),
+               rows_of<const __half>(activated), DropoutMask(dropout), static_cast<int>(din.rows),
+               static_cast<int>(din.cols), static_cast<int>(part_stride(din.cols)));
 }
 
 }  // namespace

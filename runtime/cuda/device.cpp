@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <atomic>
 #include <charconv>
 
 #include "runtime/cuda/check.h"
@@ -9,6 +11,8 @@
 
 namespace ember {
 namespace {
+
+std::atomic<bool> early_starts = false;
 
 // 12020 is 12.2.
 std::string version_text(int version) {
@@ -64,6 +68,10 @@ DeviceInfo use_device(std::string_view name) {
   check(properties.major > kOldestMajor || (properties.major == kOldestMajor && properties.minor >= kOldestMinor),
         "--device {}: {} has compute capability {}.{}; {}.{} (Turing) or newer is needed", name, properties.name,
         properties.major, properties.minor, kOldestMajor, kOldestMinor);
+  constexpr int kFirstMajor = 9, kFirstVersion = 12030;
+  int driver = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
+  early_starts = properties.major >= kFirstMajor && std::min(driver, CUDART_VERSION) >= kFirstVersion;
   check_cuda(cudaSetDevice(index), name);
   check_cuda(cudaFree(nullptr), name);  // makes the context, which fails here and now when the device is not to be had
   return {index,
@@ -72,6 +80,10 @@ DeviceInfo use_device(std::string_view name) {
           properties.minor,
           properties.totalGlobalMem,
           static_cast<std::size_t>(properties.l2CacheSize)};
+}
+
+bool starts_early() noexcept {
+  return early_starts;
 }
 
 }  // namespace ember

@@ -23,4 +23,8 @@ inline constexpr int kOldestMajor = 7, kOldestMinor = 5;
 // Ember was built with, the device is too old for the kernels, or it cannot be used now.
 DeviceInfo use_device(std::string_view name);
 
+// Whether the device that use_device chose last starts grids early (runtime/cuda/launch.h), in recordings too: compute
+// capability 9.0, and CUDA 12.3 in program and driver.
+bool starts_early() noexcept;
+
 }  // namespace ember

@@ -5,27 +5,51 @@
 #include <utility>
 
 #include "runtime/cuda/check.h"
+#include "runtime/cuda/device.h"
 #include "runtime/cuda/simt.h"
 
 namespace ember {
 
+enum class Start { after, early };
+
 // Runs kernel(arguments...) on `stream`. `name` stands in the error if it fails. A block gets `shared_bytes` of dynamic
 // shared memory; above 48 KB (and up to 64 KB, which sm_75 has) the kernel is told so first.
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+void launch(Start start, const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
   constexpr std::size_t kWithoutAsking = 48 << 10;
   if (shared_bytes > kWithoutAsking)
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),
                name);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = start == Start::early && starts_early() ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
   check_launched(name, stream);
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+            void (*kernel)(Parameters...), Arguments&&... arguments) {
+  launch(Start::after, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
+}
+
+// The same of a kernel whose threads call await_previous_grid() (runtime/cuda/simt.h) before all else: from compute
+// capability 9.0 on its blocks come to the multiprocessors while the grid before it in the stream ends, which saves
+// most of what a launch costs. Not where the stream waits for anything but that grid. NVIDIA, CUDA C++ Programming
+// Guide, "Programmatic Dependent Launch and Synchronization".
+template <typename... Parameters, typename... Arguments>
+void launch_early(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+                  void (*kernel)(Parameters...), Arguments&&... arguments) {
+  launch(Start::early, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace ember

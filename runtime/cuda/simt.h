@@ -2,7 +2,7 @@
 // gets the SIMT emulator (tests/simt), whose targets alone have simt/ on their include path. So that one source serves
 // both, kernels
 // - declare shared memory with the two macros below and launch through runtime/cuda/launch.h;
-// - use tensor cores through the functions below, which hold the only inline assembly of the project;
+// - use tensor cores, and start early, through the functions below, which hold the only inline assembly of the project;
 // - call full-mask collectives from code that all lanes of a warp reach, and __syncwarp() between a write to shared
 //   memory and another lane's read, ldmatrix included.
 #pragma once
@@ -24,6 +24,14 @@
   unsigned char* const name = ember_dynamic_shared
 
 namespace ember {
+
+// Waits until the grid before this one in the stream is done and what it wrote can be read. For launch_early
+// (runtime/cuda/launch.h). PTX ISA, "griddepcontrol".
+__device__ __forceinline__ void await_previous_grid() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));

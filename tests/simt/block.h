@@ -23,6 +23,9 @@ inline constexpr int kMostWords = 12;                 // 32-bit words that a lan
 // Where in the kernel's source a call stands, for the reports.
 using Place = std::source_location;
 
+// The grid before this one has always ended here; but a thread of one that was launched early must ask.
+void await_previous_grid();
+
 // Waits until all threads of the block that have not ended are here, at this very call; orders memory.
 void block_barrier(Place place);
 
@@ -50,6 +53,12 @@ void exchange_pointers(const char* operation, const void* mine, const void* (&ro
 void multiply_accumulate(float (&d)[4], const std::uint32_t (&a)[2], std::uint32_t b, Place place);
 
 }  // namespace simt
+
+namespace ember {
+inline void await_previous_grid() {
+  simt::await_previous_grid();
+}
+}  // namespace ember
 
 inline void __syncthreads(simt::Place place = simt::Place::current()) {
   simt::block_barrier(place);

@@ -73,6 +73,7 @@ struct Core {
   int alive = 0;
   Barrier barrier;
   const std::function<void()>* body = nullptr;
+  bool early = false;             // whether the grid is one whose threads must await the grid before it
   char block_starts, block_ends;  // tags for TSan
   char launcher_allocates;
 };
@@ -114,6 +115,8 @@ void thread_main() {
     (*c.body)();
     release(&c.block_ends);
     Thread& self = *c.running;
+    if (c.early && !self.awaited)
+      report("a thread of a grid that was launched early has ended without await_previous_grid()");
     self.ended = true;
     --c.alive;
     leave_warp(self);
@@ -134,6 +137,7 @@ void run_block(dim3 block) {
     thread.lane = i % kWarpSize;
     thread.warp = i / kWarpSize;
     thread.ended = false;
+    thread.awaited = false;
     wake(thread);
   }
   start_warps();
@@ -278,13 +282,18 @@ void see_allocations() {
   acquire(&core().launcher_allocates);
 }
 
-void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared,
+void await_previous_grid() {
+  current().awaited = true;
+}
+
+void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,
               const std::function<void()>& thread) {
   Core& c = core();
   if (c.running != nullptr) report("a kernel launches a kernel");
   c.count = static_cast<int>(block.x * block.y * block.z);
   while (static_cast<int>(c.pool.size()) < c.count) c.pool.push_back(std::make_unique<Thread>(&thread_main));
   c.body = &thread;
+  c.early = early;
   gridDim = grid;
   blockDim = block;
   for (const std::size_t i : order_of_blocks(std::size_t{grid.x} * grid.y * grid.z)) {

@@ -22,6 +22,7 @@ struct Thread {
   int lane = 0;
   int warp = 0;
   bool ended = true;
+  bool awaited = false;            // the grid before this one
   const char* waits_in = nullptr;  // null while it runs or may run
   unsigned mask = 0;               // of the collective it waits in
   Place place;

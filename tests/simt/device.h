@@ -10,7 +10,7 @@ namespace simt {
 
 struct Device {
   int count = 1;  // how many there are, all alike
-  int major = 7, minor = 5;
+  int major = 9, minor = 0;
   std::size_t memory = std::size_t{16} << 30;
   int driver_version = CUDART_VERSION;  // 0: no driver
   // Every call of the runtime that reaches the device gives this from now on; a lost device gives cudaErrorUnknown.

@@ -111,6 +111,18 @@ TEST(PlantedBug, OverrunOfGlobalMemory) {
   EXPECT_DEATH(sum_of_thousand<Bug::global_overrun>(), "heap-buffer-overflow");
 }
 
+__global__ void half_of_the_threads_await() {
+  if (threadIdx.x % 2 == 0) await_previous_grid();
+}
+
+TEST(PlantedBug, AnEarlyGridThatDoesNotAwait) {
+  use_device("cuda");
+  if (!starts_early()) GTEST_SKIP() << "the toolkit's CUDA is too old to start grids early";
+  const Stream stream;
+  EXPECT_DEATH(launch_early("half", stream, 1, 32, 0, half_of_the_threads_await), "without await_previous_grid");
+  launch("half", stream, 1, 32, 0, half_of_the_threads_await);
+}
+
 // A graph keeps the arguments of its launches, and here outlives what they point to.
 void launch_a_graph_too_late() {
   const Stream stream;

@@ -35,6 +35,14 @@ bool valid_shape(dim3 grid, dim3 block) {
          threads > 0 && threads <= kMostThreads && block.z <= 64;
 }
 
+bool starts_early(const cudaLaunchConfig_t& config) {
+  for (unsigned i = 0; i < config.numAttrs; ++i)
+    if (config.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization &&
+        config.attrs[i].val.programmaticStreamSerializationAllowed != 0)
+      return true;
+  return false;
+}
+
 }  // namespace
 
 Device& device() {
@@ -66,8 +74,8 @@ cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, st
   const std::size_t more = allowed == allowed_shared().end() ? 0 : allowed->second;
   if (config.dynamicSmemBytes > std::max(more, kShared)) return result(cudaErrorInvalidValue);
   const std::size_t most = more > kShared ? kMostShared : kShared;
-  return perform(config.stream, [config, most, thread = std::move(thread)] {
-    run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, thread);
+  return perform(config.stream, [config, most, early = starts_early(config), thread = std::move(thread)] {
+    run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
   });
 }
 

@@ -40,10 +40,18 @@ TEST_F(RuntimeErrors, NoDriverNoDeviceOrTooFew) {
 }
 
 TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
-  simt::device().minor = 0;
+  simt::device().major = 7;
   expect_error("compute capability 7.0; 7.5 (Turing) or newer is needed", [] { use_device("cuda"); });
   simt::device().major = 9;
   EXPECT_EQ(use_device("cuda").major, 9);
+}
+
+TEST_F(RuntimeErrors, GridsStartEarlyWhereTheDeviceAndTheDriverCan) {
+  use_device("cuda");
+  EXPECT_EQ(starts_early(), CUDART_VERSION >= 12030);
+  simt::device().major = 8;
+  use_device("cuda");
+  EXPECT_FALSE(starts_early());
 }
 
 TEST_F(RuntimeErrors, NoMemoryLeft) {
