@@ -17,7 +17,7 @@ inline unsigned row_blocks(std::int64_t rows, unsigned most) {
 }
 
 // Of a first stage: many rows share the blocks, so that the second stage stays small.
-constexpr unsigned kMostParts = 128;
+constexpr unsigned kMostParts = 264;
 inline unsigned part_blocks(std::int64_t rows) {
   return row_blocks(rows, kMostParts);
 }

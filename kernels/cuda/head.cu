@@ -1,11 +1,11 @@
 // The head in one kernel each way (Kernels::head_forward): tanh.cu's activation and the classifier's product, whose
 // weight is so small that a block of its own for every sequence can read all of it.  (B, C), (B, K), weight (K, C).
 //
-// A block of kThreads threads has one sequence. Forward leaves its row in shared memory; then a warp has every
-// kWarps-th label, and its lanes every 32nd column. Backward a thread has a column, or 4 columns side by side, and adds
-// the labels in order. Forward moves 6 B C + 2 B K C bytes, the weight from the second-level cache for all blocks but
-// the first few, and does 2 B K C operations; backward as much, and 4 B C bytes for the parts of dbias. Up to
-// kMostLabels labels and kMostColumns columns; beyond, tanh and a product are as good.
+// A block has one sequence. Forward leaves its row in shared memory; then a warp has a label, of up to 32 at a time,
+// and its lanes every 32nd vector of columns. Backward a thread has a column, or 4 columns side by side, and adds the
+// labels in order. Forward moves 6 B C + 2 B K C bytes, the weight from the second-level cache for all blocks but the
+// first few, and does 2 B K C operations; backward as much, and 4 B C bytes for the parts of dbias. Up to kMostLabels
+// labels and kMostColumns columns; beyond, tanh and a product are as good.
 #include <array>
 
 #include "kernels/cuda/column_sums.cuh"
@@ -18,7 +18,7 @@
 namespace ember {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpSize;
+constexpr int kThreads = 256, kForwardThreads = 1024;
 constexpr int kMostLabels = 64, kMostColumns = 1024;
 
 struct Forward {
@@ -31,11 +31,25 @@ struct Forward {
 };
 
 template <int V>
-__global__ void __launch_bounds__(kThreads) head_kernel(const __grid_constant__ Forward a) {
+__device__ float times_row(const float* row, const __half* weight, int cols) {
+  float sum = 0;
+#pragma unroll 4
+  for (int c = static_cast<int>(threadIdx.x) % kWarpSize * V; c < cols; c += kWarpSize * V) {
+    float x[V], w[V];
+    load<V>(w, weight + c);
+    load<V>(x, row + c);
+#pragma unroll
+    for (int j = 0; j < V; ++j) sum += x[j] * w[j];
+  }
+  return warp_sum(sum);
+}
+
+template <int V>
+__global__ void __launch_bounds__(kForwardThreads) head_kernel(const __grid_constant__ Forward a) {
   await_previous_grid();
   EMBER_SHARED(float, row, kMostColumns);
   const int b = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  for (int c = thread * V; c < a.cols; c += kThreads * V) {
+  for (int c = thread * V; c < a.cols; c += kForwardThreads * V) {
     float x[V], shift[V];
     load<V>(x, a.in[b] + c);
     load<V>(shift, a.bias + c);
@@ -48,10 +62,8 @@ __global__ void __launch_bounds__(kThreads) head_kernel(const __grid_constant__ 
     store<V>(row + c, x);
   }
   __syncthreads();
-  for (int k = thread / kWarpSize; k < a.labels; k += kWarps) {
-    float sum = 0;
-    for (int c = thread % kWarpSize; c < a.cols; c += kWarpSize) sum += row[c] * __half2float(a.weight[k][c]);
-    sum = warp_sum(sum);
+  for (int k = thread / kWarpSize; k < a.labels; k += kForwardThreads / kWarpSize) {
+    const float sum = times_row<V>(row, a.weight[k], a.cols);
     if (thread % kWarpSize == 0) a.logits[b][k] = sum + (a.weight_bias == nullptr ? 0.0f : a.weight_bias[k]);
   }
 }
@@ -113,8 +125,8 @@ void CudaKernels::head_forward(Tensor logits, Tensor pooled, Tensor activated, T
                   DropoutMask(dropout),
                   static_cast<int>(labels),
                   static_cast<int>(cols)};
-  launch_early("head", stream(), dim3(static_cast<unsigned>(rows)), dim3(kThreads), 0,
-               vectorises(4, {pooled, activated, in, bias}) ? head_kernel<4> : head_kernel<1>, a);
+  launch_early("head", stream(), dim3(static_cast<unsigned>(rows)), dim3(kForwardThreads), 0,
+               vectorises(4, {pooled, activated, in, bias, weight}) ? head_kernel<4> : head_kernel<1>, a);
 }
 
 void CudaKernels::head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor activated, Tensor weight,

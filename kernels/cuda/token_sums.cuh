@@ -77,11 +77,11 @@ __device__ void sum_tokens(const TokenSums& a, int u, int first) {
     float total[V] = {};
     if (place < 0) {
       const int end = of.unique_offsets[u + 1];
-#pragma unroll 4
+#pragma unroll 8
       for (int i = of.unique_offsets[u]; i < end; ++i) add_row(total, a.dsum[of.occurrences[i]] + c);
       store<V>(a.dword[u] + c, total);
     } else if (type < 1) {
-#pragma unroll 4
+#pragma unroll 8
       for (int b = 0; b < of.count; ++b) {
         const int row = of.cu_seqlens[b] + place;
         if (row < of.cu_seqlens[b + 1]) add_row(total, a.dsum[row] + c);
