@@ -68,7 +68,7 @@ __device__ void update_elements(const State& state, std::int64_t at, const float
 // ---- Dense ----------------------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kChunk = 4096;
+constexpr std::int64_t kChunk = 2048;
 constexpr int kMostParameters = 64;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct ParameterList {

@@ -38,13 +38,17 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forwar
   await_previous_grid();
   const int n = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (n >= a.sequences.tokens) return;
-  const float *word = a.word[a.sequences.token_ids[n]], *position = a.position[a.sequences.place(n)];
+  const float* word = a.word[a.sequences.token_ids[n]];
   __half *out = a.out[n], *sum = a.sum[n];
-  Vector<V> x[kHeld<N>];
+  Vector<V> x[kHeld<N>], of_positions[kHeld<N>];
+  // All are asked for before the first is stored, and the word's before its place is looked for.
+  if (N > 0) for_each_vector<V, N>(a.cols, [&](int i, int c) { load<V>(x[i], word + c); });
+  const float* position = a.position[a.sequences.place(n)];
+  if (N > 0) for_each_vector<V, N>(a.cols, [&](int i, int c) { load<V>(of_positions[i], position + c); });
   for_each_vector<V, N>(a.cols, [&](int i, int c) {
-    float of_position[V], of_type[V];
-    load<V>(x[i], word + c);
-    load<V>(of_position, position + c);
+    if (N == 0) load<V>(x[i], word + c), load<V>(of_positions[i], position + c);
+    float of_type[V];
+    const float(&of_position)[V] = of_positions[i];
     load<V>(of_type, a.type + c);
 #pragma unroll
     for (int j = 0; j < V; ++j) x[i][j] += of_position[j] + of_type[j];

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::int64_t kChunk = 8192;
-constexpr int kAtOnce = 4;         // vectors that a thread asks for before it adds the first
+constexpr int kAtOnce = 8;         // vectors that a thread asks for before it adds the first
 constexpr int kMostTensors = 128;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct TensorList {

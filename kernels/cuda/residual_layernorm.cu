@@ -39,13 +39,21 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
   const __half *in = a.in[row], *residual = a.residual[row];
   __half *out = a.out[row], *sum = a.sum[row];
   Vector<V> x[kHeld<N>];
+  Halves<V> ins[kHeld<N>], residuals[kHeld<N>];
+  Vector<V> shifts[kHeld<N>];
+  const auto ask = [&](int i, int c) {
+    ins[i].ask(in + c);
+    residuals[i].ask(residual + c);
+    load<V>(shifts[i], a.bias + c);
+  };
+  if (N > 0) for_each_vector<V, N>(a.cols, ask);
   for_each_vector<V, N>(a.cols, [&](int i, int c) {
-    float shift[V], add[V];
-    load<V>(x[i], in + c);
-    load<V>(shift, a.bias + c);
-    load<V>(add, residual + c);
+    if (N == 0) ask(i, c);
+    float add[V];
+    ins[i].get(x[i]);
+    residuals[i].get(add);
 #pragma unroll
-    for (int j = 0; j < V; ++j) x[i][j] += shift[j];
+    for (int j = 0; j < V; ++j) x[i][j] += shifts[i][j];
     apply_dropout(x[i], a.mask, static_cast<std::int64_t>(row) * a.cols + c);
 #pragma unroll
     for (int j = 0; j < V; ++j) x[i][j] += add[j];

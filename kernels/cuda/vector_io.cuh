@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <type_traits>
 
 #include "runtime/cuda/simt.h"
 #include "runtime/tensor.h"
@@ -51,6 +52,23 @@ __device__ inline std::uint32_t pack(const float* x) {
   const __half2 pair = __floats2half2_rn(x[0], x[1]);
   return reinterpret_cast<const std::uint32_t&>(pair);
 }
+
+// V halves on their way: asked for here, turned into floats later. What a loop asks for before it stores anything is on
+// its way at once; after a store, which might go to the same place, a load waits.
+template <int V>
+struct Halves {
+  static_assert(V == 1 || V == 4);
+  using Words = std::conditional_t<V == 1, __half, uint2>;
+  Words words;
+
+  __device__ void ask(const __half* from) { words = *reinterpret_cast<const Words*>(from); }
+  __device__ void get(float (&x)[V]) const {
+    if constexpr (V == 1)
+      x[0] = __half2float(words);
+    else
+      unpack(x, words.x), unpack(x + 2, words.y);
+  }
+};
 
 template <int V>
 __device__ void load(float (&x)[V], const __half* from) {
