@@ -113,11 +113,11 @@ void store(const BertWeights& set, std::string_view prefix, Kernels& kernels, Bu
   }
 }
 
-void write_moments(const fs::path& path, Optimizer& optimizer, Kernels& kernels) {
+void write_moments(const fs::path& path, const CheckpointContent& content) {
   Buffer first, second;
   std::vector<TensorToStore> list;
-  store(optimizer.first_moments(), kFirst, kernels, first, list);
-  store(optimizer.second_moments(), kSecond, kernels, second, list);
+  store(content.first_moments, kFirst, content.kernels, first, list);
+  store(content.second_moments, kSecond, content.kernels, second, list);
   FileWriter file(path);
   write_safetensors(file, list, {{"format", "pt"}});
   file.finish();
@@ -196,10 +196,10 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
   if (fs::exists(path)) remove_checkpoint(path);  // one that was found damaged
   write_directory_atomically(path, [&](const fs::path& partial) {
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
-    write_moments(partial / "optimizer.safetensors", content.optimizer, content.kernels);
+    write_moments(partial / "optimizer.safetensors", content);
     write_file_atomically(partial / "metrics.jsonl", content.metrics);
-    write_file_atomically(partial / "state.json", state_json(content.state, content.optimizer.read_state(),
-                                                             content.kernels.choices(), content.identity));
+    write_file_atomically(partial / "state.json",
+                          state_json(content.state, content.step_state, content.choices, content.identity));
   });
   const std::vector<std::int64_t> steps = steps_in(out);
   for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i)

@@ -59,9 +59,10 @@ struct CheckpointContent {
   const RunIdentity& identity;
   const std::string& metrics;
   const BertConfig& config;
-  const BertWeights& weights;
-  Optimizer& optimizer;  // caught up
-  Kernels& kernels;
+  const BertWeights &weights, &first_moments, &second_moments;
+  Kernels& kernels;  // in whose memory these lie
+  const StepState& step_state;
+  const std::string& choices;
   const SaveOptions& save;
 };
 

@@ -15,6 +15,7 @@
 #include "train/metrics.h"
 #include "train/metrics_log.h"
 #include "train/output_folder.h"
+#include "train/saver.h"
 #include "train/speed.h"
 #include "train/step_runner.h"
 
@@ -84,7 +85,8 @@ class Run {
         model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training, limits_),
         batches_(kernels, inputs.model.config, inputs.train),
         runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
-        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "") {
+        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : ""),
+        saver_(inputs.model.config, kernels) {
     batches_.reserve(limits_);
     if (out.checkpoint()) step_state_ = out.checkpoint()->step_state;
   }
@@ -106,7 +108,7 @@ class Run {
   void report();
   void log_training();
   void evaluate_on_dev();
-  void save_best() const;
+  void save_best();
   void checkpoint();
   void finish();
   SaveOptions save_options() const { return {options_.model / "vocab.txt", inputs_.model.lower_case}; }
@@ -127,6 +129,7 @@ class Run {
   Batches batches_;
   StepRunner runner_;
   MetricsLog log_;
+  Saver saver_;
 
   std::int64_t order_epoch_ = -1;  // that batches_ takes its rows from
   StepState step_state_;           // after the last step whose record is there
@@ -167,8 +170,10 @@ TrainOutcome Run::run(const std::function<int()>& stop_requested) {
     step();
     if (due(options_.evaluate)) evaluate_on_dev();
     if (due(options_.save)) checkpoint();
+    saver_.check();
     if (const int signal = stop_requested(); signal != 0 && !finished()) {
       if (saved_step_ != state_.step) checkpoint();
+      saver_.finish();
       progress_.clear();
       return {state_, signal, checkpoint_path(options_.out, state_.step)};
     }
@@ -280,8 +285,11 @@ void Run::evaluate_on_dev() {
                   is_best ? "  (the best so far)" : ""));
 }
 
-void Run::save_best() const {
-  save_hugging_face(options_.out, inputs_.model.config, inputs_.model.weights, kernels_, save_options());
+void Run::save_best() {
+  const BertWeights* const sets[] = {&inputs_.model.weights};
+  saver_.save(sets, [this](Saver::Sets saved, Kernels& kernels) {
+    save_hugging_face(options_.out, inputs_.model.config, *saved[0], kernels, save_options());
+  });
 }
 
 void Run::checkpoint() {
@@ -291,18 +299,25 @@ void Run::checkpoint() {
                               {"step", state_.step},
                               {"epoch", epochs(state_.step)},
                               {"path", fmt::format("checkpoints/step-{}", state_.step)}};
-  // The checkpoint's own copy tells of it already: whoever reads it knows that it was written.
+  // The checkpoint's own copy tells of it already: whoever reads it knows that it was written. This run's tells of it
+  // when its writing begins; if that fails, the run ends.
   const std::string metrics = log_.content() + MetricsLog::line(event);
-  save_checkpoint(
-      options_.out,
-      {state_, identity_, metrics, inputs_.model.config, inputs_.model.weights, optimizer_, kernels_, save_options()},
-      options_.keep);
+  const BertWeights* const sets[] = {&inputs_.model.weights, &optimizer_.first_moments(), &optimizer_.second_moments()};
+  const auto write = [this, metrics, state = state_, step_state = optimizer_.read_state(),
+                      choices = kernels_.choices()](Saver::Sets saved, Kernels& kernels) {
+    save_checkpoint(options_.out,
+                    {state, identity_, metrics, inputs_.model.config, *saved[0], *saved[1], *saved[2], kernels,
+                     step_state, choices, save_options()},
+                    options_.keep);
+  };
+  saver_.save(sets, write);
   log_.append(event);
   saved_step_ = state_.step;
 }
 
 void Run::finish() {
   watch(StepRunner::Wait::yes);
+  saver_.finish();
   log_.append({{"event", "end"},
                {"step", state_.step},
                {"epoch", epochs(state_.step)},

@@ -40,7 +40,10 @@ class CheckpointTest : public ::testing::Test {
   void save(std::int64_t step, std::int64_t keep = 2) {
     state.step = step;
     const SaveOptions options{scratch / "model" / "vocab.txt", true};
-    save_checkpoint(out, {state, identity, metrics, config, weights, optimizer, *kernels, options}, keep);
+    save_checkpoint(out,
+                    {state, identity, metrics, config, weights, optimizer.first_moments(), optimizer.second_moments(),
+                     *kernels, optimizer.read_state(), kernels->choices(), options},
+                    keep);
   }
 
   std::vector<std::string> names() const {
