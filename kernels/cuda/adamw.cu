@@ -2,6 +2,9 @@
 // all dense parameters and the rows of a table that a batch touched in one launch, which may end the step, too; and the
 // replay of what other rows missed. What an element's update is, kernels/adamw_update.h says for every backend.
 //
+// Weights and moments are the largest thing that a step touches, and no part of them is touched again before the next
+// step. So they leave the second-level cache first, which keeps the working copies, the next step's products, there.
+//
 //   adamw         one block per chunk of kChunk elements of one parameter, 4 elements to a thread and turn. Moves 30
 //                 bytes an element (reads weight, moments and gradient, writes weight, moments and the working copy).
 //   adamw_rows    one block per row, 4 elements to a thread; the same bytes for U C elements.
@@ -42,14 +45,14 @@ struct Elements {
   float weights[V], m[V], v[V];
 
   __device__ Elements(const State& state, std::int64_t at) {
-    load<V>(weights, state.weights + at);
-    load<V>(m, state.m + at);
-    load<V>(v, state.v + at);
+    load_once<V>(weights, state.weights + at);
+    load_once<V>(m, state.m + at);
+    load_once<V>(v, state.v + at);
   }
   __device__ void write(const State& state, std::int64_t at) const {
-    store<V>(state.weights + at, weights);
-    store<V>(state.m + at, m);
-    store<V>(state.v + at, v);
+    store_once<V>(state.weights + at, weights);
+    store_once<V>(state.m + at, m);
+    store_once<V>(state.v + at, v);
     if (state.working != nullptr) store<V>(state.working + at, weights);
   }
 };
@@ -59,7 +62,7 @@ __device__ void update_elements(const State& state, std::int64_t at, const float
                                 const AdamWUpdate& update) {
   Elements<V> elements(state, at);
   float g[V];
-  load<V>(g, gradient);
+  load_once<V>(g, gradient);
 #pragma unroll
   for (int j = 0; j < V; ++j) update_element(elements.weights[j], elements.m[j], elements.v[j], scale * g[j], update);
   elements.write(state, at);

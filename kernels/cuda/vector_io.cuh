@@ -122,6 +122,26 @@ __device__ void store(float* to, const float (&x)[V]) {
   }
 }
 
+// Of what will not be needed again before more than the caches hold has passed: first to leave them.
+template <int V>
+__device__ void load_once(float (&x)[V], const float* from) {
+  static_assert(V == 1 || V == 4);
+  if constexpr (V == 1) {
+    x[0] = __ldcs(from);
+  } else {
+    const float4 all = __ldcs(reinterpret_cast<const float4*>(from));
+    x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+  }
+}
+template <int V>
+__device__ void store_once(float* to, const float (&x)[V]) {
+  static_assert(V == 1 || V == 4);
+  if constexpr (V == 1)
+    __stcs(to, x[0]);
+  else
+    __stcs(reinterpret_cast<float4*>(to), make_float4(x[0], x[1], x[2], x[3]));
+}
+
 // What a store of halves and a load leave of x.
 template <int V>
 __device__ void round_to_half(float (&x)[V]) {

@@ -17,6 +17,15 @@ T __ldg(const T* address) {
   return *address;
 }
 
+template <typename T>
+T __ldcs(const T* address) {
+  return *address;
+}
+template <typename T>
+void __stcs(T* address, T value) {
+  *address = value;
+}
+
 inline float rsqrtf(float x) {
   return 1.0f / sqrtf(x);
 }
