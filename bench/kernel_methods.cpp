@@ -35,6 +35,7 @@ const std::set<std::string>& methods_without_benchmark() {
       "choices",
       "use_choices",       // what was chosen by measurement
       "finish_gradients",  // within every backward
+      "start_gradients",   // the same, begun earlier
       "freeze",
       "thaw",  // once when a model is loaded; what they are for is linear_forward:frozen
   };

@@ -191,6 +191,9 @@ class Kernels {
   // Other backends have nothing left to do.
   virtual bool defers_gradients() const { return false; }
   virtual void finish_gradients() {}
+  // Says that much has been deferred, which the backend may begin to compute beside what is called next: the gradients
+  // of all weights but those that have the shape of `later`, of which more are to come.
+  virtual void start_gradients(Tensor later) { static_cast<void>(later); }
 
   // working = weight rounded to product_type(), to the nearest even. Same shape; weight f32.
   virtual void round_weights(Tensor working, Tensor weight) = 0;

@@ -273,6 +273,7 @@ void Bert::layer_backward(std::int64_t l, const Batch& batch) {
   kernels_.linear_backward_weight(g.attention_weight, {}, a.dattention_out, a.attention);
   kernels_.linear_backward_input(first_rows(now_.dattention, one.rows), a.dattention_out, product.attention_weight,
                                  false);
+  if (l == 0) kernels_.start_gradients(g.qkv_weight);
   attention_backward(l, batch);
 }
 

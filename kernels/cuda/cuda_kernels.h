@@ -56,6 +56,7 @@ class CudaKernels final : public Kernels {
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
   bool defers_gradients() const override { return true; }
   void finish_gradients() override { deferred_.finish(stream_, matmul_); }
+  void start_gradients(Tensor later) override { deferred_.start(stream_, matmul_, later); }
   void round_weights(Tensor working, Tensor weight) override;
   void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                          std::int64_t positions, Queries queries, const Dropout& dropout) override;

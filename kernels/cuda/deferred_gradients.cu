@@ -183,8 +183,9 @@ std::int64_t distance(const Tensor& a, const Tensor& b) {
   return bytes / static_cast<std::int64_t>(size_of(a.dtype));
 }
 
-// Each product with all later ones of its layout that lie at equal distances.
-void multiply(std::span<const GradientSum> products, Matmul& matmul) {
+// Each product with all later ones of its layout that lie at equal distances. Backward goes through the layers from the
+// last to the first, memory the other way, so that the products come in the order opposite to that of their calls.
+void multiply(std::span<const GradientSum> products, Matmul& matmul, const Stream* beside = nullptr) {
   std::vector<bool> done(products.size());
   for (std::size_t i = 0; i < products.size(); ++i) {
     if (done[i]) continue;
@@ -207,7 +208,7 @@ void multiply(std::span<const GradientSum> products, Matmul& matmul) {
         ++batch.count;
       done[j] = true;
     }
-    matmul.backward_weight(first.to, first.from, first.in, batch);
+    matmul.backward_weight(first.to, first.from, first.in, batch, beside);
   }
 }
 
@@ -250,17 +251,30 @@ void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum,
   if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
 }
 
+void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later) {
+  const auto waits = [later](const GradientSum& product) {
+    return product.to.rows == later.rows && product.to.cols == later.cols;
+  };
+  const auto first = std::stable_partition(many_rows_.begin(), many_rows_.end(), waits);
+  const std::vector<GradientSum> products(std::make_reverse_iterator(many_rows_.end()),
+                                          std::make_reverse_iterator(first));
+  if (products.empty()) return;
+  many_rows_.erase(first, many_rows_.end());
+  multiply(products, matmul, &products_side_.begin(stream));
+  started_ = true;
+}
+
 void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
   std::vector<GradientSum> products = std::exchange(many_rows_, {});
   const std::vector<GradientSum> sums = std::exchange(few_rows_, {});
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
-  // Backward goes through the layers from the last to the first, memory the other way.
   std::reverse(products.begin(), products.end());
   const bool beside = !products.empty() && !(sums.empty() && tokens.empty());
   compute(sums, tokens, beside ? side_.begin(stream) : stream);
   multiply(products, matmul);
   if (beside) side_.join(stream);
+  if (std::exchange(started_, false)) products_side_.join(stream);
 }
 
 }  // namespace ember

@@ -46,12 +46,16 @@ class DeferredGradients {
   // Computes what was added since the last time, the products of many rows beside all else: together they fill the
   // device, apart neither does. `stream` is that of `matmul`.
   void finish(const Stream& stream, Matmul& matmul);
+  // Begins with the products of many rows that were added so far, but for those of the shape of `later`, beside what
+  // `stream` is given next, to finish().
+  void start(const Stream& stream, Matmul& matmul, Tensor later);
 
  private:
   std::vector<GradientSum> many_rows_, few_rows_;  // products of many rows; all else
   std::vector<TokenGradients> tokens_;
   std::vector<Buffer> memory_;
-  SideStream side_;
+  SideStream side_, products_side_;
+  bool started_ = false;
   std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep() takes from, and what is taken of it
 };
 

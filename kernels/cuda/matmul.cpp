@@ -162,9 +162,9 @@ struct Matmul::State {
   std::optional<AlgorithmCache::Algorithm> measure(const Shape& shape) const;
   std::vector<cublasLtMatmulHeuristicResult_t> suggestions(const Shape& shape) const;
   float milliseconds(const Plan& plan, const Operands& operands) const;
-  cublasStatus_t run(const Plan& plan, const Operands& operands, float beta) const;
+  cublasStatus_t run(const Plan& plan, const Operands& operands, float beta, const Stream* beside = nullptr) const;
   // False when cuBLASLt has no algorithm for the shape.
-  bool multiply(const Shape& shape, Operands operands);
+  bool multiply(const Shape& shape, Operands operands, const Stream* beside = nullptr);
   // Past what cuBLASLt is given of the workspace: aligned to kBiasAlignment and to no more, so that what cuBLASLt reads
   // off it is what holds for every bias.
   std::byte* bias_copy() const { return static_cast<std::byte*>(workspace.data()) + kWorkspace + kBiasAlignment; }
@@ -172,18 +172,19 @@ struct Matmul::State {
 
   cudaStream_t stream;
   CublasHandle handle;
-  Buffer workspace;
+  Buffer workspace, workspace_beside;  // the second from the first use on
   std::string identity;
   AlgorithmCache cache;
   std::map<Shape, Plan> plans;
 };
 
-cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, float beta) const {
+cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, float beta, const Stream* beside) const {
   if (operands.bias != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   const float alpha = 1;
   return cublasLtMatmul(handle.get(), plan.operation.get(), &alpha, operands.a, plan.a.get(), operands.b, plan.b.get(),
-                        &beta, operands.d, plan.d.get(), operands.d, plan.d.get(), &plan.algorithm, workspace.data(),
-                        kWorkspace, stream);
+                        &beta, operands.d, plan.d.get(), operands.d, plan.d.get(), &plan.algorithm,
+                        beside == nullptr ? workspace.data() : workspace_beside.data(), kWorkspace,
+                        beside == nullptr ? stream : beside->get());
 }
 
 // What cuBLASLt would try, best guess first, without the algorithms whose parts are added by atomics or in f16. With a
@@ -316,16 +317,17 @@ const Plan& Matmul::State::plan(const Shape& shape) {
   return plan;
 }
 
-bool Matmul::State::multiply(const Shape& shape, Operands operands) {
+bool Matmul::State::multiply(const Shape& shape, Operands operands, const Stream* beside) {
   const Plan& ready = plan(shape);
   if (!ready.possible) return false;
+  if (beside != nullptr && workspace_beside.size() == 0) workspace_beside = device_buffer(kWorkspace);
   if (shape.bias && alignment_of(operands.bias) < kBiasAlignment) {
     const std::size_t bytes =
         static_cast<std::size_t>(shape.outputs) * size_of(shape.f32_out ? DType::f32 : DType::f16);
     check_cuda(cudaMemcpyAsync(bias_copy(), operands.bias, bytes, cudaMemcpyDeviceToDevice, stream), "copying a bias");
     operands.bias = bias_copy();
   }
-  check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f), text_of(shape));
+  check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f, beside), text_of(shape));
   count_launch();
   return true;
 }
@@ -382,7 +384,7 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumul
   require(state_->multiply(shape, {weight.data, dout.data, din.data, nullptr}), "matmul input: no algorithm");
 }
 
-void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch) {
+void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch, const Stream* beside) {
   require_backward_weight_operands(dweight, dout, in);
   if (dweight.empty()) return;
   if (in.rows == 0) {
@@ -409,7 +411,7 @@ void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const Produ
                     batch.in,
                     batch.dout,
                     batch.dweight};
-  require(state_->multiply(shape, {in.data, dout.data, dweight.data, nullptr}), "matmul weight: no algorithm");
+  require(state_->multiply(shape, {in.data, dout.data, dweight.data, nullptr}, beside), "matmul weight: no algorithm");
 }
 
 std::string Matmul::algorithms() const {

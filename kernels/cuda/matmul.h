@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/cuda/stream.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -37,8 +38,10 @@ class Matmul {
   // the product to f16 before it adds din, as its kernels for sm_90 do; the sum is then rounded twice.
   void backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate);
   // dweight = doutᵀ in, for each product of the batch.  dweight: (O, I) f32; dout: (M, O), in: (M, I) f16. No rows (M =
-  // 0) give zeros, of one product only.
-  void backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch = {});
+  // 0) give zeros, of one product only. On the stream `beside`, if given, of which there may be one, with a workspace
+  // of its own.
+  void backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch = {},
+                       const Stream* beside = nullptr);
 
   // The algorithms of all shapes so far as text, for a checkpoint; and such text taken back, which goes before what is
   // measured or was read from the file. Text of another device or version of cuBLASLt changes nothing, since its bits

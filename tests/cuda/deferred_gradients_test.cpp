@@ -122,6 +122,31 @@ TEST(DeferredGradients, NothingIsLaunchedForNothing) {
   EXPECT_EQ(launches_to_finish(), 0);
 }
 
+// What was started early, and what came after; also in a recording.
+TEST(DeferredGradients, StartedOrNotTheBitsAreTheSame) {
+  const Layers layers(4, 65, 70), others(2, 65, 66);
+  CudaKernels& kernels = testing::device();
+  const Tensor of_another_shape = layers.dbias.view, of_the_same = layers.dweight.view.row_block(0, Layers::kOutputs);
+  const auto backward = [&](const Tensor* later) {
+    layers.add();
+    if (later != nullptr) kernels.start_gradients(*later);
+    others.add();
+    const std::int64_t before = launches();
+    kernels.finish_gradients();
+    return launches() - before;
+  };
+  const auto results = [&] { return device_results({&layers.dweight, &layers.dbias, &others.dweight, &others.dbias}); };
+  EXPECT_EQ(backward(nullptr), 3);
+  const Results plain = results();
+  EXPECT_EQ(backward(&of_another_shape), 2) << "the first four are not under way";
+  EXPECT_EQ(results(), plain);
+  EXPECT_EQ(backward(&of_the_same), 3) << "those that more are to come of are under way";
+  EXPECT_EQ(results(), plain);
+  const auto recorded = kernels.record([&] { backward(&of_another_shape); });
+  recorded->run();
+  EXPECT_EQ(results(), plain);
+}
+
 // Parts of column sums lie where they lay when the graph was recorded.
 TEST(DeferredGradients, ARecordingRepeatsThem) {
   const Layers layers(2, 65, 65);

@@ -14,6 +14,7 @@
 #include "tests/train/tiny_run.h"
 #include "train/evaluation.h"
 #include "train/optimizer.h"
+#include "train/saver.h"
 #include "train/schedule.h"
 #include "train/step_runner.h"
 #include "train/trainer.h"
@@ -291,6 +292,38 @@ TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
     const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
     EXPECT_EQ(working(*rig.model), working(fresh)) << "step " << s;
   }
+}
+
+// A copy is written of what the weights were at the call, and nothing after a job that failed.
+TEST(Training, WhatIsSavedIsACopyAndTheOrderIsKept) {
+  Rig rig(smallest_config(), std::make_unique<CudaKernels>());
+  const BertWeights* const one[] = {&rig.weights};
+  const BertWeights* const all[] = {&rig.weights, &rig.optimizer->first_moments(), &rig.optimizer->second_moments()};
+  const Parameter& last = rig.weights.list.back();
+  const auto set_last = [&](float value) {
+    const std::vector<float> values(static_cast<std::size_t>(last.value.size()), value);
+    rig.kernels->upload(last.value.data, values.data(), values.size() * sizeof(float));
+  };
+  std::vector<float> written;
+  const auto write = [&written](Saver::Sets saved, Kernels&) {
+    written.push_back(saved[0]->list.back().value.f32()[0]);
+  };
+  Saver saver(rig.config, *rig.kernels);
+  for (const float value : {1.0f, 2.0f, 3.0f}) {
+    set_last(value);
+    saver.save(value == 2 ? Saver::Sets(all) : Saver::Sets(one), write);
+    set_last(-1);
+  }
+  saver.finish();
+  EXPECT_EQ(written, (std::vector<float>{1, 2, 3}));
+  saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
+  EXPECT_THROW(
+      {
+        saver.save(all, write);
+        saver.finish();
+      },
+      Error);
+  EXPECT_EQ(written.size(), 3u);
 }
 
 TEST(Training, AHeadOfTooManyColumnsIsRefused) {

@@ -54,8 +54,8 @@ struct Matmul::State {
 
   // Runs the computation in the stream: now, or when the graph that records it is launched.
   template <typename Computation>
-  void enqueue(Computation computation) const {
-    check_cuda(simt::perform(stream, computation), "a matrix product");
+  void enqueue(Computation computation, const Stream* beside = nullptr) const {
+    check_cuda(simt::perform(beside == nullptr ? stream : beside->get(), computation), "a matrix product");
     count_launch();
   }
 };
@@ -89,7 +89,7 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumul
   });
 }
 
-void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch) {
+void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch, const Stream* beside) {
   require_backward_weight_operands(dweight, dout, in);
   if (dweight.empty()) return;
   const auto nth = [](Tensor first, std::int64_t step, std::int64_t n) {
@@ -97,14 +97,17 @@ void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const Produ
       first.data = static_cast<std::byte*>(first.data) + n * step * static_cast<std::int64_t>(size_of(first.dtype));
     return first;
   };
-  state_->enqueue([=] {
-    for (std::int64_t n = 0; n < batch.count; ++n) {
-      std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
-      if (in.rows > 0)
-        product(sums, dweight.rows, dweight.cols, in.rows, true, nth(dout, batch.dout, n), false, nth(in, batch.in, n));
-      store(nth(dweight, batch.dweight, n), sums);
-    }
-  });
+  state_->enqueue(
+      [=] {
+        for (std::int64_t n = 0; n < batch.count; ++n) {
+          std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
+          if (in.rows > 0)
+            product(sums, dweight.rows, dweight.cols, in.rows, true, nth(dout, batch.dout, n), false,
+                    nth(in, batch.in, n));
+          store(nth(dweight, batch.dweight, n), sums);
+        }
+      },
+      beside);
 }
 
 // There is nothing to choose from.
