@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <tuple>
@@ -242,6 +243,8 @@ TEST_F(MatmulEdge, WrongOperandsAreDefects) {
 }
 
 TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
+  const testing::TemporaryDirectory folder;  // where no other program adds algorithms meanwhile
+  setenv("EMBER_CACHE_DIR", folder.path().c_str(), 1);
   Matmul matmul(stream_);
   const auto in = draw_halves(16 * 64, 1), weight = draw_halves(24 * 64, 2);
   const DeviceMatrix in_(stream_, DType::f16, 16, 64, 0, in), weight_(stream_, DType::f16, 24, 64, 0, weight),
@@ -256,6 +259,7 @@ TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
   EXPECT_EQ(resumed.algorithms(), matmul.algorithms());
   resumed.forward(again.view, in_.view, weight_.view, {});
   EXPECT_EQ(again.values(), out.values());
+  unsetenv("EMBER_CACHE_DIR");
 }
 
 }  // namespace
