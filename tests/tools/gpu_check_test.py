@@ -209,6 +209,28 @@ class Failing(Case):
                                        "the rest": "FAILED (interrupted)"})
 
 
+    def test_an_interruption_ends_tests_that_ignore_it(self):
+        """Many at a time, some of which end while the others are told to."""
+        names = [f"gpu_stubborn_{i}_test" for i in range(6)]
+        for name in names:
+            write(self.bundle / "tests" / name, f"""#!/bin/bash
+                [ "$1" = --help ] && exit
+                {"trap '' TERM" if name < names[3] else ":"}
+                touch "$HOME/{name}"
+                sleep 1000 & wait
+                sleep 1000""")
+        command = [self.root / "tools" / "gpu_check.sh", "--from", self.bundle, "--only", "tests", "--jobs", "8"]
+        environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "BEHAVIOUR": "",
+                       "STARTED": str(self.folder / "started")}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as running:
+            while not all((self.folder / name).exists() for name in names):
+                time.sleep(0.05)
+            running.terminate()
+            self.assertEqual(running.wait(timeout=LIMIT), 1)
+        rows = self.rows()
+        self.assertEqual({rows[name] for name in names}, {"FAILED (interrupted)"})
+
+
 class Refused(Case):
     def test_no_gpu(self):
         self.refused(self.check(NO_GPU="1"), 3, "nvidia-smi finds no GPU; nothing was checked")

@@ -64,13 +64,28 @@ start_check() { # NAME COMMAND...
   [ -z "$stopped" ] || kill "$!"
 }
 
-# Waits for one of those that run and writes its row; returns its status.
-end_check() {
-  local process='' status name seconds
-  while [ -z "${process:-}" ]; do # a signal ends the waiting too, and unsets it
+# Waits for one of those that run, sets `process` and returns its status. A signal ends the waiting too; and of those that
+# end meanwhile bash's `wait -n` knows nothing any more, though `wait` does.
+wait_for_one() {
+  local any status
+  while true; do
     wait -n -p process "${!running[@]}"
     status=$?
+    [ -z "${process:-}" ] || return "$status"
+    for any in "${!running[@]}"; do
+      kill -0 "$any" 2>/dev/null && continue
+      process=$any
+      wait "$any"
+      return
+    done
   done
+}
+
+# Waits for one of those that run and writes its row; returns its status.
+end_check() {
+  local process status name seconds
+  wait_for_one
+  status=$?
   name=${running[$process]} seconds=$((SECONDS - began[$process]))
   unset "running[$process]"
   if [ "$status" -eq 0 ]; then
