@@ -64,18 +64,19 @@ start_check() { # NAME COMMAND...
   [ -z "$stopped" ] || kill "$!"
 }
 
-# Waits for one of those that run, sets `process` and returns its status. A signal ends the waiting too; and of those that
-# end meanwhile bash's `wait -n` knows nothing any more, though `wait` does.
+# Waits for one of those that run, sets `ended` to its process and returns its status. A signal ends the waiting too; and of
+# those that end meanwhile bash's `wait -n` knows nothing any more, though `wait` does. `ended` is no function's own,
+# since `wait -n` unsets it.
 wait_for_one() {
-  local any status
+  local process status
   while true; do
-    wait -n -p process "${!running[@]}"
+    wait -n -p ended "${!running[@]}"
     status=$?
-    [ -z "${process:-}" ] || return "$status"
-    for any in "${!running[@]}"; do
-      kill -0 "$any" 2>/dev/null && continue
-      process=$any
-      wait "$any"
+    [ -z "${ended:-}" ] || return "$status"
+    for process in "${!running[@]}"; do
+      kill -0 "$process" 2>/dev/null && continue
+      ended=$process
+      wait "$process"
       return
     done
   done
@@ -83,16 +84,16 @@ wait_for_one() {
 
 # Waits for one of those that run and writes its row; returns its status.
 end_check() {
-  local process status name seconds
+  local status name seconds
   wait_for_one
   status=$?
-  name=${running[$process]} seconds=$((SECONDS - began[$process]))
-  unset "running[$process]"
+  name=${running[$ended]} seconds=$((SECONDS - began[$ended]))
+  unset "running[$ended]"
   if [ "$status" -eq 0 ]; then
     row "$name" passed "$seconds"
   elif [ -n "$stopped" ]; then
     fail_row "$name" interrupted "$seconds"
-  elif [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ "$seconds" -ge "${given[$process]}" ]; }; then
+  elif [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ "$seconds" -ge "${given[$ended]}" ]; }; then
     fail_row "$name" "timed out" "$seconds"
   else
     fail_row "$name" "exit status $status" "$seconds"
