@@ -3,15 +3,15 @@
 // and Gimelshein's). Shapes and the numbering of the dropout stream: kernels/kernels.h.
 //
 // A block has one head of one sequence and 16 queries for each of its 1 to 4 warps; the keys and values pass through
-// shared memory in tiles of 64 rows. A warp's queries are A fragments, loaded once; scores, exponentials and the sum of
-// values stay in its registers as fragments (attention_tile.cuh). For up to 64 keys, which is all but a few texts,
-// there is one tile and one barrier.
+// shared memory in tiles of 64 rows, or of 32 where no sequence is longer. A warp's queries are A fragments, loaded
+// once; scores, exponentials and the sum of values stay in its registers as fragments (attention_tile.cuh). For up to
+// 64 keys, which is all but a few texts, there is one tile and one barrier.
 //
 // With E the kDim of attention_tile.cuh and L the length: moves 8 L D bytes a head (query, key, value, out), and reads
 // keys and values again, from the second-level cache, for every 64 queries after the first. Does 4 L² E operations on
 // tensor cores, L² exponentials and, with dropout, L² / 4 Philox blocks; at lengths of 20 it waits for memory and
-// barriers rather than for any of these. On sm_75: 128 registers (E = 64: 158) and 10,240 bytes (18,432) of shared
-// memory, so 16 (12) of 32 warps are resident; no local memory.
+// barriers rather than for any of these. On sm_75: 120 registers (E = 64: 154) and 10,240 bytes (18,432) of shared
+// memory, so 16 (12) of 32 warps are resident; tiles of 32: 96 (122), 5,120 (9,216), 20 (16). No local memory.
 #include "kernels/cuda/attention_head.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "runtime/cuda/launch.h"

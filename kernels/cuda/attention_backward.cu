@@ -4,9 +4,9 @@
 //   dK = dSᵀ Q / sqrt(D).
 // Two passes, so that every sum has one owner and a fixed order, without atomics. In the first a warp owns 16 queries
 // and walks over the tiles of keys there and back: there for the rows' statistics, which it leaves in scratch memory,
-// and back for dQ. The last tile serves both, so up to 64 keys are walked over once. In the second pass a warp owns 16
-// keys and walks over the queries, with everything transposed. Up to 64 rows a block has all of its head's, and one
-// kernel does both passes; beyond, two.
+// and back for dQ. The last tile serves both. In the second pass a warp owns 16 keys and walks over the queries, with
+// everything transposed. Up to 64 rows a block has all of its head's, and one kernel computes the scores once for both
+// (attention_backward_short.cuh).
 //
 // Ranges. Gradients come multiplied by the loss scale, up to f16's 65504, and the matrix instruction takes f16.
 // - dS is bounded by 2 max |dP| of its row, which may reach 2^38, and its smallest parts matter down to where the
@@ -20,10 +20,11 @@
 // Costs, with E the kDim of attention_tile.cuh and L the length: moves 22 L D + 32 L bytes a head (query, key, value
 // and dout twice, three gradients, the statistics there and back) and reads the other side's rows again, from the
 // second-level cache, for every 64 rows owned after the first. Does 16 L² E operations on tensor cores (18 past 64
-// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75 both passes
-// in one kernel take 158 registers (E = 64: 210) and 11,264 bytes of shared memory (19,456), 12 of 32 warps resident
-// (8); apart, queries: 156 (166) registers, 10,240 bytes (18,432), 12 warps; keys: 106 (168), 11,264 (19,456), 16 (12)
-// warps. No local memory.
+// keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75 queries
+// take 152 registers (E = 64: 167) and 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys 118 (174),
+// 11,264 (19,456), 16 (8) warps. Up to 64 rows 10 L² E operations, L² exponentials, L² / 4 Philox blocks and no
+// statistics in memory: 117 (134) registers, 28,688 bytes (36,880), 8 (4) warps; up to 32 rows 85 (103), 10,256
+// (18,448), 10 (6). No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
 #include "kernels/cuda/attention_backward.cuh"

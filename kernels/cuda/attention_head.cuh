@@ -15,8 +15,8 @@
 namespace ember::attention {
 
 constexpr int kWarps = 4;  // of a block at most
-// Most rows of a sequence for which the kernels have instances of their own, with half the code: a multiprocessor
-// fetches an instruction about as fast as the few warps of such a sequence take to use it.
+// Most rows of a sequence for which the kernels have instances of their own, with half the scores to hold: fewer
+// registers, less code, and half the shared memory.
 constexpr int kShortRows = 32;
 
 // What is the same for all blocks of a call.
