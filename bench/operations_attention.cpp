@@ -109,11 +109,11 @@ Prepared cls_backward(Workspace& w) {
   const BertConfig& model = w.model();
   const std::int64_t c = model.hidden;
   const Cls x(w);
-  const Tensor din = w.activations(x.in.rows, c), dkept = w.activations(x.in.rows, 3 * c),
-               dfirst = w.activations(x.first.rows, c, 1e-3f), dout = w.activations(x.first.rows, c),
-               dweight = w.floats(3 * c, c), dbias = w.floats(1, 3 * c);
+  const Tensor din = w.activations(x.in.rows, c), dspread = w.activations(x.in.rows, c),
+               dkept = w.activations(x.in.rows, 3 * c), dfirst = w.activations(x.first.rows, c, 1e-3f),
+               dout = w.activations(x.first.rows, c), dweight = w.floats(3 * c, c), dbias = w.floats(1, 3 * c);
   return {[=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
-            w.kernels().cls_attention_backward(din, dweight, dbias, dkept, dfirst, dout, x.kept, x.first, x.in,
+            w.kernels().cls_attention_backward(din, dspread, dweight, dbias, dkept, dfirst, dout, x.kept, x.first, x.in,
                                                x.weight, x.bias, batch, heads, positions, dropout(true));
             w.kernels().finish_gradients();
           },

@@ -24,16 +24,17 @@ Prepared embeddings_backward(Workspace& w) {
   const Batch& batch = w.batch();
   const std::int64_t n = batch.tokens, c = model.hidden;
   const EmbeddingTensors dtables{w.floats(batch.unique, c), w.floats(model.positions, c), w.floats(model.types, c)};
-  const Tensor dsum = w.activations(n, c), dout = w.activations(n, c), sum = w.activations(n, c);
+  const Tensor dsum = w.activations(n, c), dout = w.activations(n, c), dbranch = w.activations(n, c),
+               sum = w.activations(n, c);
   const auto norm = w.norm(c), dnorm = w.norm(c);
   const auto moments = w.moments(n);
   const Dropout dropout = training_dropout(kSite);
   return {[=, &w] {
-            w.kernels().embeddings_backward(dtables, dnorm, dsum, dout, sum, moments, batch, norm, dropout);
+            w.kernels().embeddings_backward(dtables, dnorm, dsum, dout, dbranch, sum, moments, batch, norm, dropout);
             w.kernels().finish_gradients();
           },
           work::embeddings_backward(w.batch_size(), static_cast<double>(c), static_cast<double>(model.positions),
-                                    static_cast<double>(model.types), true, w.widths())};
+                                    static_cast<double>(model.types), true, true, w.widths())};
 }
 
 }  // namespace

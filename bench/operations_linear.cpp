@@ -61,12 +61,13 @@ Prepared frozen_forward(Workspace& w, const Product& product) {
           size.of(forward_work, false, w.widths())};
 }
 
-Prepared backward_input(Workspace& w, const Product& product, bool accumulate) {
+Prepared backward_input(Workspace& w, const Product& product) {
   const Size size(w, product);
   const Tensor din = w.activations(size.m, size.i), dout = w.activations(size.m, size.o, 1e-3f);
   const Tensor weight = w.product_weights(size.o, size.i);
-  return {[=, &w] { w.kernels().linear_backward_input(din, dout, weight, accumulate); },
-          size.of(work::linear_backward_input, accumulate, w.widths())};
+  return {[=, &w] { w.kernels().linear_backward_input(din, dout, weight); },
+          work::linear_backward_input(static_cast<double>(size.m), static_cast<double>(size.o),
+                                      static_cast<double>(size.i), w.widths())};
 }
 
 Prepared backward_weight(Workspace& w, const Product& product) {
@@ -89,7 +90,6 @@ Prepared round_weights(Workspace& w) {
 
 }  // namespace
 
-// As the model calls them: the gradient of the input is added to where a residual comes together.
 std::vector<Operation> linear_operations() {
   std::vector<Operation> operations;
   for (const Product& product : kProducts)
@@ -98,10 +98,8 @@ std::vector<Operation> linear_operations() {
   operations.push_back(
       {"linear_forward", "frozen", Extent::text, true, [](Workspace& w) { return frozen_forward(w, kProducts[2]); }});
   for (const Product& product : kProducts)
-    operations.push_back({"linear_backward_input", product.name, Extent::batches, true, [product](Workspace& w) {
-                            const std::string_view name = product.name;
-                            return backward_input(w, product, name == "qkv" || name == "ffn_in");
-                          }});
+    operations.push_back({"linear_backward_input", product.name, Extent::batches, true,
+                          [product](Workspace& w) { return backward_input(w, product); }});
   for (const Product& product : kProducts)
     operations.push_back({"linear_backward_weight", product.name, Extent::batches, true,
                           [product](Workspace& w) { return backward_weight(w, product); }});

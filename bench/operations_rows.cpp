@@ -23,15 +23,15 @@ Prepared residual_layernorm_forward(Workspace& w, const Dropout& dropout) {
 Prepared residual_layernorm_backward(Workspace& w) {
   const std::int64_t m = w.batch().tokens, c = w.model().hidden;
   const Tensor dresidual = w.activations(m, c), din = w.activations(m, c), dbias = w.floats(1, c);
-  const Tensor dout = w.activations(m, c), sum = w.activations(m, c);
+  const Tensor dout = w.activations(m, c), dbranch = w.activations(m, c), sum = w.activations(m, c);
   const auto norm = w.norm(c), dnorm = w.norm(c);
   const auto moments = w.moments(m);
   return {[=, &w] {
-            w.kernels().residual_layernorm_backward(dresidual, din, dbias, dnorm, dout, sum, moments, norm,
+            w.kernels().residual_layernorm_backward(dresidual, din, dbias, dnorm, dout, dbranch, sum, moments, norm,
                                                     training_dropout(Site::ffn_output));
             w.kernels().finish_gradients();
           },
-          work::residual_layernorm_backward(number(m), number(c), true, w.widths())};
+          work::residual_layernorm_backward(number(m), number(c), true, true, w.widths())};
 }
 
 Prepared gelu_forward(Workspace& w) {

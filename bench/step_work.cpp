@@ -45,18 +45,20 @@ class Counter final : public Kernels {
                           float, const Dropout& dropout) override {
     count("embeddings_forward", work::embeddings_forward(batch_, number(out.cols), dropout.active(), widths_));
   }
-  void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors&, Tensor, Tensor dout, Tensor,
-                           Moments, const Batch&, const LayerNormTensors&, const Dropout& dropout) override {
-    count("embeddings_backward", work::embeddings_backward(batch_, number(dout.cols), number(dtables.position.rows),
-                                                           number(dtables.type.rows), dropout.active(), widths_));
+  void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors&, Tensor, Tensor dout,
+                           Tensor dbranch, Tensor, Moments, const Batch&, const LayerNormTensors&,
+                           const Dropout& dropout) override {
+    count("embeddings_backward",
+          work::embeddings_backward(batch_, number(dout.cols), number(dtables.position.rows), number(dtables.type.rows),
+                                    !dbranch.empty(), dropout.active(), widths_));
   }
   void linear_forward(Tensor out, Tensor in, Tensor, Tensor bias) override {
     count("linear_forward", work::linear_forward(number(out.rows), number(out.cols), number(in.cols), !bias.empty(),
                                                  number_of_bytes(out.dtype), widths_));
   }
-  void linear_backward_input(Tensor din, Tensor dout, Tensor, bool accumulate) override {
+  void linear_backward_input(Tensor din, Tensor dout, Tensor) override {
     count("linear_backward_input",
-          work::linear_backward_input(number(din.rows), number(dout.cols), number(din.cols), accumulate, widths_));
+          work::linear_backward_input(number(din.rows), number(dout.cols), number(din.cols), widths_));
   }
   void linear_backward_weight(Tensor, Tensor dbias, Tensor dout, Tensor in) override {
     count("linear_backward_weight",
@@ -78,10 +80,11 @@ class Counter final : public Kernels {
     count("residual_layernorm_forward",
           work::residual_layernorm_forward(number(out.rows), number(out.cols), dropout.active(), widths_));
   }
-  void residual_layernorm_backward(Tensor, Tensor, Tensor, const LayerNormTensors&, Tensor dout, Tensor, Moments,
-                                   const LayerNormTensors&, const Dropout& dropout) override {
+  void residual_layernorm_backward(Tensor, Tensor, Tensor, const LayerNormTensors&, Tensor dout, Tensor dbranch, Tensor,
+                                   Moments, const LayerNormTensors&, const Dropout& dropout) override {
     count("residual_layernorm_backward",
-          work::residual_layernorm_backward(number(dout.rows), number(dout.cols), dropout.active(), widths_));
+          work::residual_layernorm_backward(number(dout.rows), number(dout.cols), !dbranch.empty(), dropout.active(),
+                                            widths_));
   }
   void gelu_forward(Tensor out, Tensor, Tensor) override {
     count("gelu_forward", work::gelu_forward(number(out.rows), number(out.cols), widths_));

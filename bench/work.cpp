@@ -14,6 +14,10 @@ constexpr double kSoftmax = 6;
 double if_active(bool dropout) {
   return dropout ? 1 : 0;
 }
+// Matrices more to read, and additions to an element.
+double if_any(bool branch) {
+  return branch ? 1 : 0;
+}
 
 // The rows of attention's queries.
 double query_rows(const BatchSize& batch, Queries queries) {
@@ -43,13 +47,14 @@ Work embeddings_forward(const BatchSize& batch, double c, bool dropout, Widths w
   return {ids + tables + norm + moments + 2 * n * c * widths.activation, n * c * (2 + kLayerNorm + if_active(dropout))};
 }
 
-Work embeddings_backward(const BatchSize& batch, double c, double p, double t, bool dropout, Widths widths) {
+Work embeddings_backward(const BatchSize& batch, double c, double p, double t, bool branch, bool dropout,
+                         Widths widths) {
   const double n = batch.tokens;
   const double dtables = kFloat * c * (batch.unique + p + t), norm = kFloat * 3 * c;
   const double ids = kInt * (n + batch.unique + 1) + cu_seqlens_bytes(batch), moments = kFloat * 2 * n;
   const double adds = 3;  // to the rows of three tables
-  return {ids + dtables + norm + moments + 3 * n * c * widths.activation,
-          n * c * (if_active(dropout) + kLayerNormBackward + adds)};
+  return {ids + dtables + norm + moments + (3 + if_any(branch)) * n * c * widths.activation,
+          n * c * (if_any(branch) + if_active(dropout) + kLayerNormBackward + adds)};
 }
 
 Work linear_forward(double m, double o, double i, bool bias, double out, Widths widths) {
@@ -58,9 +63,8 @@ Work linear_forward(double m, double o, double i, bool bias, double out, Widths 
           2 * m * o * i + (bias ? m * o : 0)};
 }
 
-Work linear_backward_input(double m, double o, double i, bool accumulate, Widths widths) {
-  const double din = accumulate ? 2 : 1;
-  return {(m * o + din * m * i) * widths.activation + o * i * widths.product, 2 * m * o * i + (accumulate ? m * i : 0)};
+Work linear_backward_input(double m, double o, double i, Widths widths) {
+  return {(m * o + m * i) * widths.activation + o * i * widths.product, 2 * m * o * i};
 }
 
 Work linear_backward_weight(double m, double o, double i, bool bias, Widths widths) {
@@ -124,9 +128,9 @@ Work residual_layernorm_forward(double m, double c, bool dropout, Widths widths)
 }
 
 // Reads the norm's weight; writes the gradients of weight, bias and the bias before.
-Work residual_layernorm_backward(double m, double c, bool dropout, Widths widths) {
-  return {4 * m * c * widths.activation + kFloat * (4 * c + 2 * m),
-          m * c * (kLayerNormBackward + 1 + if_active(dropout))};
+Work residual_layernorm_backward(double m, double c, bool branch, bool dropout, Widths widths) {
+  return {(4 + if_any(branch)) * m * c * widths.activation + kFloat * (4 * c + 2 * m),
+          m * c * (if_any(branch) + kLayerNormBackward + 1 + if_active(dropout))};
 }
 
 // Bias 1, x / sqrt 2, erf, + 1, times x, times 1/2.
@@ -162,7 +166,7 @@ Work head_forward(double b, double c, double k, bool dropout, Widths widths) {
   return {activation.bytes + product.bytes - b * c * widths.activation, activation.flop + product.flop};
 }
 Work head_backward(double b, double c, double k, bool dropout, Widths widths) {
-  const Work activation = tanh_backward(b, c, dropout, widths), product = linear_backward_input(b, k, c, false, widths);
+  const Work activation = tanh_backward(b, c, dropout, widths), product = linear_backward_input(b, k, c, widths);
   return {activation.bytes + product.bytes - 2 * b * c * widths.activation, activation.flop + product.flop};
 }
 

@@ -37,11 +37,13 @@ namespace work {
 Work gather_batch(const BatchSize& batch, double k);
 // Letters as in kernels.h; `dropout`: whether it is active.
 Work embeddings_forward(const BatchSize& batch, double c, bool dropout, Widths widths);
-Work embeddings_backward(const BatchSize& batch, double c, double p, double t, bool dropout, Widths widths);
+// `branch`, here and below: whether there is a dbranch.
+Work embeddings_backward(const BatchSize& batch, double c, double p, double t, bool branch, bool dropout,
+                         Widths widths);
 
 // `out`: bytes of an element of the output; `bias`: whether there is one.
 Work linear_forward(double m, double o, double i, bool bias, double out, Widths widths);
-Work linear_backward_input(double m, double o, double i, bool accumulate, Widths widths);
+Work linear_backward_input(double m, double o, double i, Widths widths);
 Work linear_backward_weight(double m, double o, double i, bool bias, Widths widths);
 Work round_weights(double elements, Widths widths);
 
@@ -54,7 +56,7 @@ Work cls_attention_forward(const BatchSize& batch, double c, double h, bool drop
 Work cls_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths);
 
 Work residual_layernorm_forward(double m, double c, bool dropout, Widths widths);
-Work residual_layernorm_backward(double m, double c, bool dropout, Widths widths);
+Work residual_layernorm_backward(double m, double c, bool branch, bool dropout, Widths widths);
 Work gelu_forward(double m, double f, Widths widths);
 Work gelu_backward(double m, double f, Widths widths);
 

@@ -38,7 +38,7 @@ void Kernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dweight
   attention_backward(dquery, dkept.columns(0, c), dkept.columns(c, c), dout, query, kept.columns(0, c),
                      kept.columns(c, c), batch, heads, positions, Queries::first, dropout);
   linear_backward_weight(dweight, dbias, dkept, in);
-  linear_backward_input(din, dkept, weight, false);
+  linear_backward_input(din, dkept, weight);
 }
 
 void Kernels::cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
@@ -52,18 +52,20 @@ void Kernels::cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tenso
                           heads, positions, dropout);
 }
 
-void Kernels::cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst, Tensor dout,
-                                     Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
-                                     const Batch& batch, std::int64_t heads, std::int64_t positions,
-                                     const Dropout& dropout) {
+Tensor Kernels::cls_attention_backward(Tensor din, Tensor /*dspread*/, Tensor dweight, Tensor dbias, Tensor dkept,
+                                       Tensor dfirst, Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight,
+                                       Tensor bias, const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                       const Dropout& dropout) {
   const std::int64_t c = in.cols;
   const QueriesAndRest held(kept, batch), gradients(dkept, batch);
   first_attention_backward(gradients.queries, din, dweight.row_block(c, 2 * c), dbias.columns(c, 2 * c), gradients.rest,
                            dout, held.rest, held.queries, in, weight.row_block(c, 2 * c), bias.columns(c, 2 * c), batch,
                            heads, positions, dropout);
   linear_backward_weight(dweight.row_block(0, c), dbias.columns(0, c), gradients.queries, first);
-  linear_backward_input(dfirst, gradients.queries, weight.row_block(0, c), true);
   gather_first_backward(din, dfirst, batch);
+  linear_backward_input(dfirst, gradients.queries, weight.row_block(0, c));
+  gather_first_backward(din, dfirst, batch);
+  return {};
 }
 
 }  // namespace ember

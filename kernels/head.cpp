@@ -11,7 +11,7 @@ void Kernels::head_forward(Tensor logits, Tensor pooled, Tensor activated, Tenso
 
 void Kernels::head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor activated, Tensor weight,
                             const Dropout& dropout) {
-  linear_backward_input(din, dlogits, weight, false);
+  linear_backward_input(din, dlogits, weight);
   tanh_backward(din, dbias, din, activated, dropout);
 }
 

@@ -165,11 +165,12 @@ class Kernels {
   virtual void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch,
                                   const EmbeddingTensors& tables, const LayerNormTensors& norm, float epsilon,
                                   const Dropout& dropout) = 0;
-  // From dout (N, C): the gradients of the tables (word: U rows; position: all P rows, zero where unused; type: all T
-  // rows) and of the LayerNorm. dsum (N, C) is scratch and receives the gradient of sum; it may be dout. A backend that
-  // defers gradients needs dsum and the batch as they are until it has finished them.
+  // From the gradient of out, dout + dbranch as residual_layernorm_backward takes it, (N, C) each: the gradients of the
+  // tables (word: U rows; position: all P rows, zero where unused; type: all T rows) and of the LayerNorm. dsum (N, C)
+  // is scratch and receives the gradient of sum; it may be dout or dbranch. A backend that defers gradients needs dsum
+  // and the batch as they are until it has finished them.
   virtual void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
-                                   Tensor dout, Tensor sum, Moments moments, const Batch& batch,
+                                   Tensor dout, Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
                                    const LayerNormTensors& norm, const Dropout& dropout) = 0;
 
   // ---- Linear -----------------------------------------------------------------------------------------------------
@@ -180,9 +181,8 @@ class Kernels {
   // an order of its own. For inference. Freezing again replaces the copy.
   virtual void freeze(std::span<const Tensor> weights) = 0;
   virtual void thaw(std::span<const Tensor> weights) = 0;
-  // din = dout weight, or din += dout weight when `accumulate`; the product may be rounded to din's type before it is
-  // added.
-  virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) = 0;
+  // din = dout weight.
+  virtual void linear_backward_input(Tensor din, Tensor dout, Tensor weight) = 0;
   // dweight = doutᵀ in; dbias = column sums of dout unless dbias is empty.
   virtual void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) = 0;
   // A backend that defers gradients computes those of parameters (dweight, dbias, dnorm and the like, of this and every
@@ -238,24 +238,28 @@ class Kernels {
   virtual void cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
                                      const Batch& batch, std::int64_t heads, std::int64_t positions,
                                      const Dropout& dropout);
-  // The gradients of in, weight and bias, shaped like them. dfirst is the gradient of `first` by its other uses, which
-  // din includes; it may be overwritten. kept as forward left it; dkept (N, 3C), rows adjacent, is scratch. A backend
-  // that defers gradients needs in, first, dkept and dfirst as they are until it has finished them.
-  virtual void cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst,
-                                      Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
-                                      const Batch& batch, std::int64_t heads, std::int64_t positions,
-                                      const Dropout& dropout);
+  // The gradients of weight and bias, shaped like them, and of in: that is din + what is returned, dspread or an empty
+  // tensor, for a LayerNorm's backward to add. din and dspread are (N, C); a backend need not write to dspread. dfirst
+  // is the gradient of `first` by its other uses, which that of `in` includes; it may be overwritten. kept as forward
+  // left it; dkept (N, 3C), rows adjacent, is scratch. A backend that defers gradients needs in, first and dkept as
+  // they are until it has finished them.
+  virtual Tensor cls_attention_backward(Tensor din, Tensor dspread, Tensor dweight, Tensor dbias, Tensor dkept,
+                                        Tensor dfirst, Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight,
+                                        Tensor bias, const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                        const Dropout& dropout);
 
   // ---- Between the products ---------------------------------------------------------------------------------------
   // sum = residual + dropout(in + bias);  out = LayerNorm(sum).  All (M, C); bias (C). sum may be in or residual.
   virtual void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias,
                                           Tensor residual, const LayerNormTensors& norm, float epsilon,
                                           const Dropout& dropout) = 0;
-  // From dout: dresidual = gradient of sum; din = dropout's share of it; dbias = column sums of din; the LayerNorm's.
-  // din may be dout. With dropout inactive din equals dresidual but is written all the same.
+  // From the gradient of out, dout + dbranch, (M, C) each: the residual's share and that of the branch beside it, added
+  // in f32 as they are read, so that the sum is neither rounded nor stored. dbranch is empty where there is none.
+  // dresidual = gradient of sum; din = dropout's share of it; dbias = column sums of din; the LayerNorm's. dresidual
+  // and din may each be dout or dbranch. With dropout inactive din equals dresidual but is written all the same.
   virtual void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
-                                           Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
-                                           const Dropout& dropout) = 0;
+                                           Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
+                                           const LayerNormTensors& norm, const Dropout& dropout) = 0;
   // out = gelu(in + bias) with gelu(x) = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2.  (M, F); bias (F).
   // Hendrycks and Gimpel 2016; the exact form, not the tanh approximation.
   virtual void gelu_forward(Tensor out, Tensor in, Tensor bias) = 0;

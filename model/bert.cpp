@@ -106,8 +106,8 @@ void Bert::plan_backward(Activations& a, Arena& arena) const {
   const DType type = kernels_.activation_type();
   const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
   a.dlogits = take(b, config_.label_count());
-  a.drows = take(n, c), a.drows_next = take(n, c), a.dattention = take(n, c);
-  a.dpooler = take(b, c), a.dcls = take(b, c), a.dcls_next = take(b, c);
+  a.drows = take(n, c), a.dbranch = take(n, c), a.dattention = take(n, c);
+  a.dpooler = take(b, c), a.dcls = take(b, c), a.dcls_branch = take(b, c);
   if (kernels_.defers_gradients()) {
     for (LayerActivations& layer : a.layers) {
       const std::int64_t m = layer.attention.rows;
@@ -116,13 +116,14 @@ void Bert::plan_backward(Activations& a, Arena& arena) const {
     }
     return;
   }
-  // The layers take turns, and share memory with the rows' gradients, which are spent by then.
+  // The layers take turns. A LayerNorm's backward leaves the gradient of a product's output where the branch's share
+  // of its own was, which is spent by then.
   const Tensor dqkv = take(n, 3 * c), dffn = take(n, f);
   for (LayerActivations& layer : a.layers) {
     const bool last = &layer == &a.layers.back();
     layer.dqkv = dqkv;
-    layer.dattention_out = last ? a.dcls_next : a.drows_next;
-    layer.dffn = first_rows(dffn, layer.attention.rows), layer.dffn_out = last ? a.dcls : a.drows;
+    layer.dattention_out = last ? a.dcls_branch : a.dbranch;
+    layer.dffn = first_rows(dffn, layer.attention.rows), layer.dffn_out = layer.dattention_out;
   }
 }
 
@@ -162,11 +163,11 @@ void Bert::fit(const Batch& batch) {
                               &LayerActivations::dattention_out, &LayerActivations::dffn, &LayerActivations::dffn_out})
       cut(layer.*member, whole.*member, m);
   }
-  for (const auto member : {&Activations::drows, &Activations::drows_next, &Activations::dattention})
+  for (const auto member : {&Activations::drows, &Activations::dbranch, &Activations::dattention})
     cut(now_.*member, full_.*member, n);
   for (const auto member : {&Activations::cls_in, &Activations::pooled, &Activations::pooler_activated,
                             &Activations::logits, &Activations::probabilities, &Activations::dlogits,
-                            &Activations::dpooler, &Activations::dcls, &Activations::dcls_next})
+                            &Activations::dpooler, &Activations::dcls, &Activations::dcls_branch})
     cut(now_.*member, full_.*member, b);
   if (purpose_ == Purpose::training) gradients_.embeddings.word.rows = batch.unique;
 }
@@ -239,46 +240,48 @@ void Bert::backward(const Batch& batch) {
   kernels_.head_backward(now_.dpooler, g.pooler_bias, now_.dlogits, now_.pooler_activated, working_.classifier_weight,
                          dropout(config_.classifier_dropout, Site::pooler));
   kernels_.linear_backward_weight(g.pooler_weight, {}, now_.dpooler, now_.layers.back().out);
-  kernels_.linear_backward_input(now_.dcls, now_.dpooler, working_.pooler_weight, false);
+  kernels_.linear_backward_input(now_.dcls, now_.dpooler, working_.pooler_weight);
 
-  for (std::int64_t l = config_.layers - 1; l >= 0; --l) layer_backward(l, batch);
-  kernels_.embeddings_backward(g.embeddings, g.embedding_norm, now_.drows, now_.drows, now_.embedded_sum,
+  Tensor dbranch;
+  for (std::int64_t l = config_.layers - 1; l >= 0; --l) dbranch = layer_backward(l, dbranch, batch);
+  kernels_.embeddings_backward(g.embeddings, g.embedding_norm, now_.drows, now_.drows, dbranch, now_.embedded_sum,
                                now_.embedded_moments, batch, weights_.tensors.embedding_norm,
                                dropout(config_.hidden_dropout, Site::embeddings));
   kernels_.finish_gradients();
 }
 
-// Turns the gradient of the layer's output, in drows (dcls for the last layer), into that of its input, in drows.
-void Bert::layer_backward(std::int64_t l, const Batch& batch) {
+// Turns the gradient of the layer's output, drows (dcls for the last layer) + dbranch, into that of its input, drows +
+// what is returned.
+Tensor Bert::layer_backward(std::int64_t l, Tensor dbranch, const Batch& batch) {
   LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
-  // Two buffers take turns: a LayerNorm's backward leaves the share of the residual in one, and the products' backward
-  // then adds its result.
-  const Tensor one = is_last(l) ? now_.dcls : now_.drows;
-  const Tensor other = is_last(l) ? now_.dcls_next : now_.drows_next;
+  // The products' backward does not add its result to the residual's share: the next LayerNorm's does as it reads both.
+  const Tensor residual = is_last(l) ? now_.dcls : now_.drows;
+  const Tensor branch = is_last(l) ? now_.dcls_branch : now_.dbranch;
 
-  kernels_.residual_layernorm_backward(other, a.dffn_out, g.ffn_out_bias, g.ffn_norm, one, a.ffn_sum, a.ffn_moments,
-                                       w.ffn_norm, dropout(config_.hidden_dropout, Site::ffn_output, l));
+  kernels_.residual_layernorm_backward(residual, a.dffn_out, g.ffn_out_bias, g.ffn_norm, residual, dbranch, a.ffn_sum,
+                                       a.ffn_moments, w.ffn_norm, dropout(config_.hidden_dropout, Site::ffn_output, l));
   kernels_.linear_backward_weight(g.ffn_out_weight, {}, a.dffn_out, a.ffn_activated);
-  kernels_.linear_backward_input(a.dffn, a.dffn_out, product.ffn_out_weight, false);
+  kernels_.linear_backward_input(a.dffn, a.dffn_out, product.ffn_out_weight);
   kernels_.gelu_backward(a.dffn, g.ffn_in_bias, a.dffn, a.ffn_in, w.ffn_in_bias);
   kernels_.linear_backward_weight(g.ffn_in_weight, {}, a.dffn, a.attention_out);
-  kernels_.linear_backward_input(other, a.dffn, product.ffn_in_weight, true);
+  kernels_.linear_backward_input(branch, a.dffn, product.ffn_in_weight);
 
-  kernels_.residual_layernorm_backward(one, a.dattention_out, g.attention_bias, g.attention_norm, other,
+  kernels_.residual_layernorm_backward(residual, a.dattention_out, g.attention_bias, g.attention_norm, residual, branch,
                                        a.attention_sum, a.attention_moments, w.attention_norm,
                                        dropout(config_.hidden_dropout, Site::attention_output, l));
   kernels_.linear_backward_weight(g.attention_weight, {}, a.dattention_out, a.attention);
-  kernels_.linear_backward_input(first_rows(now_.dattention, one.rows), a.dattention_out, product.attention_weight,
-                                 false);
+  kernels_.linear_backward_input(first_rows(now_.dattention, residual.rows), a.dattention_out,
+                                 product.attention_weight);
   if (l == 0) kernels_.start_gradients(g.qkv_weight);
-  attention_backward(l, batch);
+  return attention_backward(l, batch);
 }
 
-// Adds the share of the queries, keys and values to the residual's, in drows (dcls for the last layer).
-void Bert::attention_backward(std::int64_t l, const Batch& batch) {
+// From the gradient of attention's output, in dattention, and the residual's share, in drows (dcls for the last layer):
+// that of the layer's input, as layer_backward has it.
+Tensor Bert::attention_backward(std::int64_t l, const Batch& batch) {
   const LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
@@ -287,16 +290,17 @@ void Bert::attention_backward(std::int64_t l, const Batch& batch) {
   if (is_last(l)) {
     const Tensor bias =
         bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
-    kernels_.cls_attention_backward(
-        now_.drows, g.qkv_weight, g.qkv_bias, a.dqkv, now_.dcls, first_rows(now_.dattention, batch.sequences), a.qkv,
-        now_.cls_in, a.in, product.qkv_weight, bias, batch, config_.heads, config_.positions, attention_dropout);
-    return;
+    return kernels_.cls_attention_backward(now_.drows, now_.dbranch, g.qkv_weight, g.qkv_bias, a.dqkv, now_.dcls,
+                                           first_rows(now_.dattention, batch.sequences), a.qkv, now_.cls_in, a.in,
+                                           product.qkv_weight, bias, batch, config_.heads, config_.positions,
+                                           attention_dropout);
   }
   kernels_.attention_backward(a.dqkv.columns(0, c), a.dqkv.columns(c, c), a.dqkv.columns(2 * c, c), now_.dattention,
                               a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch, config_.heads,
                               config_.positions, Queries::all, attention_dropout);
   kernels_.linear_backward_weight(g.qkv_weight, g.qkv_bias, a.dqkv, a.in);
-  kernels_.linear_backward_input(now_.drows, a.dqkv, product.qkv_weight, true);
+  kernels_.linear_backward_input(now_.dbranch, a.dqkv, product.qkv_weight);
+  return now_.dbranch;
 }
 
 }  // namespace ember

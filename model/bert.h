@@ -77,8 +77,10 @@ class Bert {
     Tensor cls_in;                    // input of the last layer, first rows (B, C)
     Tensor pooled, pooler_activated;  // (B, C)
     Tensor logits, dlogits, probabilities, loss;
-    Tensor drows, drows_next, dattention;  // backward's scratch: (N, C)
-    Tensor dpooler, dcls, dcls_next;       // (B, C)
+    // Backward's scratch. The gradient of a LayerNorm's output is drows + dbranch, the residual's share and that of the
+    // branch beside it (N, C); in the last layer dcls + dcls_branch (B, C).
+    Tensor drows, dbranch, dattention;
+    Tensor dpooler, dcls, dcls_branch;
   };
 
   // Every weight of a product, in the blocks that forward reads.
@@ -90,8 +92,8 @@ class Bert {
   bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }
   Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
   void layer_forward(std::int64_t layer, const Batch& batch);
-  void layer_backward(std::int64_t layer, const Batch& batch);
-  void attention_backward(std::int64_t layer, const Batch& batch);
+  Tensor layer_backward(std::int64_t layer, Tensor dbranch, const Batch& batch);
+  Tensor attention_backward(std::int64_t layer, const Batch& batch);
 
   const BertConfig& config_;
   const BertWeights& weights_;

@@ -191,7 +191,7 @@ void pack_columns(Word* panel, Tensor t, std::int64_t column, std::int64_t width
 // out = start + left x right, with sums of `inner` pairs. pack_left(to, begin, rows) packs the tile of those rows;
 // panel_of(column, width, own) gives the panel, in its thread's memory `own` or elsewhere.
 template <typename PackLeft, typename PanelOf>
-void multiply(Tensor out, Start<float> start, std::int64_t inner, Scratch& scratch, int threads,
+void multiply(Tensor out, const float* start, std::int64_t inner, Scratch& scratch, int threads,
               const PackLeft& pack_left, const PanelOf& panel_of) {
   const std::int64_t count = panels(out.cols), panel_words = inner * kTileColumns;
   const RowTiles<Bf16Left> tiles(out.rows);
@@ -220,7 +220,7 @@ void multiply(Tensor out, Start<float> start, std::int64_t inner, Scratch& scrat
 template <typename PanelOf>
 void forward(Tensor out, Tensor in, Tensor bias, Scratch& scratch, int threads, const PanelOf& panel_of) {
   multiply(
-      out, {bias.empty() ? nullptr : bias.f32(), 0}, pairs(in.cols), scratch, threads,
+      out, bias.empty() ? nullptr : bias.f32(), pairs(in.cols), scratch, threads,
       [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_row_tile(to, in, begin, rows); }, panel_of);
 }
 
@@ -233,9 +233,9 @@ void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& sc
   });
 }
 
-void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate, Scratch& scratch, int threads) {
+void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {
   multiply(
-      din, {accumulate ? din.f32() : nullptr, din.stride}, pairs(dout.cols), scratch, threads,
+      din, nullptr, pairs(dout.cols), scratch, threads,
       [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_row_tile(to, dout, begin, rows); },
       [&](std::int64_t column, std::int64_t width, Word* own) {
         pack_columns(own, weight, column, width);
@@ -245,7 +245,7 @@ void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate
 
 void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {
   multiply(
-      dweight, {nullptr, 0}, pairs(in.rows), scratch, threads,
+      dweight, nullptr, pairs(in.rows), scratch, threads,
       [&](Word* to, std::int64_t begin, std::int64_t rows) { pack_column_tile(to, dout, begin, rows); },
       [&](std::int64_t column, std::int64_t width, Word* own) {
         pack_columns(own, in, column, width);

@@ -12,8 +12,8 @@ namespace ember {
 
 // out (M, O) = in (M, I) weightᵀ + bias (O, or empty).
 void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& scratch, int threads);
-// din (M, I) = dout (M, O) weight, added to din when `accumulate`.
-void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate, Scratch& scratch, int threads);
+// din (M, I) = dout (M, O) weight.
+void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads);
 // dweight (O, I) fp32 = doutᵀ in.
 void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads);
 

@@ -65,8 +65,8 @@ void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& sc
   matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads), weight, !bias.empty());
 }
 
-void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate, Scratch& scratch, int threads) {
-  matmul(false, false, din, rounded(dout, scratch(bf16_bytes(dout)), threads), weight, accumulate);
+void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {
+  matmul(false, false, din, rounded(dout, scratch(bf16_bytes(dout)), threads), weight, false);
 }
 
 void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {

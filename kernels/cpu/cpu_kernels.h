@@ -29,12 +29,12 @@ class CpuKernels : public Kernels {
   void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
                           const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum, Tensor dout,
-                           Tensor sum, Moments moments, const Batch& batch, const LayerNormTensors& norm,
-                           const Dropout& dropout) override;
+                           Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
+                           const LayerNormTensors& norm, const Dropout& dropout) override;
   void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
   void freeze(std::span<const Tensor> weights) override;
   void thaw(std::span<const Tensor> weights) override;
-  void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
+  void linear_backward_input(Tensor din, Tensor dout, Tensor weight) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
   void round_weights(Tensor working, Tensor weight) override;
   void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
@@ -51,8 +51,8 @@ class CpuKernels : public Kernels {
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
                                   const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
-                                   Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
-                                   const Dropout& dropout) override;
+                                   Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
+                                   const LayerNormTensors& norm, const Dropout& dropout) override;
   void gelu_forward(Tensor out, Tensor in, Tensor bias) override;
   void gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) override;
   void gather_first(Tensor out, Tensor in, const Batch& batch) override;

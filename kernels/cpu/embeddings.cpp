@@ -20,7 +20,7 @@ void check_batch(const Batch& batch, std::int64_t vocabulary, std::int64_t posit
     require(batch.token_ids[n] >= 0 && batch.token_ids[n] < vocabulary, "embeddings: a token outside the vocabulary");
 }
 
-void add_rows(float* sum, const float* word, const float* position, const float* type, std::int64_t cols) {
+void add_tables(float* sum, const float* word, const float* position, const float* type, std::int64_t cols) {
 #pragma omp simd
   for (std::int64_t c = 0; c < cols; ++c) sum[c] = word[c] + position[c] + type[c];
 }
@@ -76,8 +76,8 @@ void CpuKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, con
     const std::int32_t* next = std::upper_bound(batch.cu_seqlens, batch.cu_seqlens + batch.sequences, begin);
     for (std::int64_t n = begin; n < end; ++n) {
       while (next <= batch.cu_seqlens + batch.sequences && *next <= n) ++next;
-      add_rows(sum.row(n), tables.word.row(batch.token_ids[n]), tables.position.row(n - next[-1]), tables.type.row(0),
-               cols);
+      add_tables(sum.row(n), tables.word.row(batch.token_ids[n]), tables.position.row(n - next[-1]), tables.type.row(0),
+                 cols);
       const RowMoments row = row_moments(sum.row(n), cols, epsilon);
       moments.mean.f32()[n] = row.mean;
       moments.rstd.f32()[n] = row.rstd;
@@ -90,10 +90,11 @@ void CpuKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, con
 }
 
 void CpuKernels::embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
-                                     Tensor dout, Tensor sum, Moments moments, const Batch& batch,
+                                     Tensor dout, Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
                                      const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = batch.tokens, cols = dout.cols;
-  require(has_shape(dsum, rows, cols) && has_shape(dout, rows, cols) && has_shape(sum, rows, cols) &&
+  require(has_shape(dsum, rows, cols) && has_shape(dout, rows, cols) &&
+              (dbranch.empty() || has_shape(dbranch, rows, cols)) && has_shape(sum, rows, cols) &&
               has_room(moments.mean, moments.rstd, rows) && has_shape(dtables.word, batch.unique, cols) &&
               has_shape(dtables.position, dtables.position.rows, cols) &&
               has_shape(dtables.type, dtables.type.rows, cols) && dtables.type.rows > 0 &&
@@ -104,7 +105,7 @@ void CpuKernels::embeddings_backward(const EmbeddingTensors& dtables, const Laye
   const RowPass pass(rows, cols, 4, threads_);
   pass.run(scratch(pass.scratch_bytes()), sums, [&](std::int64_t begin, std::int64_t end, const auto& vector) {
     for (std::int64_t n = begin; n < end; ++n) {
-      const float* dy = dout.row(n);
+      const float* dy = output_gradient(dsum.row(n), dout, dbranch, n);
       if (dropout.active()) {
         dropout_multipliers(vector(3), n * cols, cols, dropout);
         multiply(vector(3), dy, vector(3), cols);

@@ -1,5 +1,5 @@
 // The end of each half of an encoder layer: bias, dropout, residual and LayerNorm in one pass over the rows. Forward
-// reads two matrices and writes two; backward reads two and writes two, with the column sums kept per chunk of rows.
+// reads two matrices and writes two; backward reads three and writes two, with the column sums kept per chunk of rows.
 #include <array>
 
 #include "kernels/cpu/cpu_kernels.h"
@@ -65,13 +65,13 @@ void CpuKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mome
 }
 
 void CpuKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
-                                             Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
-                                             const Dropout& dropout) {
+                                             Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
+                                             const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = dout.rows, cols = dout.cols;
   require(has_shape(dresidual, rows, cols) && has_shape(din, rows, cols) && has_shape(dout, rows, cols) &&
-              has_shape(sum, rows, cols) && has_shape(dbias, 1, cols) && has_shape(dnorm.weight, 1, cols) &&
-              has_shape(dnorm.bias, 1, cols) && has_shape(norm.weight, 1, cols) &&
-              has_room(moments.mean, moments.rstd, rows),
+              (dbranch.empty() || has_shape(dbranch, rows, cols)) && has_shape(sum, rows, cols) &&
+              has_shape(dbias, 1, cols) && has_shape(dnorm.weight, 1, cols) && has_shape(dnorm.bias, 1, cols) &&
+              has_shape(norm.weight, 1, cols) && has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_backward: shapes");
   const std::array sums{dnorm.weight, dnorm.bias, dbias};
   const RowPass pass(rows, cols, 4, threads_);
@@ -79,8 +79,8 @@ void CpuKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tenso
     float* multipliers = dropout.active() ? vector(3) : nullptr;
     for (std::int64_t r = begin; r < end; ++r) {
       const RowMoments row{moments.mean.f32()[r], moments.rstd.f32()[r]};
-      normalise_row_backward(dresidual.row(r), vector(0), vector(1), dout.row(r), sum.row(r), row, norm.weight.f32(),
-                             cols);
+      const float* dy = output_gradient(dresidual.row(r), dout, dbranch, r);
+      normalise_row_backward(dresidual.row(r), vector(0), vector(1), dy, sum.row(r), row, norm.weight.f32(), cols);
       if (multipliers != nullptr) dropout_multipliers(multipliers, r * cols, cols, dropout);
       add_residual_backward(din.row(r), vector(2), dresidual.row(r), multipliers, cols);
     }

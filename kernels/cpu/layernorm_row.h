@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "runtime/tensor.h"
+
 namespace ember {
 
 struct RowMoments {
@@ -27,6 +29,19 @@ inline void normalise_row(float* out, const float* x, RowMoments moments, const 
                           std::int64_t cols) {
 #pragma omp simd
   for (std::int64_t c = 0; c < cols; ++c) out[c] = (x[c] - moments.mean) * moments.rstd * weight[c] + bias[c];
+}
+
+inline void add_rows(float* sum, const float* a, const float* b, std::int64_t cols) {
+#pragma omp simd
+  for (std::int64_t c = 0; c < cols; ++c) sum[c] = a[c] + b[c];
+}
+
+// The gradient of a LayerNorm's output, dout + dbranch: the sum, written to `sum`, which may be either; or dout itself
+// where dbranch is empty.
+inline const float* output_gradient(float* sum, Tensor dout, Tensor dbranch, std::int64_t row) {
+  if (dbranch.empty()) return dout.row(row);
+  add_rows(sum, dout.row(row), dbranch.row(row), dout.cols);
+  return sum;
 }
 
 // With y = (x - mean) rstd and g = dout weight: dx = rstd (g - mean of g - y (mean of g y)); adds dout y to dweight and

@@ -83,14 +83,14 @@ const void* CpuKernels::frozen(Tensor weight) const {
   return whole.rows == weight.rows && whole.cols == weight.cols ? found->second.packed : nullptr;
 }
 
-void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
+void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
   require(din.cols == weight.cols && dout.cols == weight.rows && din.rows == dout.rows,
           "linear_backward_input: shapes");
   if (din.empty()) return;
   if (weight.dtype == DType::bf16)
-    bf16_backward_input(din, dout, weight, accumulate, scratch_, threads_);
+    bf16_backward_input(din, dout, weight, scratch_, threads_);
   else
-    sgemm(false, false, din, dout, weight, accumulate ? 1.0f : 0.0f);
+    sgemm(false, false, din, dout, weight, 0.0f);
 }
 
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {

@@ -23,7 +23,7 @@ void pack_weight(float* packed, Tensor weight) {
 void packed_product(Tensor out, Tensor in, const float* packed, Tensor bias, int threads) {
   const std::int64_t count = panels(out.cols), floats = kTileColumns * in.cols;
   const RowTiles<StridedLeft<float>> tiles(out.rows);
-  const Start<float> start{bias.empty() ? nullptr : bias.f32(), 0};
+  const float* start = bias.empty() ? nullptr : bias.f32();
   parallel_for(count, useful_threads(threads, count, out.rows * out.cols * 8), [&](std::int64_t p) {
     const float* panel = packed + p * floats;
     multiply_panel<FloatProduct>(out, start, StridedLeft<float>{in.f32(), in.stride, 1},

@@ -159,10 +159,10 @@ struct RowTiles {
 };
 
 // Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel in fp32, for the row
-// tiles [first, end). Without start.data sums start at zero; `start` may be `out` itself. The panel's `next` is asked
-// for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
+// tiles [first, end). `start`, a row of out.cols, is where every row's sums start; null: at zero. The panel's `next` is
+// asked for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
 template <typename Arithmetic, typename Left>
-void multiply_panel(Tensor out, Start<float> start, Left left, Panel<typename Left::Group> panel, std::int64_t column,
+void multiply_panel(Tensor out, const float* start, Left left, Panel<typename Left::Group> panel, std::int64_t column,
                     const RowTiles<Left>& tiles, std::int64_t first, std::int64_t end) {
   static constexpr float kZeros[kTileColumns] = {};
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
@@ -171,15 +171,12 @@ void multiply_panel(Tensor out, Start<float> start, Left left, Panel<typename Le
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
     const auto multiply = TileOf<Arithmetic, Left>::get(rows, t == first || now.next != nullptr);
     const Left from = left.from_row(begin, rows, panel.groups);
-    const float* started = start.data == nullptr ? nullptr : start.data + begin * start.stride + column;
     if (width == kTileColumns) {
-      const Start<float> whole = started == nullptr ? Start<float>{kZeros, 0} : Start<float>{started, start.stride};
-      multiply(out.row(begin) + column, out.stride, whole, from, now);
+      multiply(out.row(begin) + column, out.stride, {start == nullptr ? kZeros : start + column, 0}, from, now);
       continue;
     }
     float block[Left::kRows][kTileColumns] = {};
-    for (std::int64_t r = 0; started != nullptr && r < rows; ++r)
-      std::copy_n(started + r * start.stride, width, block[r]);
+    for (std::int64_t r = 0; start != nullptr && r < rows; ++r) std::copy_n(start + column, width, block[r]);
     multiply(block[0], kTileColumns, {block[0], kTileColumns}, from, now);
     for (std::int64_t r = 0; r < rows; ++r) std::copy_n(block[r], width, out.row(begin + r) + column);
   }

@@ -278,24 +278,28 @@ void CudaKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, 
   run(stream(), call, statistics, {dquery, dkey, dvalue, dout, query, key, value}, {}, batch);
 }
 
-void CudaKernels::cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst,
-                                         Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
-                                         const Batch& batch, std::int64_t heads, std::int64_t positions,
-                                         const Dropout& dropout) {
+// Its kernels spread dfirst, so that the product need not add to it: cuBLASLt would round before it adds, and is
+// slower.
+Tensor CudaKernels::cls_attention_backward(Tensor din, Tensor dspread, Tensor dweight, Tensor dbias, Tensor dkept,
+                                           Tensor dfirst, Tensor dout, Tensor kept, Tensor first, Tensor in,
+                                           Tensor weight, Tensor bias, const Batch& batch, std::int64_t heads,
+                                           std::int64_t positions, const Dropout& dropout) {
   const Call call = make_cls_call(kept, in, weight, bias, batch, heads, positions, dropout);
   const std::int64_t c = in.cols, dim = c / heads;
   require(all_have_shape({dfirst, dout, first}, batch.sequences, c, DType::f16) &&
-              has_shape(din, batch.tokens, c, DType::f16) && has_shape(dkept, batch.tokens, 3 * c, DType::f16),
+              all_have_shape({din, dspread}, batch.tokens, c, DType::f16) &&
+              has_shape(dkept, batch.tokens, 3 * c, DType::f16),
           "cls_attention_backward: shapes");
   if (batch.sequences > 0) {
     const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, dout)));
     run(stream(), call, statistics,
         {dkept.columns(0, c), dkept.columns(c, c), dkept.columns(2 * c, c), dout, kept.columns(0, c),
          kept.columns(c, c), kept.columns(2 * c, c)},
-        {half_rows(din, dim, 1), half_rows(dfirst, dim, 1)}, batch);
+        {half_rows(dspread, dim, 1), half_rows(dfirst, dim, 1)}, batch);
   }
   linear_backward_weight(dweight, dbias, dkept, in);
-  linear_backward_input(din, dkept, weight, true);
+  linear_backward_input(din, dkept, weight);
+  return dspread;
 }
 
 }  // namespace ember

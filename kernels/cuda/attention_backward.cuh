@@ -17,7 +17,7 @@ struct Operands {
   Call call;
   RowStatistics* statistics;
   HalfRows dquery, dkey, dvalue, dout, query, key, value;
-  FirstRows first;  // din and dfirst of cls_attention
+  FirstRows first;  // dspread and dfirst of cls_attention
   int output_rows;
 
   __device__ RowStatistics* of_head(const Head& head) const {

@@ -46,13 +46,13 @@ class CudaKernels final : public Kernels {
   void embeddings_forward(Tensor out, Tensor sum, Moments moments, const Batch& batch, const EmbeddingTensors& tables,
                           const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum, Tensor dout,
-                           Tensor sum, Moments moments, const Batch& batch, const LayerNormTensors& norm,
-                           const Dropout& dropout) override;
+                           Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
+                           const LayerNormTensors& norm, const Dropout& dropout) override;
   void linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) override;
   // cuBLASLt reads weights as they lie and repacks nothing, so there is no copy to keep.
   void freeze(std::span<const Tensor>) override {}
   void thaw(std::span<const Tensor>) override {}
-  void linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) override;
+  void linear_backward_input(Tensor din, Tensor dout, Tensor weight) override;
   void linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) override;
   bool defers_gradients() const override { return true; }
   void finish_gradients() override { deferred_.finish(stream_, matmul_); }
@@ -66,14 +66,15 @@ class CudaKernels final : public Kernels {
   void cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
                              const Batch& batch, std::int64_t heads, std::int64_t positions,
                              const Dropout& dropout) override;
-  void cls_attention_backward(Tensor din, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst, Tensor dout,
-                              Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias, const Batch& batch,
-                              std::int64_t heads, std::int64_t positions, const Dropout& dropout) override;
+  Tensor cls_attention_backward(Tensor din, Tensor dspread, Tensor dweight, Tensor dbias, Tensor dkept, Tensor dfirst,
+                                Tensor dout, Tensor kept, Tensor first, Tensor in, Tensor weight, Tensor bias,
+                                const Batch& batch, std::int64_t heads, std::int64_t positions,
+                                const Dropout& dropout) override;
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,
                                   const LayerNormTensors& norm, float epsilon, const Dropout& dropout) override;
   void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
-                                   Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
-                                   const Dropout& dropout) override;
+                                   Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
+                                   const LayerNormTensors& norm, const Dropout& dropout) override;
   void gelu_forward(Tensor out, Tensor in, Tensor bias) override;
   void gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) override;
   void gather_first(Tensor out, Tensor in, const Batch& batch) override;

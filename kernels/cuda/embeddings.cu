@@ -8,7 +8,7 @@
 // The passes: one warp per token, as in residual_layernorm.cu; which sequence it belongs to, a binary search in
 // cu_seqlens finds.
 // Forward reads two rows of f32 and writes two of f16 (12 N C bytes; the type's row and the norm stay in cache), about
-// 12 operations an element and 25 for dropout. Backward moves 6 N C bytes in the pass; about 22 operations an element,
+// 12 operations an element and 25 for dropout. Backward moves 8 N C bytes in the pass; about 23 operations an element,
 // 25 for dropout.
 #include <array>
 
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forwar
 
 struct Backward {
   Rows<__half> dsum;
-  Rows<const __half> dout, sum;
+  Rows<const __half> dout, dbranch, sum;  // dbranch may be null
   const float *mean, *rstd, *weight;
   float* parts;  // of dweight and dbias of the LayerNorm, and of type row 0
   DropoutMask mask;
@@ -76,12 +76,12 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_backward_kern
   WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
   const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
-    const __half* dout = a.dout[row];
+    const __half *dout = a.dout[row], *dbranch = a.dbranch[row];
     __half* dsum = a.dsum[row];
     normalise_row_backward<V, N>(
         totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
         [&](int c, float(&dy)[V]) {
-          load<V>(dy, dout + c);
+          load_gradient<V>(dy, dout, dbranch, c);
           apply_dropout(dy, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
         },
         [&](int i, int c, const float(&dx)[V]) {
@@ -126,11 +126,13 @@ void CudaKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, co
 }
 
 void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,
-                                      Tensor dout, Tensor sum, Moments moments, const Batch& batch,
+                                      Tensor dout, Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
                                       const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = batch.tokens, cols = dout.cols;
-  require(all_have_shape({dsum, dout, sum}, rows, cols, DType::f16) && has_room(moments.mean, moments.rstd, rows) &&
-              has_shape(dtables.word, batch.unique, cols) && has_shape(dtables.position, dtables.position.rows, cols) &&
+  require(all_have_shape({dsum, dout, sum}, rows, cols, DType::f16) &&
+              (dbranch.empty() || has_shape(dbranch, rows, cols, DType::f16)) &&
+              has_room(moments.mean, moments.rstd, rows) && has_shape(dtables.word, batch.unique, cols) &&
+              has_shape(dtables.position, dtables.position.rows, cols) &&
               has_shape(dtables.type, dtables.type.rows, cols) && dtables.type.rows > 0 &&
               all_have_shape({dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32),
           "embeddings_backward: shapes");
@@ -139,11 +141,12 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
   if (dout.empty()) {
     deferred_.add_parts(sums, nullptr, 0);
   } else {
-    with_row_layout(cols, vectorises(4, {dsum, dout, sum, norm.weight}), [&](auto v, auto n) {
+    with_row_layout(cols, vectorises(4, {dsum, dout, dbranch, sum, norm.weight}), [&](auto v, auto n) {
       const RowSums stage(rows, cols, 3, n() > 0);
       auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
       const Backward a{rows_of<__half>(dsum),
                        rows_of<const __half>(dout),
+                       rows_of<const __half>(dbranch),
                        rows_of<const __half>(sum),
                        moments.mean.f32(),
                        moments.rstd.f32(),

@@ -135,6 +135,19 @@ class WarpTotals {
   Vector<V> totals_[S][kHeld<N>];
 };
 
+// The gradient of a LayerNorm's output at column c: dout + dbranch, or dout where dbranch is null.
+template <int V>
+__device__ void load_gradient(float (&dy)[V], const __half* dout, const __half* dbranch, int c) {
+  Halves<V> one, other{};
+  one.ask(dout + c);
+  if (dbranch != nullptr) other.ask(dbranch + c);
+  float add[V];
+  one.get(dy);
+  other.get(add);
+#pragma unroll
+  for (int j = 0; j < V; ++j) dy[j] += add[j];
+}
+
 // Through a LayerNorm's row. x: what was normalised; gradient(c, dy): the gradient of its output, asked for twice when
 // N = 0; write(i, c, dx): with y = (x - mean) rstd and g = dy weight, dx = rstd (g - mean of g - y (mean of g y)).
 // totals 0 and 1 receive dy y and dy.
@@ -143,10 +156,12 @@ __device__ void normalise_row_backward(WarpTotals<V, N, S>& totals, const __half
                                        const float* weight, int cols, const Gradient& gradient, const Write& write) {
   Vector<V> y[kHeld<N>], dy[kHeld<N>];
   const auto read = [&](int i, int c) {
-    load<V>(y[i], x + c);
+    Halves<V> from;
+    from.ask(x + c);
+    gradient(c, dy[i]);
+    from.get(y[i]);
 #pragma unroll
     for (float& value : y[i]) value = (value - moments.mean) * moments.rstd;
-    gradient(c, dy[i]);
   };
   float sum_g = 0, sum_gy = 0;
   for_each_vector<V, N>(cols, [&](int i, int c) {

@@ -9,8 +9,8 @@ void CudaKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bi
   matmul_.forward(out, in, weight, bias);
 }
 
-void CudaKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
-  matmul_.backward_input(din, dout, weight, accumulate);
+void CudaKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
+  matmul_.backward_input(din, dout, weight);
 }
 
 void CudaKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {

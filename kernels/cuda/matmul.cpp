@@ -45,12 +45,12 @@ struct Shape {
   std::int64_t rows = 0, inputs = 0, outputs = 0;  // M, I, O
   std::int64_t stride_a = 0, stride_b = 0, stride_d = 0;
   std::uint32_t align_a = 0, align_b = 0, align_d = 0;  // bytes, at most 16
-  bool f32_out = false, bias = false, accumulate = false;
+  bool f32_out = false, bias = false;
   std::int64_t count = 1, step_a = 0, step_b = 0, step_d = 0;  // of a batch of products
 
   auto tied() const {
     return std::tie(use, rows, inputs, outputs, stride_a, stride_b, stride_d, align_a, align_b, align_d, f32_out, bias,
-                    accumulate, count, step_a, step_b, step_d);
+                    count, step_a, step_b, step_d);
   }
   bool operator<(const Shape& other) const { return tied() < other.tied(); }
 };
@@ -58,10 +58,10 @@ struct Shape {
 // The name of its algorithm. How far the products of a batch lie apart changes with the memory, not with the speed.
 std::string text_of(const Shape& s) {
   constexpr std::array kNames{"forward", "backward_input", "backward_weight"};
-  return fmt::format("{} rows={} inputs={} outputs={} strides={},{},{} aligned={},{},{}{}{}{}{}",
+  return fmt::format("{} rows={} inputs={} outputs={} strides={},{},{} aligned={},{},{}{}{}{}",
                      kNames[static_cast<std::size_t>(s.use)], s.rows, s.inputs, s.outputs, s.stride_a, s.stride_b,
                      s.stride_d, s.align_a, s.align_b, s.align_d, s.f32_out ? " f32" : "", s.bias ? " bias" : "",
-                     s.accumulate ? " accumulate" : "", s.count > 1 ? fmt::format(" count={}", s.count) : "");
+                     s.count > 1 ? fmt::format(" count={}", s.count) : "");
 }
 
 std::uint32_t alignment_of(const void* data) {
@@ -162,7 +162,7 @@ struct Matmul::State {
   std::optional<AlgorithmCache::Algorithm> measure(const Shape& shape) const;
   std::vector<cublasLtMatmulHeuristicResult_t> suggestions(const Shape& shape) const;
   float milliseconds(const Plan& plan, const Operands& operands) const;
-  cublasStatus_t run(const Plan& plan, const Operands& operands, float beta, const Stream* beside = nullptr) const;
+  cublasStatus_t run(const Plan& plan, const Operands& operands, const Stream* beside = nullptr) const;
   // False when cuBLASLt has no algorithm for the shape.
   bool multiply(const Shape& shape, Operands operands, const Stream* beside = nullptr);
   // Past what cuBLASLt is given of the workspace: aligned to kBiasAlignment and to no more, so that what cuBLASLt reads
@@ -178,9 +178,9 @@ struct Matmul::State {
   std::map<Shape, Plan> plans;
 };
 
-cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, float beta, const Stream* beside) const {
+cublasStatus_t Matmul::State::run(const Plan& plan, const Operands& operands, const Stream* beside) const {
   if (operands.bias != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
-  const float alpha = 1;
+  const float alpha = 1, beta = 0;
   return cublasLtMatmul(handle.get(), plan.operation.get(), &alpha, operands.a, plan.a.get(), operands.b, plan.b.get(),
                         &beta, operands.d, plan.d.get(), operands.d, plan.d.get(), &plan.algorithm,
                         beside == nullptr ? workspace.data() : workspace_beside.data(), kWorkspace,
@@ -216,11 +216,11 @@ std::vector<cublasLtMatmulHeuristicResult_t> Matmul::State::suggestions(const Sh
 float Matmul::State::milliseconds(const Plan& plan, const Operands& operands) const {
   float best = std::numeric_limits<float>::infinity();
   for (int i = 0; i < kWarmUps; ++i)
-    if (run(plan, operands, 0) != CUBLAS_STATUS_SUCCESS) return best;
+    if (run(plan, operands) != CUBLAS_STATUS_SUCCESS) return best;
   const Event start(Event::Kind::timing), end(Event::Kind::timing);
   for (int round = 0; round < kRounds; ++round) {
     check_cuda(cudaEventRecord(start.get(), stream), "timing");
-    for (int i = 0; i < kLaunches; ++i) check_cublas(run(plan, operands, 0), "timing an algorithm");
+    for (int i = 0; i < kLaunches; ++i) check_cublas(run(plan, operands), "timing an algorithm");
     check_cuda(cudaEventRecord(end.get(), stream), "timing");
     end.synchronize();
     best = std::min(best, Event::milliseconds(start, end) / kLaunches);
@@ -327,7 +327,7 @@ bool Matmul::State::multiply(const Shape& shape, Operands operands, const Stream
     check_cuda(cudaMemcpyAsync(bias_copy(), operands.bias, bytes, cudaMemcpyDeviceToDevice, stream), "copying a bias");
     operands.bias = bias_copy();
   }
-  check_cublas(run(ready, operands, shape.accumulate ? 1.0f : 0.0f, beside), text_of(shape));
+  check_cublas(run(ready, operands, beside), text_of(shape));
   count_launch();
   return true;
 }
@@ -360,12 +360,11 @@ void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
                     alignment_of(in.data),
                     alignment_of(out.data),
                     out.dtype == DType::f32,
-                    !bias.empty(),
-                    false};
+                    !bias.empty()};
   require(state_->multiply(shape, {weight.data, in.data, out.data, bias.data}), "matmul forward: no algorithm");
 }
 
-void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
+void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight) {
   require_backward_input_operands(din, dout, weight);
   if (din.empty()) return;
   const Shape shape{Use::backward_input,
@@ -379,8 +378,7 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumul
                     alignment_of(dout.data),
                     alignment_of(din.data),
                     false,
-                    false,
-                    accumulate};
+                    false};
   require(state_->multiply(shape, {weight.data, dout.data, din.data, nullptr}), "matmul input: no algorithm");
 }
 
@@ -405,7 +403,6 @@ void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const Produ
                     alignment_of(dout, batch.dout),
                     alignment_of(dweight, batch.dweight),
                     true,
-                    false,
                     false,
                     batch.count,
                     batch.in,

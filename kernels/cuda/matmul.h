@@ -34,9 +34,8 @@ class Matmul {
   // out = in weightᵀ + bias.  out: (M, O) f16 or f32, in: (M, I) f16, weight: (O, I) f16, bias: (O) of out's type, or
   // empty.
   void forward(Tensor out, Tensor in, Tensor weight, Tensor bias);
-  // din = dout weight, or din += dout weight when `accumulate`.  din: (M, I) f16, dout: (M, O) f16. cuBLASLt may round
-  // the product to f16 before it adds din, as its kernels for sm_90 do; the sum is then rounded twice.
-  void backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate);
+  // din = dout weight.  din: (M, I) f16, dout: (M, O) f16.
+  void backward_input(Tensor din, Tensor dout, Tensor weight);
   // dweight = doutᵀ in, for each product of the batch.  dweight: (O, I) f32; dout: (M, O), in: (M, I) f16. No rows (M =
   // 0) give zeros, of one product only. On the stream `beside`, if given, of which there may be one, with a workspace
   // of its own.

@@ -3,13 +3,13 @@
 //
 //   forward    sum = residual + dropout(in + bias), rounded to f16; out = LayerNorm(sum), of the rounded sum, so that
 //              backward, which reads it, differentiates what was computed.       (M, C) each
-//   backward   dresidual = gradient of sum, din = dropout's share of it; three column sums in two stages
-//              (column_sums.cuh).
+//   backward   from dout + dbranch: dresidual = gradient of sum, din = dropout's share of it; three column sums in two
+//              stages (column_sums.cuh).
 //
 // One warp per row, kRowWarps rows to a block; a lane holds its vectors of 4 in registers up to C = 1,024
 // (layernorm_row.cuh). Backward's warps take every (kRowWarps x blocks)-th row and keep their column sums meanwhile.
 // Forward moves 8 M C bytes (reads in and residual, writes sum and out) and does about 14 operations an element,
-// backward 8 M C bytes, 12 bytes a column and block for the sums, and about 22 operations; dropout adds 25 an element.
+// backward 10 M C bytes, 12 bytes a column and block for the sums, and about 23 operations; dropout adds 25 an element.
 #include <array>
 
 #include "kernels/cuda/cuda_kernels.h"
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
 
 struct Backward {
   Rows<__half> dresidual, din;
-  Rows<const __half> dout, sum;
+  Rows<const __half> dout, dbranch, sum;  // dbranch may be null
   const float *mean, *rstd, *weight;
   float* parts;  // of dweight, dbias of the LayerNorm, dbias
   DropoutMask mask;
@@ -79,11 +79,11 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_backw
   WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
   const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
-    const __half* dout = a.dout[row];
+    const __half *dout = a.dout[row], *dbranch = a.dbranch[row];
     __half *dresidual = a.dresidual[row], *din = a.din[row];
     normalise_row_backward<V, N>(
         totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
-        [&](int c, float(&dy)[V]) { load<V>(dy, dout + c); },
+        [&](int c, float(&dy)[V]) { load_gradient<V>(dy, dout, dbranch, c); },
         [&](int i, int c, float(&dx)[V]) {
           store<V>(dresidual + c, dx);
           apply_dropout(dx, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
@@ -123,24 +123,32 @@ void CudaKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mom
 }
 
 void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
-                                              Tensor dout, Tensor sum, Moments moments, const LayerNormTensors& norm,
-                                              const Dropout& dropout) {
+                                              Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
+                                              const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = dout.rows, cols = dout.cols;
   require(all_have_shape({dresidual, din, dout, sum}, rows, cols, DType::f16) &&
               all_have_shape({dbias, dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32) &&
+              (dbranch.empty() || has_shape(dbranch, rows, cols, DType::f16)) &&
               has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_backward: shapes");
   const std::array sums{dnorm.weight, dnorm.bias, dbias};
   if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
-  with_row_layout(cols, vectorises(4, {dresidual, din, dout, sum, norm.weight}), [&](auto v, auto n) {
+  with_row_layout(cols, vectorises(4, {dresidual, din, dout, dbranch, sum, norm.weight}), [&](auto v, auto n) {
     const RowSums stage(rows, cols, 3, n() > 0);
     auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
-    const Backward a{rows_of<__half>(dresidual),  rows_of<__half>(din),
-                     rows_of<const __half>(dout), rows_of<const __half>(sum),
-                     moments.mean.f32(),          moments.rstd.f32(),
-                     norm.weight.f32(),           parts,
-                     DropoutMask(dropout),        static_cast<int>(rows),
-                     static_cast<int>(cols),      static_cast<int>(part_stride(cols))};
+    const Backward a{rows_of<__half>(dresidual),
+                     rows_of<__half>(din),
+                     rows_of<const __half>(dout),
+                     rows_of<const __half>(dbranch),
+                     rows_of<const __half>(sum),
+                     moments.mean.f32(),
+                     moments.rstd.f32(),
+                     norm.weight.f32(),
+                     parts,
+                     DropoutMask(dropout),
+                     static_cast<int>(rows),
+                     static_cast<int>(cols),
+                     static_cast<int>(part_stride(cols))};
     launch_early("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
                  dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
     deferred_.add_parts(sums, parts, stage.count);

@@ -32,9 +32,7 @@ TEST(Work, LinearForward) {
 }
 
 TEST(Work, LinearBackward) {
-  expect(work::linear_backward_input(8, 3, 10, false, kFp16), 2 * (8 * 3 + 3 * 10 + 8 * 10), 480);
-  // What is added to is read as well.
-  expect(work::linear_backward_input(8, 3, 10, true, kFp16), 2 * (8 * 3 + 3 * 10 + 2 * 8 * 10), 480 + 80);
+  expect(work::linear_backward_input(8, 3, 10, kFp16), 2 * (8 * 3 + 3 * 10 + 8 * 10), 480);
   expect(work::linear_backward_weight(8, 3, 10, false, kFp16), 2 * (8 * 3 + 8 * 10) + 4 * 30, 480);
   expect(work::linear_backward_weight(8, 3, 10, true, kFp16), 2 * (8 * 3 + 8 * 10) + 4 * (30 + 3), 480 + 24);
   expect(work::round_weights(30, kBf16), 30 * 6, 0);
@@ -80,15 +78,21 @@ TEST(Work, EmbeddingsTouchTheRowsThatTheBatchNames) {
          8 * c * (2 + 8 + 1));
   const double positions = 64, types = 2;
   const double dtables = 4 * c * (6 + positions + types), places = 4 * (8 + 7) + kCuSeqlens;
-  expect(work::embeddings_backward(kBatch, c, positions, types, true, kFp32),
+  expect(work::embeddings_backward(kBatch, c, positions, types, false, true, kFp32),
          dtables + places + moments + 3 * 4 * c + 3 * 4 * 8 * c, 8 * c * (13 + 3 + 1));
+  expect(work::embeddings_backward(kBatch, c, positions, types, true, false, kFp16),
+         dtables + places + moments + 3 * 4 * c + 4 * 2 * 8 * c, 8 * c * (1 + 13 + 3));
 }
 
 TEST(Work, Rows) {
   const double m = 8, c = 12, elements = m * c;
   expect(work::residual_layernorm_forward(m, c, true, kFp32), 4 * 4 * elements + 4 * 3 * c + 8 * m, 11 * elements);
   expect(work::residual_layernorm_forward(m, c, false, kFp16), 2 * 4 * elements + 4 * 3 * c + 8 * m, 10 * elements);
-  expect(work::residual_layernorm_backward(m, c, true, kFp16), 2 * 4 * elements + 4 * 4 * c + 8 * m, 15 * elements);
+  expect(work::residual_layernorm_backward(m, c, false, true, kFp16), 2 * 4 * elements + 4 * 4 * c + 8 * m,
+         15 * elements);
+  // A second gradient is read and added.
+  expect(work::residual_layernorm_backward(m, c, true, false, kFp16), 2 * 5 * elements + 4 * 4 * c + 8 * m,
+         15 * elements);
   expect(work::gelu_forward(m, c, kFp16), 2 * 2 * elements + 4 * c, 6 * elements);
   expect(work::gelu_backward(m, c, kFp32), 3 * 4 * elements + 8 * c, 13 * elements);
   expect(work::tanh_forward(m, c, true, kFp32), 3 * 4 * elements + 4 * c, 3 * elements);

@@ -66,7 +66,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   const std::int64_t rows = packed.batch.tokens;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x100, 3};
   const reference::Sequences sequences{packed.lengths, packed.tokens};
-  const std::vector<double> dout = draw_halves(rows * cols, 6, dscale);
+  const std::vector<double> dout = draw_halves(rows * cols, 6, dscale), dbranch = draw_halves(rows * cols, 7, dscale);
   const reference::Embeddings<double> oracle{draw(vocabulary * cols, 1, scale),
                                              draw(kPositions* cols, 2, scale / 2),
                                              draw(kTypes* cols, 3, scale / 2),
@@ -91,17 +91,20 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     return device_results({&out, &sum, &mean, &rstd});
   }
 
+  // Whose memory dsum takes.
+  enum class Into { own, dout, dbranch };
   // dsum, dword, dposition, dtype, dweight, dbias; from what forward left.
-  Results backward(const Results& saved, bool alias, Layout layout) const {
+  Results backward(const Results& saved, bool branch, Into into, Layout layout) const {
     const DeviceMatrix sum(kHalf, rows, cols, doubles(saved[1]), layout), mean(kFloat, 1, rows, doubles(saved[2])),
         rstd(kFloat, 1, rows, doubles(saved[3])), dout_(kHalf, rows, cols, dout, layout),
-        weight(kFloat, 1, cols, oracle.norm.weight), own_dsum(kHalf, rows, cols, {}, layout);
+        dbranch_(kHalf, rows, cols, dbranch, layout), weight(kFloat, 1, cols, oracle.norm.weight),
+        own_dsum(kHalf, rows, cols, {}, layout);
     const DeviceMatrix dword(kFloat, packed.batch.unique, cols), dposition(kFloat, kPositions, cols),
         dtype(kFloat, kTypes, cols), dweight(kFloat, 1, cols), dbias(kFloat, 1, cols);
-    const DeviceMatrix& dsum = alias ? dout_ : own_dsum;
+    const DeviceMatrix& dsum = into == Into::own ? own_dsum : into == Into::dout ? dout_ : dbranch_;
     testing::device().embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view},
-                                          dsum.view, dout_.view, sum.view, {mean.view, rstd.view}, on_device.batch,
-                                          {weight.view, weight.view}, dropout);
+                                          dsum.view, dout_.view, branch ? dbranch_.view : Tensor{}, sum.view,
+                                          {mean.view, rstd.view}, on_device.batch, {weight.view, weight.view}, dropout);
     return device_results({&dsum, &dword, &dposition, &dtype, &dweight, &dbias});
   }
 
@@ -114,15 +117,15 @@ class Embeddings : public ::testing::TestWithParam<Case> {
                              {word.view, position.view, type.view}, {weight.view, bias.view}, kEpsilon, dropout);
     return testing::results({&out, &sum, &mean, &rstd});
   }
-  Results cpu_backward(const Results& saved) const {
+  Results cpu_backward(const Results& saved, bool branch) const {
     const StridedMatrix sum(rows, cols, 0, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
-        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, 0, dout), weight(1, cols, 0, oracle.norm.weight),
-        dsum(rows, cols, 0), dword(packed.batch.unique, cols, 0), dposition(kPositions, cols, 0),
-        dtype(kTypes, cols, 0), dweight(1, cols, 0), dbias(1, cols, 0);
+        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, 0, dout), dbranch_(rows, cols, 0, dbranch),
+        weight(1, cols, 0, oracle.norm.weight), dsum(rows, cols, 0), dword(packed.batch.unique, cols, 0),
+        dposition(kPositions, cols, 0), dtype(kTypes, cols, 0), dweight(1, cols, 0), dbias(1, cols, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view}, dsum.view,
-                              dout_.view, sum.view, {mean.view, rstd.view}, packed.batch, {weight.view, weight.view},
-                              dropout);
+                              dout_.view, branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},
+                              packed.batch, {weight.view, weight.view}, dropout);
     return testing::results({&dsum, &dword, &dposition, &dtype, &dweight, &dbias});
   }
 
@@ -146,8 +149,10 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   // The gradients by a LayerNorm's backward from the stored sum, with dsum rounded when `rounded`: dsum, dword,
   // dposition, dtype, dweight, dbias.
   template <typename T>
-  std::vector<std::vector<T>> gradients(const reference::Embeddings<T>& of, const Results& saved, bool rounded) const {
-    std::vector<T> dy(dout.begin(), dout.end());
+  std::vector<std::vector<T>> gradients(const reference::Embeddings<T>& of, const Results& saved, bool branch,
+                                        bool rounded) const {
+    const auto gradient = reference::output_gradient(dout, branch ? dbranch : std::vector<double>{});
+    std::vector<T> dy(gradient.begin(), gradient.end());
     for (std::size_t i = 0; i < dy.size(); ++i)
       dy[i] *= reference::dropout_multiplier<T>(dropout, static_cast<std::int64_t>(i));
     const auto norm = of.norm.backward(dy, std::vector<T>(saved[1].begin(), saved[1].end()));
@@ -166,10 +171,10 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     return {dsum, unique, position, type, norm.weight, norm.bias};
   }
 
-  void expect_backward(const Results& saved, const Results& actual) const {
-    const auto twins = gradients(twin, saved, true);
-    const auto exact = gradients(oracle, saved, false);
-    const Results cpu = cpu_backward(saved);
+  void expect_backward(const Results& saved, const Results& actual, bool branch) const {
+    const auto twins = gradients(twin, saved, branch, true);
+    const auto exact = gradients(oracle, saved, branch, false);
+    const Results cpu = cpu_backward(saved, branch);
     const double sum_floor = kFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
     for (std::size_t i = 0; i < actual.size(); ++i) {
       const double floor = (i < 4 ? sum_floor / scale : sum_floor) + kSmallestHalf;
@@ -182,20 +187,23 @@ class Embeddings : public ::testing::TestWithParam<Case> {
 TEST_P(Embeddings, AgreesWithTheOracleAndTheCpu) {
   const Results saved = testing::run_twice([&] { return forward({}); });
   expect_forward(saved);
-  expect_backward(saved, testing::run_twice([&] { return backward(saved, false, {}); }));
+  for (const bool branch : {false, true})
+    expect_backward(saved, testing::run_twice([&] { return backward(saved, branch, Into::own, {}); }), branch);
 }
 
 TEST_P(Embeddings, OperandsMayOverlapAndBeStrided) {
   const Results plain = forward({});
   EXPECT_EQ(plain, forward({4, 4}));
-  EXPECT_EQ(backward(plain, false, {}), backward(plain, true, {8, 4}));
+  for (const bool branch : {false, true})
+    for (const Into into : {Into::dout, Into::dbranch})
+      EXPECT_EQ(backward(plain, branch, Into::own, {}), backward(plain, branch, into, {8, 4}));
 }
 
 TEST_P(Embeddings, RowsMayBeMisaligned) {
   const Layout layout{3, 1};
   const Results saved = forward(layout);
   expect_forward(saved);
-  expect_backward(saved, backward(saved, true, layout));
+  for (const bool branch : {false, true}) expect_backward(saved, backward(saved, branch, Into::dout, layout), branch);
 }
 
 // All sums of a batch, the tables' among them, are one launch at the end; those of a second batch another.
@@ -217,7 +225,7 @@ TEST(EmbeddingsGradients, WaitForTheEnd) {
   for (const Outputs* to : {&first, &second})
     testing::device().embeddings_backward(
         {to->word.view, to->position.view, to->type.view}, {to->norm_weight.view, to->norm_bias.view}, to->dsum.view,
-        dout.view, sum.view, {ones.view, ones.view}, batch.batch, {weight.view, weight.view}, {});
+        dout.view, {}, sum.view, {ones.view, ones.view}, batch.batch, {weight.view, weight.view}, {});
   EXPECT_EQ(launches() - before, 2);
   testing::device().finish_gradients();
   EXPECT_EQ(launches() - before, 4);
@@ -249,10 +257,13 @@ TEST(EmbeddingsShapes, WrongOnesAreRefused) {
   EXPECT_THROW(forward(few_rows, position), std::logic_error);
   EXPECT_THROW(forward(position, position), std::logic_error);
   EXPECT_THROW(forward(out, few_positions), std::logic_error) << "a sequence longer than the positions";
-  EXPECT_THROW(testing::device().embeddings_backward({word.view, position.view, row.view}, norm, sum.view, out.view,
-                                                     sum.view, {moments.view, moments.view}, batch.batch, norm, {}),
-               std::logic_error)
-      << "a gradient of V rows instead of U";
+  const DeviceMatrix dword(kFloat, packed.batch.unique, cols);
+  const auto backward = [&](const DeviceMatrix& words, Tensor dbranch) {
+    testing::device().embeddings_backward({words.view, position.view, row.view}, norm, sum.view, out.view, dbranch,
+                                          sum.view, {moments.view, moments.view}, batch.batch, norm, {});
+  };
+  EXPECT_THROW(backward(word, {}), std::logic_error) << "a gradient of V rows instead of U";
+  EXPECT_THROW(backward(dword, few_rows.view), std::logic_error);
 }
 
 }  // namespace

@@ -61,7 +61,8 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x302, 77};
   const std::vector<double> in = draw_halves(rows * cols, 1, scale), bias = draw(cols, 2, scale / 4),
                             residual = draw_halves(rows * cols, 3, scale / 4), weight = draw(cols, 4),
-                            norm_bias = draw(cols, 5), dout = draw_halves(rows * cols, 6, dscale);
+                            norm_bias = draw(cols, 5), dout = draw_halves(rows * cols, 6, dscale),
+                            dbranch = draw_halves(rows * cols, 7, dscale);
 
   enum class Alias { none, in, residual };
   // out, sum, mean, rstd
@@ -76,17 +77,20 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     return device_results({&out, &sum, &mean, &rstd});
   }
 
+  // in_place: dresidual in dout's memory, din in dbranch's; crossed: the other way round.
+  enum class Into { own, in_place, crossed };
   // dresidual, din, dbias, dweight, dnorm_bias; from what forward left.
-  Results backward(const Results& saved, bool alias, Layout layout) const {
+  Results backward(const Results& saved, bool branch, Into into, Layout layout) const {
     const DeviceMatrix sum(kHalf, rows, cols, doubles(saved[1]), layout), mean(kFloat, 1, rows, doubles(saved[2])),
         rstd(kFloat, 1, rows, doubles(saved[3])), dout_(kHalf, rows, cols, dout, layout),
-        weight_(kFloat, 1, cols, weight);
-    const DeviceMatrix dresidual(kHalf, rows, cols, {}, layout), own_din(kHalf, rows, cols, {}, layout),
-        dbias(kFloat, 1, cols), dweight(kFloat, 1, cols), dnorm_bias(kFloat, 1, cols);
-    const DeviceMatrix& din = alias ? dout_ : own_din;
+        dbranch_(kHalf, rows, cols, dbranch, layout), weight_(kFloat, 1, cols, weight);
+    const DeviceMatrix one(kHalf, rows, cols, {}, layout), other(kHalf, rows, cols, {}, layout), dbias(kFloat, 1, cols),
+        dweight(kFloat, 1, cols), dnorm_bias(kFloat, 1, cols);
+    const DeviceMatrix& dresidual = into == Into::own ? one : into == Into::in_place ? dout_ : dbranch_;
+    const DeviceMatrix& din = into == Into::own ? other : into == Into::in_place ? dbranch_ : dout_;
     testing::device().residual_layernorm_backward(dresidual.view, din.view, dbias.view, {dweight.view, dnorm_bias.view},
-                                                  dout_.view, sum.view, {mean.view, rstd.view},
-                                                  {weight_.view, weight_.view}, dropout);
+                                                  dout_.view, branch ? dbranch_.view : Tensor{}, sum.view,
+                                                  {mean.view, rstd.view}, {weight_.view, weight_.view}, dropout);
     return device_results({&dresidual, &din, &dbias, &dweight, &dnorm_bias});
   }
 
@@ -100,14 +104,16 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
                                      {weight_.view, norm_bias_.view}, kEpsilon, dropout);
     return testing::results({&out, &sum, &mean, &rstd});
   }
-  Results cpu_backward(const Results& saved) const {
+  Results cpu_backward(const Results& saved, bool branch) const {
     const StridedMatrix sum(rows, cols, 0, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
-        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, 0, dout), weight_(1, cols, 0, weight);
+        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, 0, dout), dbranch_(rows, cols, 0, dbranch),
+        weight_(1, cols, 0, weight);
     const StridedMatrix dresidual(rows, cols, 0), din(rows, cols, 0), dbias(1, cols, 0), dweight(1, cols, 0),
         dnorm_bias(1, cols, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->residual_layernorm_backward(dresidual.view, din.view, dbias.view, {dweight.view, dnorm_bias.view}, dout_.view,
-                                      sum.view, {mean.view, rstd.view}, {weight_.view, weight_.view}, dropout);
+                                      branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},
+                                      {weight_.view, weight_.view}, dropout);
     return testing::results({&dresidual, &din, &dbias, &dweight, &dnorm_bias});
   }
 
@@ -132,17 +138,18 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     EXPECT_TRUE(near_twin(actual[1], sum, doubles(cpu[1]), kSmallestHalf));
   }
 
-  void expect_backward(const Results& saved, const Results& actual) const {
-    auto twin = oracle<float>().backward(floats(dout), saved[1]);
+  void expect_backward(const Results& saved, const Results& actual, bool branch) const {
+    const auto gradient = reference::output_gradient(dout, branch ? dbranch : std::vector<double>{});
+    auto twin = oracle<float>().backward(floats(gradient), saved[1]);
     twin.residual = to_halves(twin.residual), twin.in = to_halves(twin.in);
-    const auto exact = oracle<double>().backward(dout, doubles(saved[1]));
+    const auto exact = oracle<double>().backward(gradient, doubles(saved[1]));
     const double floor = kFloor * dscale / scale + kSmallestHalf;
     const double sum_floor = kFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
     const std::vector<float>* const twins[] = {&twin.residual, &twin.in, &twin.bias, &twin.weight, &twin.norm_bias};
     const std::vector<double>* const exacts[] = {&exact.residual, &exact.in, &exact.bias, &exact.weight,
                                                  &exact.norm_bias};
     const double floors[] = {floor, floor, sum_floor / scale, sum_floor, sum_floor};
-    const Results cpu = cpu_backward(saved);
+    const Results cpu = cpu_backward(saved, branch);
     for (std::size_t i = 0; i < actual.size(); ++i) {
       EXPECT_TRUE(near_twin(actual[i], *twins[i], *exacts[i], floors[i])) << "result " << i;
       EXPECT_TRUE(near_twin(actual[i], *twins[i], doubles(cpu[i]), floors[i])) << "result " << i;
@@ -153,7 +160,8 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
 TEST_P(ResidualLayerNorm, AgreesWithTheOracleAndTheCpu) {
   const Results saved = testing::run_twice([&] { return forward(Alias::none, {}); });
   expect_forward(saved);
-  expect_backward(saved, testing::run_twice([&] { return backward(saved, false, {}); }));
+  for (const bool branch : {false, true})
+    expect_backward(saved, testing::run_twice([&] { return backward(saved, branch, Into::own, {}); }), branch);
 }
 
 // Dropped elements are those of the CPU: there, and only there, the sum is the residual.
@@ -170,7 +178,9 @@ TEST_P(ResidualLayerNorm, DropsWhatTheCpuDrops) {
 TEST_P(ResidualLayerNorm, OperandsMayOverlapAndBeStrided) {
   const Results plain = forward(Alias::none, {});
   for (const Alias alias : {Alias::in, Alias::residual}) EXPECT_EQ(plain, forward(alias, {4, 0}));
-  EXPECT_EQ(backward(plain, false, {}), backward(plain, true, {8, 4}));
+  for (const bool branch : {false, true})
+    for (const Into into : {Into::in_place, Into::crossed})
+      EXPECT_EQ(backward(plain, branch, Into::own, {}), backward(plain, branch, into, {8, 4}));
 }
 
 // Where vectors cannot be read.
@@ -178,7 +188,8 @@ TEST_P(ResidualLayerNorm, RowsMayBeMisaligned) {
   for (const Layout layout : {Layout{3, 0}, Layout{0, 1}}) {
     const Results saved = forward(Alias::in, layout);
     expect_forward(saved);
-    expect_backward(saved, backward(saved, true, layout));
+    for (const bool branch : {false, true})
+      expect_backward(saved, backward(saved, branch, Into::in_place, layout), branch);
   }
 }
 
@@ -212,9 +223,13 @@ TEST(LayerNorm, WrongShapesAreRefused) {
   EXPECT_THROW(forward(single.view, vector.view, moments.view), std::logic_error) << "f32 activations";
   EXPECT_THROW(forward(a.view, moments.view, moments.view), std::logic_error);
   EXPECT_THROW(forward(a.view, vector.view, few.view), std::logic_error);
-  EXPECT_THROW(testing::device().residual_layernorm_backward(a.view, a.view, vector.view, norm, other.view, a.view,
-                                                             {moments.view, moments.view}, norm, {}),
-               std::logic_error);
+  const auto backward = [&](Tensor dout, Tensor dbranch) {
+    testing::device().residual_layernorm_backward(a.view, a.view, vector.view, norm, dout, dbranch, a.view,
+                                                  {moments.view, moments.view}, norm, {});
+  };
+  EXPECT_THROW(backward(other.view, {}), std::logic_error);
+  EXPECT_THROW(backward(a.view, other.view), std::logic_error);
+  EXPECT_THROW(backward(a.view, single.view), std::logic_error);
 }
 
 }  // namespace

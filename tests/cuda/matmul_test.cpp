@@ -149,7 +149,7 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
   const auto [m, o, i] = shape;
   Matmul matmul(stream_);
   const auto in = draw_halves(m * i, 1), weight = draw_halves(o * i, 2), bias = draw_halves(o, 3),
-             dout = draw_halves(m * o, 4), start = draw_halves(m * i, 5);
+             dout = draw_halves(m * o, 4);
   const DeviceMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, gap, weight),
       dout_(stream_, DType::f16, m, o, gap, dout);
   for (const DType type : {DType::f16, DType::f32})
@@ -163,21 +163,10 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
       EXPECT_EQ(out.values(), first);
     }
 
-  auto expected = reference::linear_backward(dout, in, weight, m, o, i);
-  const DeviceMatrix din(stream_, DType::f16, m, i, gap), sum(stream_, DType::f16, m, i, gap, start);
-  matmul.backward_input(din.view, dout_.view, weight_.view, false);
+  const auto expected = reference::linear_backward(dout, in, weight, m, o, i);
+  const DeviceMatrix din(stream_, DType::f16, m, i, gap);
+  matmul.backward_input(din.view, dout_.view, weight_.view);
   EXPECT_TRUE(near(din.values(), expected.in, o, DType::f16));
-  matmul.backward_input(sum.view, dout_.view, weight_.view, true);
-  const std::vector<float> sums = sum.values();
-  for (std::size_t e = 0; e < start.size(); ++e) {
-    // The product's rounding, before the sum's: seen on an H100 (kernels/cuda/matmul.h).
-    const double of_product = std::fabs(expected.in[e]) * 0x1p-11;
-    const double total = expected.in[e] + start[e];
-    const double bound =
-        testing::product_error(o + 1) + of_product + (std::fabs(total) + of_product) * 0x1p-11 * 1.01 + 0x1p-24;
-    ASSERT_TRUE(std::isfinite(sums[e])) << e;
-    ASSERT_LE(std::fabs(sums[e] - total), bound) << "element " << e;
-  }
 
   const DeviceMatrix dweight(stream_, DType::f32, o, i, 0);
   matmul.backward_weight(dweight.view, dout_.view, in_.view);
@@ -226,7 +215,7 @@ TEST_F(MatmulEdge, NoRows) {
   const DeviceMatrix dweight(stream_, DType::f32, 4, 8, 2);
   const Tensor in = some.view.row_block(0, 0), out = dout.view.row_block(0, 0);
   matmul.forward(out, in, weight.view, {});
-  matmul.backward_input(in, out, weight.view, false);
+  matmul.backward_input(in, out, weight.view);
   matmul.backward_weight(dweight.view, out, in);
   EXPECT_EQ(dweight.values(), std::vector<float>(32, 0.0f));
 }
@@ -238,7 +227,7 @@ TEST_F(MatmulEdge, WrongOperandsAreDefects) {
   EXPECT_THROW(matmul.forward(out.view, single.view, weight.view, {}), std::logic_error);
   EXPECT_THROW(matmul.forward(out.view, in.view, in.view, {}), std::logic_error);
   EXPECT_THROW(matmul.forward(out.view, in.view, weight.view, bias.view), std::logic_error) << "f32 bias, f16 output";
-  EXPECT_THROW(matmul.backward_input(out.view, in.view, weight.view, false), std::logic_error);
+  EXPECT_THROW(matmul.backward_input(out.view, in.view, weight.view), std::logic_error);
   EXPECT_THROW(matmul.backward_weight(weight.view, out.view, in.view), std::logic_error);
 }
 

@@ -47,7 +47,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   const std::int64_t rows = packed.batch.tokens;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x100, 3};
   const reference::Sequences sequences{packed.lengths, packed.tokens};
-  const std::vector<double> dout = draw(rows * cols, 6);
+  const std::vector<double> dout = draw(rows * cols, 6), dbranch = draw(rows * cols, 7);
   const reference::Embeddings<double> oracle{draw(vocabulary * cols, 1),
                                              draw(kPositions* cols, 2),
                                              draw(kTypes* cols, 3),
@@ -65,18 +65,22 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     return results({&out, &sum, &mean, &rstd});
   }
 
+  // Whose memory dsum takes.
+  enum class Into { own, dout, dbranch };
   // dsum, dword, dposition, dtype, dweight, dbias; from what forward left.
-  Results backward(Kernels& kernels, const Results& saved, bool alias, std::int64_t gap) const {
+  Results backward(Kernels& kernels, const Results& saved, bool branch, Into into, std::int64_t gap) const {
     const auto doubles = [](const std::vector<float>& values) {
       return std::vector<double>(values.begin(), values.end());
     };
     const StridedMatrix sum(rows, cols, gap, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
-        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, gap, dout), own_dsum(rows, cols, gap);
+        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, gap, dout), dbranch_(rows, cols, gap, dbranch),
+        own_dsum(rows, cols, gap);
     const StridedMatrix dword(packed.batch.unique, cols, 0), dposition(kPositions, cols, 0), dtype(kTypes, cols, 0),
         dweight(1, cols, 0), dbias(1, cols, 0);
-    const StridedMatrix& dsum = alias ? dout_ : own_dsum;
+    const StridedMatrix& dsum = into == Into::own ? own_dsum : into == Into::dout ? dout_ : dbranch_;
     kernels.embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view}, dsum.view,
-                                dout_.view, sum.view, {mean.view, rstd.view}, packed.batch, norm, dropout);
+                                dout_.view, branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},
+                                packed.batch, norm, dropout);
     return results({&dsum, &dword, &dposition, &dtype, &dweight, &dbias});
   }
 
@@ -103,23 +107,29 @@ TEST_P(Embeddings, ForwardAgreesWithTheOracle) {
 TEST_P(Embeddings, BackwardAgreesWithTheOracle) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const Results saved = forward(*kernels, 0);
-  const Results actual =
-      testing::run_reproducibly([&](Kernels& kernels) { return backward(kernels, saved, false, 0); });
-  const auto expected = oracle.backward(dout, sequences);
-  const double atol = 2 * testing::sum_tolerance(rows);
-  EXPECT_TRUE(all_close(actual[0], expected.sum, 2e-5, 0));
-  EXPECT_TRUE(all_close(actual[1], unique_rows(expected.word), 2e-5 + atol, 0));
-  EXPECT_TRUE(all_close(actual[2], expected.position, 2e-5 + atol, 0));
-  EXPECT_TRUE(all_close(actual[3], expected.type, atol, 0));
-  EXPECT_TRUE(all_close(actual[4], expected.norm_weight, atol, 1e-6));
-  EXPECT_TRUE(all_close(actual[5], expected.norm_bias, atol, 0));
+  for (const bool branch : {false, true}) {
+    SCOPED_TRACE(branch);
+    const Results actual =
+        testing::run_reproducibly([&](Kernels& kernels) { return backward(kernels, saved, branch, Into::own, 0); });
+    const auto expected =
+        oracle.backward(reference::output_gradient(dout, branch ? dbranch : std::vector<double>{}), sequences);
+    const double size = branch ? 2 : 1, floor = size * 2e-5, atol = size * 2 * testing::sum_tolerance(rows);
+    EXPECT_TRUE(all_close(actual[0], expected.sum, floor, 0));
+    EXPECT_TRUE(all_close(actual[1], unique_rows(expected.word), floor + atol, 0));
+    EXPECT_TRUE(all_close(actual[2], expected.position, floor + atol, 0));
+    EXPECT_TRUE(all_close(actual[3], expected.type, atol, 0));
+    EXPECT_TRUE(all_close(actual[4], expected.norm_weight, atol, 1e-6));
+    EXPECT_TRUE(all_close(actual[5], expected.norm_bias, atol, 0));
+  }
 }
 
 TEST_P(Embeddings, OperandsMayOverlapAndBeStrided) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   const Results plain = forward(*kernels, 0);
   EXPECT_EQ(plain, forward(*kernels, 3));
-  EXPECT_EQ(backward(*kernels, plain, false, 0), backward(*kernels, plain, true, 3));
+  for (const bool branch : {false, true})
+    for (const Into into : {Into::dout, Into::dbranch})
+      EXPECT_EQ(backward(*kernels, plain, branch, Into::own, 0), backward(*kernels, plain, branch, into, 3));
 }
 
 INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kCases),
@@ -141,10 +151,14 @@ TEST(EmbeddingsShapes, WrongOnesAreRefused) {
   EXPECT_THROW(forward(few_rows, word, position), std::logic_error);
   EXPECT_THROW(forward(out, small, position), std::logic_error) << "a token outside the vocabulary";
   EXPECT_THROW(forward(out, word, few_positions), std::logic_error) << "a sequence longer than the positions";
-  EXPECT_THROW(kernels->embeddings_backward({word.view, position.view, small.view}, norm, sum.view, out.view, sum.view,
-                                            {moments.view, moments.view}, packed.batch, norm, {}),
-               std::logic_error)
-      << "a gradient of V rows instead of U";
+  const StridedMatrix dword(packed.batch.unique, cols, 0);
+  const auto backward = [&](const StridedMatrix& words, Tensor dbranch) {
+    kernels->embeddings_backward({words.view, position.view, small.view}, norm, sum.view, out.view, dbranch, sum.view,
+                                 {moments.view, moments.view}, packed.batch, norm, {});
+  };
+  EXPECT_NO_THROW(backward(dword, {}));
+  EXPECT_THROW(backward(word, {}), std::logic_error) << "a gradient of V rows instead of U";
+  EXPECT_THROW(backward(dword, few_rows.view), std::logic_error);
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x302, 77};
   const std::vector<double> in = draw(rows * cols, 1), bias = draw(cols, 2), residual = draw(rows * cols, 3),
-                            weight = draw(cols, 4), norm_bias = draw(cols, 5), dout = draw(rows * cols, 6);
+                            weight = draw(cols, 4), norm_bias = draw(cols, 5), dout = draw(rows * cols, 6),
+                            dbranch = draw(rows * cols, 7);
   const reference::ResidualLayerNorm<double> oracle{{weight, norm_bias, kEpsilon}, dropout};
   const StridedMatrix bias_{1, cols, 0, bias}, weight_{1, cols, 0, weight}, norm_bias_{1, cols, 0, norm_bias};
   const LayerNormTensors norm{weight_.view, norm_bias_.view};
@@ -56,18 +57,22 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     return results({&out, &sum, &mean, &rstd});
   }
 
+  // in_place: dresidual in dout's memory, din in dbranch's; crossed: the other way round.
+  enum class Into { own, in_place, crossed };
   // dresidual, din, dbias, dweight, dnorm_bias; from what forward left.
-  Results backward(Kernels& kernels, const Results& saved, bool alias, std::int64_t gap) const {
+  Results backward(Kernels& kernels, const Results& saved, bool branch, Into into, std::int64_t gap) const {
     const auto doubles = [](const std::vector<float>& values) {
       return std::vector<double>(values.begin(), values.end());
     };
     const StridedMatrix sum(rows, cols, gap, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
-        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, gap, dout);
-    const StridedMatrix dresidual(rows, cols, gap), own_din(rows, cols, gap), dbias(1, cols, 0), dweight(1, cols, 0),
+        rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, gap, dout), dbranch_(rows, cols, gap, dbranch);
+    const StridedMatrix one(rows, cols, gap), other(rows, cols, gap), dbias(1, cols, 0), dweight(1, cols, 0),
         dnorm_bias(1, cols, 0);
-    const StridedMatrix& din = alias ? dout_ : own_din;
+    const StridedMatrix& dresidual = into == Into::own ? one : into == Into::in_place ? dout_ : dbranch_;
+    const StridedMatrix& din = into == Into::own ? other : into == Into::in_place ? dbranch_ : dout_;
     kernels.residual_layernorm_backward(dresidual.view, din.view, dbias.view, {dweight.view, dnorm_bias.view},
-                                        dout_.view, sum.view, {mean.view, rstd.view}, norm, dropout);
+                                        dout_.view, branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},
+                                        norm, dropout);
     return results({&dresidual, &din, &dbias, &dweight, &dnorm_bias});
   }
 };
@@ -87,23 +92,30 @@ TEST_P(ResidualLayerNorm, ForwardAgreesWithTheOracle) {
 TEST_P(ResidualLayerNorm, BackwardAgreesWithTheOracle) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const Results saved = forward(*kernels, Alias::none, 0);
-  const Results actual =
-      testing::run_reproducibly([&](Kernels& kernels) { return backward(kernels, saved, false, 0); });
-  const auto expected = oracle.backward(dout, oracle.sum(in, bias, residual));
-  // Numbers below 20 again; dropout scales them by up to 2.
-  EXPECT_TRUE(all_close(actual[0], expected.residual, 1e-5, 0));
-  EXPECT_TRUE(all_close(actual[1], expected.in, 2e-5, 0));
-  const double atol = testing::sum_tolerance(rows);
-  EXPECT_TRUE(all_close(actual[2], expected.bias, 2 * atol, 0));
-  EXPECT_TRUE(all_close(actual[3], expected.weight, atol, 1e-6));
-  EXPECT_TRUE(all_close(actual[4], expected.norm_bias, atol, 0));
+  for (const bool branch : {false, true}) {
+    SCOPED_TRACE(branch);
+    const Results actual =
+        testing::run_reproducibly([&](Kernels& kernels) { return backward(kernels, saved, branch, Into::own, 0); });
+    const auto expected = oracle.backward(reference::output_gradient(dout, branch ? dbranch : std::vector<double>{}),
+                                          oracle.sum(in, bias, residual));
+    // Numbers below 20 again; dropout scales them by up to 2, a second gradient by as much.
+    const double size = branch ? 2 : 1;
+    EXPECT_TRUE(all_close(actual[0], expected.residual, size * 1e-5, 0));
+    EXPECT_TRUE(all_close(actual[1], expected.in, size * 2e-5, 0));
+    const double atol = size * testing::sum_tolerance(rows);
+    EXPECT_TRUE(all_close(actual[2], expected.bias, 2 * atol, 0));
+    EXPECT_TRUE(all_close(actual[3], expected.weight, atol, 1e-6));
+    EXPECT_TRUE(all_close(actual[4], expected.norm_bias, atol, 0));
+  }
 }
 
 TEST_P(ResidualLayerNorm, OperandsMayOverlapAndBeStrided) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   const Results plain = forward(*kernels, Alias::none, 0);
   for (const Alias alias : {Alias::none, Alias::in, Alias::residual}) EXPECT_EQ(plain, forward(*kernels, alias, 3));
-  EXPECT_EQ(backward(*kernels, plain, false, 0), backward(*kernels, plain, true, 5));
+  for (const bool branch : {false, true})
+    for (const Into into : {Into::in_place, Into::crossed})
+      EXPECT_EQ(backward(*kernels, plain, branch, Into::own, 0), backward(*kernels, plain, branch, into, 5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(cases()), [](const auto& tested) {
@@ -136,9 +148,13 @@ TEST(LayerNorm, WrongShapesAreRefused) {
   EXPECT_THROW(forward(other.view, vector.view, moments.view), std::logic_error);
   EXPECT_THROW(forward(a.view, moments.view, moments.view), std::logic_error);
   EXPECT_THROW(forward(a.view, vector.view, few.view), std::logic_error);
-  EXPECT_THROW(kernels->residual_layernorm_backward(a.view, a.view, vector.view, norm, other.view, a.view,
-                                                    {moments.view, moments.view}, norm, {}),
-               std::logic_error);
+  const auto backward = [&](Tensor dout, Tensor dbranch) {
+    kernels->residual_layernorm_backward(a.view, dout, vector.view, norm, dout, dbranch, a.view,
+                                         {moments.view, moments.view}, norm, {});
+  };
+  EXPECT_NO_THROW(backward(a.view, {}));
+  EXPECT_THROW(backward(other.view, {}), std::logic_error);
+  EXPECT_THROW(backward(a.view, other.view), std::logic_error);
 }
 
 }  // namespace

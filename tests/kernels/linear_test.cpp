@@ -60,12 +60,8 @@ TEST_P(Linear, AgreesWithTheOracle) {
 
   const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
   const Strided din(m, i, gap), dweight(o, i, 0), dbias(1, o, 0);
-  kernels->linear_backward_input(din.view, dout_.view, weight_.view, false);
+  kernels->linear_backward_input(din.view, dout_.view, weight_.view);
   EXPECT_TRUE(close(din.values(), gradients.in, tolerance(o), 0));
-  kernels->linear_backward_input(din.view, dout_.view, weight_.view, true);
-  auto twice = gradients.in;
-  for (double& value : twice) value *= 2;
-  EXPECT_TRUE(close(din.values(), twice, 2 * tolerance(o), 0));
   kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
   EXPECT_TRUE(close(dweight.values(), gradients.weight, tolerance(m), 0));
   EXPECT_TRUE(close(dbias.values(), gradients.bias, tolerance(m), 0));
@@ -142,28 +138,25 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
       std::vector<std::uint16_t> memory(static_cast<std::size_t>(o * i));
       const Tensor working = matrix(memory.data(), o, i, DType::bf16);
       kernels->round_weights(working, weight_.view);
-      const Strided out(m, o, gap), frozen(m, o, gap), din(m, i, gap), twice(m, i, gap, in), dweight(o, i, 0),
-          dbias(1, o, 0), out_alone(m, o, gap), dweight_alone(o, i, 0);
+      const Strided out(m, o, gap), frozen(m, o, gap), din(m, i, gap), dweight(o, i, 0), dbias(1, o, 0),
+          out_alone(m, o, gap), dweight_alone(o, i, 0);
       kernels->linear_forward(out.view, in_.view, working, bias_.view);
-      kernels->linear_backward_input(din.view, dout_.view, working, false);
-      kernels->linear_backward_input(twice.view, dout_.view, working, true);
+      kernels->linear_backward_input(din.view, dout_.view, working);
       kernels->linear_backward_weight(dweight.view, dbias.view, dout_.view, in_.view);
       alone->linear_forward(out_alone.view, in_.view, working, bias_.view);
       alone->linear_backward_weight(dweight_alone.view, dbias.view, dout_.view, in_.view);
       kernels->freeze({&working, 1});
       kernels->linear_forward(frozen.view, in_.view, working, bias_.view);
       kernels->thaw({&working, 1});
-      auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
+      const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
       const double bound = 0.01;
       EXPECT_LT(distance(out.values(), reference::linear_forward(in, weight, bias, m, o, i)), bound) << m << " " << i;
       EXPECT_LT(distance(din.values(), gradients.in), bound);
       EXPECT_LT(distance(dweight.values(), gradients.weight), bound);
-      for (std::size_t n = 0; n < in.size(); ++n) gradients.in[n] += in[n];
-      EXPECT_LT(distance(twice.values(), gradients.in), bound);
       EXPECT_EQ(out.values(), frozen.values());
       EXPECT_EQ(out.values(), out_alone.values()) << "sums depend on the threads";
       EXPECT_EQ(dweight.values(), dweight_alone.values());
-      EXPECT_TRUE(out.intact() && frozen.intact() && din.intact() && twice.intact() && dweight.intact());
+      EXPECT_TRUE(out.intact() && frozen.intact() && din.intact() && dweight.intact());
     }
 }
 

@@ -10,6 +10,13 @@
 
 namespace ember::reference {
 
+// The gradient of a LayerNorm's output from its two shares; the second may be empty.
+template <typename T>
+std::vector<T> output_gradient(std::vector<T> dout, const std::vector<T>& dbranch) {
+  for (std::size_t i = 0; i < dbranch.size(); ++i) dout[i] += dbranch[i];
+  return dout;
+}
+
 template <typename T>
 struct LayerNorm {
   std::vector<T> weight, bias;

@@ -79,11 +79,11 @@ void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   });
 }
 
-void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight, bool accumulate) {
+void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight) {
   require_backward_input_operands(din, dout, weight);
   if (din.empty()) return;
   state_->enqueue([=] {
-    std::vector<float> sums = accumulate ? floats(din) : std::vector<float>(static_cast<std::size_t>(din.size()));
+    std::vector<float> sums(static_cast<std::size_t>(din.size()));
     product(sums, din.rows, din.cols, dout.cols, false, dout, false, weight);
     store(din, sums);
   });
