@@ -43,7 +43,9 @@ class GraphOfWork final : public RecordedWork {
 
 }  // namespace
 
-CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {}
+CudaKernels::CudaKernels(std::string_view device) : device_(use_device(device)) {
+  allow_early_starts(device_, code_can_await());
+}
 
 CudaKernels::~CudaKernels() = default;
 

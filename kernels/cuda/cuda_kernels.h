@@ -110,6 +110,7 @@ class CudaKernels final : public Kernels {
   // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
+  bool code_can_await();
   // `count` counters of blocks (reduce.cuh), zero between launches; they grow and stay as scratch does.
   unsigned* arrivals(std::int64_t count = 1);
 

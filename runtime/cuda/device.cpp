@@ -68,10 +68,6 @@ DeviceInfo use_device(std::string_view name) {
   check(properties.major > kOldestMajor || (properties.major == kOldestMajor && properties.minor >= kOldestMinor),
         "--device {}: {} has compute capability {}.{}; {}.{} (Turing) or newer is needed", name, properties.name,
         properties.major, properties.minor, kOldestMajor, kOldestMinor);
-  constexpr int kFirstMajor = 9, kFirstVersion = 12030;
-  int driver = 0;
-  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
-  early_starts = properties.major >= kFirstMajor && std::min(driver, CUDART_VERSION) >= kFirstVersion;
   check_cuda(cudaSetDevice(index), name);
   check_cuda(cudaFree(nullptr), name);  // makes the context, which fails here and now when the device is not to be had
   return {index,
@@ -84,6 +80,13 @@ DeviceInfo use_device(std::string_view name) {
 
 bool starts_early() noexcept {
   return early_starts;
+}
+
+void allow_early_starts(const DeviceInfo& device, bool code_can_await) {
+  constexpr int kFirstMajor = 9, kFirstVersion = 12030;
+  int driver = 0;
+  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
+  early_starts = code_can_await && device.major >= kFirstMajor && std::min(driver, CUDART_VERSION) >= kFirstVersion;
 }
 
 }  // namespace ember

@@ -23,8 +23,10 @@ inline constexpr int kOldestMajor = 7, kOldestMinor = 5;
 // Ember was built with, the device is too old for the kernels, or it cannot be used now.
 DeviceInfo use_device(std::string_view name);
 
-// Whether the device that use_device chose last starts grids early (runtime/cuda/launch.h), in recordings too: compute
-// capability 9.0, and CUDA 12.3 in program and driver.
+// Whether launch_early (runtime/cuda/launch.h) starts grids early; of the process. Not before it is allowed.
 bool starts_early() noexcept;
+// Allows it, if the device can, in recordings too: compute capability 9.0, and CUDA 12.3 in program and driver.
+// `code_can_await`: whether the code of all kernels that launch_early is given can, as it was loaded on this device.
+void allow_early_starts(const DeviceInfo& device, bool code_can_await);
 
 }  // namespace ember

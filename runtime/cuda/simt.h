@@ -26,10 +26,18 @@
 namespace ember {
 
 // Waits until the grid before this one in the stream is done and what it wrote can be read. For launch_early
-// (runtime/cuda/launch.h). PTX ISA, "griddepcontrol".
+// (runtime/cuda/launch.h). Code for compute capabilities below 9.0 has no such instruction, and must not start early on
+// a newer device either. PTX ISA, "griddepcontrol".
 __device__ __forceinline__ void await_previous_grid() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ bool code_can_await() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  return true;
+#else
+  return false;
 #endif
 }
 

@@ -58,6 +58,9 @@ namespace ember {
 inline void await_previous_grid() {
   simt::await_previous_grid();
 }
+inline bool code_can_await() {
+  return true;
+}
 }  // namespace ember
 
 inline void __syncthreads(simt::Place place = simt::Place::current()) {

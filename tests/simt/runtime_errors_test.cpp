@@ -46,11 +46,14 @@ TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
   EXPECT_EQ(use_device("cuda").major, 9);
 }
 
-TEST_F(RuntimeErrors, GridsStartEarlyWhereTheDeviceAndTheDriverCan) {
-  use_device("cuda");
-  EXPECT_EQ(starts_early(), CUDART_VERSION >= 12030);
+TEST_F(RuntimeErrors, GridsStartEarlyWhereTheDeviceTheDriverAndTheCodeCan) {
+  constexpr bool kNewEnough = CUDART_VERSION >= 12030;
+  allow_early_starts(use_device("cuda"), true);
+  EXPECT_EQ(starts_early(), kNewEnough);
+  allow_early_starts(use_device("cuda"), false);
+  EXPECT_FALSE(starts_early()) << "code for an older device";
   simt::device().major = 8;
-  use_device("cuda");
+  allow_early_starts(use_device("cuda"), true);
   EXPECT_FALSE(starts_early());
 }
 
