@@ -177,6 +177,7 @@ int run(const Options& options) {
   nlohmann::ordered_json context = nlohmann::ordered_json::parse(ember::machine_json());
   context["program"] = "bench_step";
   context["model"] = options.source.model.empty() ? options.source.shape : options.source.model.string();
+  context["graph"] = options.budget.record;
   for (const auto& backend : backends) context["devices"][backend->name()] = backend->device_name();
   Output output(options, context.dump());
   if (options.part != "inference")

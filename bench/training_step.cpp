@@ -166,6 +166,17 @@ PhaseSeconds mean(const std::vector<PhaseSeconds>& steps) {
   return {sum.forward / count, sum.backward / count, sum.optimizer / count, sum.step / count};
 }
 
+// The mean of `count` steps from the first batch on; recorded ones are given twice, by their phases and whole.
+PhaseSeconds repetition(Steps& steps, std::int64_t count) {
+  std::vector<PhaseSeconds> all;
+  steps.begin();
+  for (std::int64_t i = 0; i < count; ++i) all.push_back(steps.by_phases());
+  if (!steps.recorded()) return mean(all);
+  steps.begin();
+  for (PhaseSeconds& step : all) step.step = steps.whole();
+  return mean(all);
+}
+
 }  // namespace
 
 TrainingStep::TrainingStep(Backend& backend, const BertConfig& config, const Peaks& peaks)
@@ -204,16 +215,13 @@ StepResult TrainingStep::measure(const Dataset& texts, std::int64_t batch_size, 
   }
   result.tokens /= static_cast<double>(count);
   result.floor /= static_cast<double>(count);
-  if (budget.record) steps.record();
-  for (int r = 0; r < budget.repetitions; ++r) {
-    std::vector<PhaseSeconds> all;
-    steps.begin();
-    for (std::int64_t i = 0; i < count; ++i) all.push_back(steps.by_phases());
-    result.recorded = steps.recorded();
-    if (result.recorded) steps.begin();
-    for (std::int64_t i = 0; result.recorded && i < count; ++i) all[static_cast<std::size_t>(i)].step = steps.whole();
-    result.repetitions.push_back(mean(all));
+  if (budget.record && records()) {
+    // Untimed: a recording's first launch also brings it to the device.
+    steps.record();
+    repetition(steps, count);
   }
+  for (int r = 0; r < budget.repetitions; ++r) result.repetitions.push_back(repetition(steps, count));
+  result.recorded = steps.recorded();
   result.peak_memory = backend_.peak_memory();
   return result;
 }

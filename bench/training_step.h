@@ -16,7 +16,7 @@ namespace ember {
 
 // Seconds of one step. `optimizer`: bringing rows of the word embedding up to date before, the update after. `step`:
 // all that the device does with a batch, gathering it included. As graphs the phases are timed one by one and the step
-// as a whole, so that the phases add up to more.
+// as a whole, so that the phases need not add up to it.
 struct PhaseSeconds {
   double forward = 0, backward = 0, optimizer = 0, step = 0;
 };
@@ -47,6 +47,8 @@ class TrainingStep {
   StepResult measure(const Dataset& texts, std::int64_t batch_size, StepBudget budget);
   // Whether the backend has something to gain from recording.
   bool records() const { return !backend_.kernels().on_host(); }
+  // After the last step given; waits for it.
+  StepState state() const { return optimizer_.read_state(); }
 
  private:
   Backend& backend_;

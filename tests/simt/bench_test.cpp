@@ -69,6 +69,28 @@ std::int64_t launches_of_a_step(const Problem& problem, std::int64_t batch_size)
   return result.launches.value();
 }
 
+// A recorded repetition gives its steps twice, and one before it is not timed: four times the batches of a repetition
+// call by call, which must leave the same bits then. Each begins a run anew, so none comes to the schedule's end.
+TEST(CudaBenchmarks, RecordedStepsDoWhatTheCallsDo) {
+  Problem problem = small_problem();
+  constexpr std::int64_t kBatches = 3, kTexts = 2;
+  problem.texts = synthetic_texts({24, 9, 40, 40, 5, 7}, problem.model.vocabulary, problem.model.label_count());
+  const auto state_after = [&](const StepBudget& budget) {
+    TrainingStep step(backend(), problem.model, {1e9, 1e9});
+    EXPECT_EQ(step.measure(problem.texts, kTexts, budget).recorded, budget.record);
+    return step.state();
+  };
+  constexpr double kAllBatches = 600;  // seconds, for every batch to be in a repetition
+  const StepState calls = state_after({.repetitions = 4, .seconds = kAllBatches, .record = false});
+  const StepState recorded = state_after({.repetitions = 1, .seconds = kAllBatches, .record = true});
+  EXPECT_EQ(recorded.updates, kBatches);
+  EXPECT_EQ(recorded.skipped, 0) << "the update was not measured";
+  EXPECT_GT(recorded.gradient_norm, 0);
+  EXPECT_EQ(recorded.gradient_norm, calls.gradient_norm);
+  EXPECT_EQ(recorded.loss_scale, calls.loss_scale);
+  EXPECT_EQ(recorded.steps, calls.steps);
+}
+
 // Weights' gradients and the optimizer take all layers together, at most one launch more for as many operands as their
 // lists hold.
 TEST(CudaBenchmarks, LaunchesOfAStepGrowByTheLayer) {

@@ -175,6 +175,23 @@ class Step(Case):
         self.assertEqual(texts, ["one of 8 tokens", "one of 20 tokens", "one of 32 tokens", "one of 64 tokens",
                                  "1000 at once"])
 
+    def test_steps_as_graphs_or_call_by_call(self):
+        """Only CUDA records; a machine without a GPU shows that --no-graph changes nothing on the CPU."""
+        model = self.write_model()
+        for flags, said in ([], ", steps as graphs"), (["--no-graph"], ", steps call by call"):
+            with self.subTest(flags):
+                done = run(STEP, "--model", model, "--part", "training", "--batches", "2", "--out", self.out, *flags,
+                           *SMALL_STEP)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                with open(self.out) as file:
+                    results = json.load(file)
+                self.assertEqual(results["context"]["graph"], not flags)
+                for step in results["results"]:
+                    cuda = step["backend"] == "cuda"
+                    head = "\n%s, %s%s\n" % (step["backend"], step["lengths"], said if cuda else "")
+                    self.assertIn(head, done.stdout)
+                    self.assertEqual(step["recorded"], cuda and not flags)
+
     def test_lengths_and_texts_of_the_data(self):
         done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--data", self.write_data(), "--batches",
                    "2,7", "--out", self.out, *SMALL_STEP)
