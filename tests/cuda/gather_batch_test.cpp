@@ -119,9 +119,10 @@ TEST_P(GatherBatch, AFillingOfPaddingFollowsWithoutATarget) {
   }
 }
 
+// The last has more rows than a block has threads.
 INSTANTIATE_TEST_SUITE_P(Sizes, GatherBatch,
                          ::testing::Values(Case{1, 1, 1}, Case{5, 2, 3}, Case{70, 16, 31}, Case{300, 300, 9},
-                                           Case{24, 8, 128}, Case{40, 40, 70}),
+                                           Case{24, 8, 128}, Case{40, 40, 70}, Case{1100, 1100, 3}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "_rows_by_" + std::to_string(tested.param.batch) +
                                   "_to_" + std::to_string(tested.param.longest);
