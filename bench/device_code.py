@@ -7,12 +7,12 @@ prints a table: registers a thread, static shared memory and threads of a block,
 multiprocessor, and the instructions of the code by kind (not of a run: loops count once). Nothing has to run, and no GPU
 has to be there.
 
-CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>, whose sh_info has
-the registers in the top byte. From Volta on an instruction has 128 bits, and the low 12 of them say what it does, the low 9
+CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>. From Volta on an instruction has 128 bits, and the low 12 of them say what it does, the low 9
 whatever the kind of its operands. The numbers below were read off kernels whose instructions are known.
 """
 import argparse
 import collections
+import math
 import pathlib
 import re
 import struct
@@ -35,7 +35,8 @@ KINDS = {
     "barrier": {0x11D},
 }
 
-MAX_THREADS = 0x05  # attribute of .nv.info.<kernel>: __launch_bounds__
+MAX_THREADS = 0x05  # attribute of .nv.info.<kernel>: __launch_bounds__, as x, y, z
+REGISTERS_OF = 0x2F  # attribute of .nv.info: a kernel's symbol and its registers
 
 Kernel = collections.namedtuple("Kernel", "code registers shared threads")
 # What a multiprocessor has: CUDA C++ Programming Guide, "Technical specifications per compute capability".
@@ -57,45 +58,54 @@ def device_images(data):
 
 
 def sections(data, start):
-    """{name: (bytes, size, sh_info)} of the sections of the ELF image at `start`; those of no bytes have a size all the same."""
+    """{name: (bytes, size)} of the sections of the ELF image at `start`; those of no bytes have a size all the same."""
     table = start + struct.unpack_from("<Q", data, start + 40)[0]
     count, names_index = struct.unpack_from("<HH", data, start + 60)
     headers = [struct.unpack_from("<IIQQQQII", data, table + 64 * i) for i in range(count)]
     names = start + headers[names_index][4]
     found = {}
-    for name, kind, _, _, offset, size, _, info in headers:
+    for name, kind, _, _, offset, size, _, _ in headers:
         begin = names + name
         content = b"" if kind == 8 else data[start + offset : start + offset + size]
-        found[data[begin : data.index(b"\0", begin)].decode()] = (content, size, info)
+        found[data[begin : data.index(b"\0", begin)].decode()] = (content, size)
     return found
 
 
-def launch_bound(info):
-    """Threads of a block at most, from the attributes of a kernel; 0 where it does not say."""
+def symbols(of_image):
+    """The names of an image's symbols."""
+    strings = of_image[".strtab"][0]
+    at = [entry[0] for entry in struct.iter_unpack("<IBBHQQ", of_image[".symtab"][0])]
+    return [strings[begin : strings.index(b"\0", begin)].decode() for begin in at]
+
+
+def attributes(info):
+    """The attributes that have values of their own in a section .nv.info, as (attribute, words)."""
     at = 0
     while at + 4 <= len(info):
         form, attribute, size = struct.unpack_from("<BBH", info, at)
-        if attribute == MAX_THREADS and form == 4:
-            x, y, z = struct.unpack_from("<III", info, at + 4)
-            return x * y * z
-        at += 4 + (size if form == 4 else 0)
-    return 0
+        if form == 4:
+            yield attribute, struct.unpack_from(f"<{size // 4}I", info, at + 4)
+            at += size
+        at += 4
 
 
 def resources(data):
     """{(architecture, mangled name): Kernel}."""
     found = {}
     for start, architecture in device_images(data):
-        of_image = sections(data, start)
-        for section, (code, _, info) in of_image.items():
+        of_image = collections.defaultdict(lambda: (b"", 0), sections(data, start))
+        names = symbols(of_image)
+        registers = {
+            names[words[0]]: words[1] for attribute, words in attributes(of_image[".nv.info"][0]) if attribute == REGISTERS_OF
+        }
+        for section, (code, _) in list(of_image.items()):
             if not section.startswith(".text."):
                 continue
             name = section[len(".text.") :]
-            words = struct.iter_unpack("<QQ", code[: len(code) // 16 * 16])
-            counts = collections.Counter(low & 0xFFF for low, _ in words)
-            shared = of_image.get(".nv.shared." + name, (b"", 0, 0))[1]
-            threads = launch_bound(of_image.get(".nv.info." + name, (b"", 0, 0))[0])
-            found[architecture, name] = Kernel(counts, info >> 24, shared, threads)
+            counts = collections.Counter(low & 0xFFF for low, _ in struct.iter_unpack("<QQ", code[: len(code) // 16 * 16]))
+            bounds = [math.prod(words) for attribute, words in attributes(of_image[".nv.info." + name][0]) if attribute == MAX_THREADS]
+            shared = of_image[".nv.shared." + name][1]
+            found[architecture, name] = Kernel(counts, registers[name], shared, bounds[0] if bounds else 0)
     return found
 
 

@@ -121,6 +121,8 @@ class Readback {
   virtual ~Readback() = default;
   // Begins to copy, once the work given so far is done. An earlier copy must have been waited for.
   virtual void start(const void* from_device) = 0;
+  // Whether wait() would return at once.
+  virtual bool ready() const = 0;
   // Returns what was copied, valid until the next start; waits if it is still under way.
   virtual const void* wait() = 0;
 };

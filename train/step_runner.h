@@ -28,8 +28,9 @@ class StepRunner {
   BatchShape step(std::int64_t rows);
 
   enum class Wait { no, yes };
-  // The records of the steps since the last call, in order: of those that have come back, or of all, which waits. To be
-  // called after every step; valid until the next call.
+  // The records of the steps since the last call, in order: of those that have come back, or of all, which waits. They
+  // are copied in lots and handed on as soon as the copy is there. To be called after every step; valid until the next
+  // call.
   std::span<const StepRecord> records(Wait wait);
 
  private:

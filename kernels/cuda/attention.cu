@@ -85,13 +85,11 @@ void run(cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor
   const std::int64_t dim = key.cols / call.heads, rows = call.first_only ? 1 : batch.max_length;
   const int width = common_width({out, query, key, value}, dim);
   const unsigned threads = threads_for(batch.max_length);
-  const auto kernel = batch.max_length <= kShortRows ? dim <= 32 ? attention_forward_kernel<32, kShortRows>
-                                                                 : attention_forward_kernel<64, kShortRows>
-                      : dim <= 32 ? attention_forward_kernel<32, kTileRows>
-                                                     : attention_forward_kernel<64, kTileRows>;
-  launch_early("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0, kernel, call,
-               half_rows(out, dim, width), half_rows(query, dim, width), half_rows(key, dim, width),
-               half_rows(value, dim, width), first);
+  with_dim_and_rows(dim, batch.max_length, [&](auto d, auto r) {
+    launch_early("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0,
+                 attention_forward_kernel<d(), r()>, call, half_rows(out, dim, width), half_rows(query, dim, width),
+                 half_rows(key, dim, width), half_rows(value, dim, width), first);
+  });
 }
 
 }  // namespace

@@ -227,10 +227,16 @@ struct Tensors {
   Tensor dquery, dkey, dvalue, dout, query, key, value;
 };
 
-std::size_t statistics_bytes(const Call& call, const Tensor& dout) {
-  return static_cast<std::size_t>(call.heads * dout.rows) * sizeof(RowStatistics);
+bool is_short(const Batch& batch) {
+  return batch.max_length <= kTileRows;
 }
 
+// The kernel for short sequences keeps its statistics in registers.
+std::size_t statistics_bytes(const Call& call, const Batch& batch, const Tensor& dout) {
+  return is_short(batch) ? 0 : static_cast<std::size_t>(call.heads * dout.rows) * sizeof(RowStatistics);
+}
+
+// Without `statistics` for short sequences.
 void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const Tensors& t, const FirstRows& first,
          const Batch& batch) {
   const std::int64_t dim = t.key.cols / call.heads;
@@ -249,18 +255,15 @@ void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const
                    static_cast<int>(t.dout.rows)};
   const unsigned threads = threads_for(batch.max_length);
   const dim3 by_keys = grid_for(batch, call.heads, batch.max_length, threads);
-  if (by_keys.y == 1) {
-    const auto kernel = batch.max_length <= kShortRows ? dim <= 32 ? attention_backward_short<32, kShortRows>
-                                                                   : attention_backward_short<64, kShortRows>
-                        : dim <= 32 ? attention_backward_short<32, kTileRows>
-                                                       : attention_backward_short<64, kTileRows>;
-    return launch_early("attention_backward", stream, by_keys, threads, 0, kernel, x);
-  }
+  if (is_short(batch))
+    return with_dim_and_rows(dim, batch.max_length, [&](auto d, auto r) {
+      launch_early("attention_backward", stream, by_keys, threads, 0, attention_backward_short<d(), r()>, x);
+    });
   const dim3 by_queries = grid_for(batch, call.heads, call.first_only ? 1 : batch.max_length, threads);
-  launch_early("attention_backward_queries", stream, by_queries, threads, 0,
-               dim <= 32 ? attention_backward_queries<32> : attention_backward_queries<64>, x);
-  launch_early("attention_backward_keys", stream, by_keys, threads, 0,
-               dim <= 32 ? attention_backward_keys<32> : attention_backward_keys<64>, x);
+  with_dim(dim, [&](auto d) {
+    launch_early("attention_backward_queries", stream, by_queries, threads, 0, attention_backward_queries<d()>, x);
+    launch_early("attention_backward_keys", stream, by_keys, threads, 0, attention_backward_keys<d()>, x);
+  });
 }
 
 }  // namespace
@@ -274,7 +277,7 @@ void CudaKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, 
   require(all_have_shape({dkey, dvalue}, key.rows, key.cols, DType::f16),
           "attention_backward: shape of dkey or dvalue");
   if (batch.sequences == 0) return;
-  const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, dout)));
+  const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, batch, dout)));
   run(stream(), call, statistics, {dquery, dkey, dvalue, dout, query, key, value}, {}, batch);
 }
 
@@ -291,7 +294,7 @@ Tensor CudaKernels::cls_attention_backward(Tensor din, Tensor dspread, Tensor dw
               has_shape(dkept, batch.tokens, 3 * c, DType::f16),
           "cls_attention_backward: shapes");
   if (batch.sequences > 0) {
-    const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, dout)));
+    const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, batch, dout)));
     run(stream(), call, statistics,
         {dkept.columns(0, c), dkept.columns(c, c), dkept.columns(2 * c, c), dout, kept.columns(0, c),
          kept.columns(c, c), kept.columns(2 * c, c)},

@@ -241,4 +241,23 @@ inline dim3 grid_for(const Batch& batch, std::int64_t heads, std::int64_t rows, 
               static_cast<unsigned>((rows + block_rows - 1) / block_rows));
 }
 
+// Calls run(D), a compile-time constant, of the instance for heads of `dim` columns.
+template <typename Run>
+void with_dim(std::int64_t dim, const Run& run) {
+  if (dim <= 32)
+    run(std::integral_constant<int, 32>{});
+  else
+    run(std::integral_constant<int, 64>{});
+}
+// Calls run(D, R), compile-time constants, of the instance that stages no more rows at a time than `max_length` needs.
+template <typename Run>
+void with_dim_and_rows(std::int64_t dim, std::int64_t max_length, const Run& run) {
+  with_dim(dim, [&](auto d) {
+    if (max_length <= kShortRows)
+      run(d, std::integral_constant<int, kShortRows>{});
+    else
+      run(d, std::integral_constant<int, kTileRows>{});
+  });
+}
+
 }  // namespace ember::attention

@@ -20,8 +20,9 @@ class DeviceReadback final : public Readback {
                "reading back");
     copied_.record(stream_);
   }
+  bool ready() const override { return copied_.happened(); }
   const void* wait() override {
-    if (!copied_.happened()) copied_.synchronize();
+    if (!ready()) copied_.synchronize();
     return memory_.data();
   }
 

@@ -10,8 +10,6 @@
 // Forward reads two rows of f32 and writes two of f16 (12 N C bytes; the type's row and the norm stay in cache), about
 // 12 operations an element and 25 for dropout. Backward moves 8 N C bytes in the pass; about 23 operations an element,
 // 25 for dropout.
-#include <array>
-
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/layernorm_row.cuh"
@@ -61,35 +59,13 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forwar
   });
 }
 
-struct Backward {
-  Rows<__half> dsum;
-  Rows<const __half> dout, dbranch, sum;  // dbranch may be null
-  const float *mean, *rstd, *weight;
-  float* parts;  // of dweight and dbias of the LayerNorm, and of type row 0
-  DropoutMask mask;
-  int rows, cols, part_stride;
-};
-
 template <int V, int N>
-__global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_backward_kernel(Backward a) {
+__global__ void __launch_bounds__(kRowWarps* kWarpSize)
+    embeddings_backward_kernel(LayerNormBackward a, Rows<__half> dsum, DropoutMask mask) {
   await_previous_grid();
-  WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
-  const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
-    const __half *dout = a.dout[row], *dbranch = a.dbranch[row];
-    __half* dsum = a.dsum[row];
-    normalise_row_backward<V, N>(
-        totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
-        [&](int c, float(&dy)[V]) {
-          load_gradient<V>(dy, dout, dbranch, c);
-          apply_dropout(dy, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
-        },
-        [&](int i, int c, const float(&dx)[V]) {
-          store<V>(dsum + c, dx);
-          totals.add(2, i, c, dx);
-        });
-  }
-  totals.write_part();
+  normalise_backward<V, N>(
+      a, [&](std::int64_t row, int c, float(&dy)[V]) { apply_dropout(dy, mask, row * a.cols + c); },
+      [&](std::int64_t row, int c, const float(&dx)[V]) { store<V>(dsum[row] + c, dx); });
 }
 
 }  // namespace
@@ -137,30 +113,13 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
               all_have_shape({dnorm.weight, dnorm.bias, norm.weight}, 1, cols, DType::f32),
           "embeddings_backward: shapes");
   require(batch.max_length <= dtables.position.rows, "embeddings: a sequence longer than the table of positions");
-  const std::array sums{dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)};
-  if (dout.empty()) {
-    deferred_.add_parts(sums, nullptr, 0);
-  } else {
-    with_row_layout(cols, vectorises(4, {dsum, dout, dbranch, sum, norm.weight}), [&](auto v, auto n) {
-      const RowSums stage(rows, cols, 3, n() > 0);
-      auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
-      const Backward a{rows_of<__half>(dsum),
-                       rows_of<const __half>(dout),
-                       rows_of<const __half>(dbranch),
-                       rows_of<const __half>(sum),
-                       moments.mean.f32(),
-                       moments.rstd.f32(),
-                       norm.weight.f32(),
-                       parts,
-                       DropoutMask(dropout),
-                       static_cast<int>(rows),
-                       static_cast<int>(cols),
-                       static_cast<int>(part_stride(cols))};
-      launch_early("embeddings_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
-                   dim3(kRowWarps * kWarpSize), stage.shared_bytes, embeddings_backward_kernel<v(), n()>, a);
-      deferred_.add_parts(sums, parts, stage.count);
-    });
-  }
+  layernorm_backward(deferred_, {dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)}, dout, dbranch, sum, moments,
+                     norm.weight, vectorises(4, {dsum, dout, dbranch, sum, norm.weight}),
+                     [&](auto v, auto n, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
+                       launch_early("embeddings_backward", stream(), blocks, dim3(kRowWarps * kWarpSize), shared_bytes,
+                                    embeddings_backward_kernel<v(), n()>, a, rows_of<__half>(dsum),
+                                    DropoutMask(dropout));
+                     });
   deferred_.add_tokens(dtables, dsum, batch);
 }
 

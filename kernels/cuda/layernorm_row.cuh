@@ -3,10 +3,12 @@
 // registers from pass to pass; with N = 0 any number, which every pass reads again.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <type_traits>
 
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector_io.cuh"
 
@@ -63,19 +65,22 @@ struct LayerNormParameters {
 template <int V, int N, typename Write>
 __device__ void normalise_row(Vector<V> (&x)[kHeld<N>], const __half* stored, int cols, float* mean, float* rstd,
                               const LayerNormParameters& norm, const Write& write) {
+  Vector<V> weight[kHeld<N>], y[kHeld<N>];
+  const auto ask = [&](int i, int c) {
+    load<V>(weight[i], norm.weight + c);
+    load<V>(y[i], norm.bias + c);
+  };
+  if (N > 0) for_each_vector<V, N>(cols, ask);  // on their way while the lanes add
   const RowMoments moments = row_moments<V, N>(x, stored, cols, norm.epsilon);
   if (threadIdx.x % kWarpSize == 0) {
     *mean = moments.mean;
     *rstd = moments.rstd;
   }
   for_each_vector<V, N>(cols, [&](int i, int c) {
-    if (N == 0) load<V>(x[i], stored + c);
-    float weight[V], y[V];
-    load<V>(weight, norm.weight + c);
-    load<V>(y, norm.bias + c);
+    if (N == 0) load<V>(x[i], stored + c), ask(i, c);
 #pragma unroll
-    for (int j = 0; j < V; ++j) y[j] += (x[i][j] - moments.mean) * moments.rstd * weight[j];
-    write(c, y);
+    for (int j = 0; j < V; ++j) y[i][j] += (x[i][j] - moments.mean) * moments.rstd * weight[i][j];
+    write(c, y[i]);
   });
 }
 
@@ -135,42 +140,68 @@ class WarpTotals {
   Vector<V> totals_[S][kHeld<N>];
 };
 
-// The gradient of a LayerNorm's output at column c: dout + dbranch, or dout where dbranch is null.
-template <int V>
-__device__ void load_gradient(float (&dy)[V], const __half* dout, const __half* dbranch, int c) {
-  Halves<V> one, other{};
-  one.ask(dout + c);
-  if (dbranch != nullptr) other.ask(dbranch + c);
-  float add[V];
-  one.get(dy);
-  other.get(add);
-#pragma unroll
-  for (int j = 0; j < V; ++j) dy[j] += add[j];
-}
+// What the backward of an operation with a LayerNorm in it reads, and where its column sums go: of the LayerNorm's
+// dweight and dbias, and of what the operation adds.
+struct LayerNormBackward {
+  Rows<const __half> dout, dbranch, sum;  // dbranch may be null
+  const float *mean, *rstd, *weight;
+  float* parts;
+  int rows, cols, part_stride;
+};
 
-// Through a LayerNorm's row. x: what was normalised; gradient(c, dy): the gradient of its output, asked for twice when
-// N = 0; write(i, c, dx): with y = (x - mean) rstd and g = dy weight, dx = rstd (g - mean of g - y (mean of g y)).
-// totals 0 and 1 receive dy y and dy.
-template <int V, int N, int S, typename Gradient, typename Write>
-__device__ void normalise_row_backward(WarpTotals<V, N, S>& totals, const __half* x, RowMoments moments,
-                                       const float* weight, int cols, const Gradient& gradient, const Write& write) {
+// Whether a lane of LayerNorm's backward asks for its share of a row before it uses any. For 8 vectors there are not
+// registers enough.
+template <int N>
+constexpr bool kAsksFirst = N > 0 && N <= 6;
+
+// Vectors of a row that LayerNorm's backward reads.
+template <int V, int N>
+struct BackwardVectors {
+  Halves<V> dout[kHeld<N>], dbranch[kHeld<N>], sum[kHeld<N>];
+  Vector<V> weight[kHeld<N>];
+
+  __device__ void ask(const LayerNormBackward& a, std::int64_t row, int i, int c) {
+    sum[i].ask(a.sum[row] + c);
+    dout[i].ask(a.dout[row] + c);
+    dbranch[i] = {};
+    if (a.dbranch.data != nullptr) dbranch[i].ask(a.dbranch[row] + c);
+    load<V>(weight[i], a.weight + c);
+  }
+  // x = sum, dy = dout + dbranch.
+  __device__ void get(float (&x)[V], float (&dy)[V], int i) const {
+    float add[V];
+    sum[i].get(x);
+    dout[i].get(dy);
+    dbranch[i].get(add);
+#pragma unroll
+    for (int j = 0; j < V; ++j) dy[j] += add[j];
+  }
+};
+
+// Through a LayerNorm's row, whose output's gradient is adjust(c, dy) of dout + dbranch, asked for twice when N = 0,
+// and write(i, c, dx): with y = (x - mean) rstd and g = dy weight, dx = rstd (g - mean of g - y (mean of g y)). totals
+// 0 and 1 receive dy y and dy.
+template <int V, int N, int S, typename Adjust, typename Write>
+__device__ void normalise_row_backward(WarpTotals<V, N, S>& totals, const LayerNormBackward& a, std::int64_t row,
+                                       const Adjust& adjust, const Write& write) {
+  const float mean = a.mean[row], rstd = a.rstd[row];
+  BackwardVectors<V, N> from;
   Vector<V> y[kHeld<N>], dy[kHeld<N>];
   const auto read = [&](int i, int c) {
-    Halves<V> from;
-    from.ask(x + c);
-    gradient(c, dy[i]);
-    from.get(y[i]);
+    if (!kAsksFirst<N>) from.ask(a, row, i, c);
+    from.get(y[i], dy[i], i);
+    adjust(c, dy[i]);
 #pragma unroll
-    for (float& value : y[i]) value = (value - moments.mean) * moments.rstd;
+    for (float& value : y[i]) value = (value - mean) * rstd;
   };
+  if (kAsksFirst<N>) for_each_vector<V, N>(a.cols, [&](int i, int c) { from.ask(a, row, i, c); });
   float sum_g = 0, sum_gy = 0;
-  for_each_vector<V, N>(cols, [&](int i, int c) {
+  for_each_vector<V, N>(a.cols, [&](int i, int c) {
     read(i, c);
-    float w[V], dweight[V];
-    load<V>(w, weight + c);
+    float dweight[V];
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const float g = dy[i][j] * w[j];
+      const float g = dy[i][j] * from.weight[i][j];
       sum_g += g;
       sum_gy += g * y[i][j];
       dweight[j] = dy[i][j] * y[i][j];
@@ -178,16 +209,34 @@ __device__ void normalise_row_backward(WarpTotals<V, N, S>& totals, const __half
     totals.add(0, i, c, dweight);
     totals.add(1, i, c, dy[i]);
   });
-  const float mean_g = warp_sum(sum_g) / static_cast<float>(cols),
-              mean_gy = warp_sum(sum_gy) / static_cast<float>(cols);
-  for_each_vector<V, N>(cols, [&](int i, int c) {
-    if (N == 0) read(i, c);
-    float w[V], dx[V];
-    load<V>(w, weight + c);
+  const float mean_g = warp_sum(sum_g) / static_cast<float>(a.cols),
+              mean_gy = warp_sum(sum_gy) / static_cast<float>(a.cols);
+  for_each_vector<V, N>(a.cols, [&](int i, int c) {
+    if (N == 0)
+      read(i, c);
+    else if (!kAsksFirst<N>)
+      load<V>(from.weight[i], a.weight + c);
+    float dx[V];
 #pragma unroll
-    for (int j = 0; j < V; ++j) dx[j] = moments.rstd * (dy[i][j] * w[j] - mean_g - y[i][j] * mean_gy);
+    for (int j = 0; j < V; ++j) dx[j] = rstd * (dy[i][j] * from.weight[i][j] - mean_g - y[i][j] * mean_gy);
     write(i, c, dx);
   });
+}
+
+// A kernel's body: all rows, by adjust(row, c, dy) as above; write(row, c, dx) leaves in dx what is added as the third
+// sum.
+template <int V, int N, typename Adjust, typename Write>
+__device__ void normalise_backward(const LayerNormBackward& a, const Adjust& adjust, const Write& write) {
+  WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
+  const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps)
+    normalise_row_backward<V, N>(
+        totals, a, row, [&](int c, float(&dy)[V]) { adjust(row, c, dy); },
+        [&](int i, int c, float(&dx)[V]) {
+          write(row, c, dx);
+          totals.add(2, i, c, dx);
+        });
+  totals.write_part();
 }
 
 // Calls run(V, N), as compile-time constants, of the cheapest row that fits: vectors of 4 where `aligned`, in registers
@@ -208,15 +257,28 @@ void with_row_layout(std::int64_t cols, bool aligned, const Run& run) {
     run(four, std::integral_constant<int, 0>{});
 }
 
-// What the first stage of a row-wise backward needs for S sums.
-struct RowSums {
-  RowSums(std::int64_t rows, std::int64_t cols, int sums, bool in_registers)
-      : blocks(part_blocks(rows)),
-        count(blocks * (in_registers ? 1 : kRowWarps)),
-        bytes(part_bytes(count, sums, cols)),
-        shared_bytes(in_registers ? part_bytes(kRowWarps, 1, cols) : 0) {}
-  std::int64_t blocks, count;
-  std::size_t bytes, shared_bytes;
-};
+// Calls launch(V, N, blocks, bytes of shared memory, arguments) of a kernel of normalise_backward, whose `sums` are
+// then added with the gradients that wait. dout, dbranch, sum: (M, C), dbranch may be empty. aligned: as for
+// with_row_layout.
+template <typename Launch>
+void layernorm_backward(DeferredGradients& deferred, const std::array<Tensor, 3>& sums, Tensor dout, Tensor dbranch,
+                        Tensor sum, Moments moments, Tensor weight, bool aligned, const Launch& launch) {
+  if (dout.empty()) return deferred.add_parts(sums, nullptr, 0);
+  with_row_layout(dout.cols, aligned, [&](auto v, auto n) {
+    const std::int64_t blocks = part_blocks(dout.rows), parts = blocks * (n() > 0 ? 1 : kRowWarps);
+    const LayerNormBackward a{rows_of<const __half>(dout),
+                              rows_of<const __half>(dbranch),
+                              rows_of<const __half>(sum),
+                              moments.mean.f32(),
+                              moments.rstd.f32(),
+                              weight.f32(),
+                              static_cast<float*>(deferred.keep(part_bytes(parts, 3, dout.cols))),
+                              static_cast<int>(dout.rows),
+                              static_cast<int>(dout.cols),
+                              static_cast<int>(part_stride(dout.cols))};
+    launch(v, n, dim3(static_cast<unsigned>(blocks)), n() > 0 ? part_bytes(kRowWarps, 1, dout.cols) : 0, a);
+    deferred.add_parts(sums, a.parts, parts);
+  });
+}
 
 }  // namespace ember

@@ -10,8 +10,6 @@
 // (layernorm_row.cuh). Backward's warps take every (kRowWarps x blocks)-th row and keep their column sums meanwhile.
 // Forward moves 8 M C bytes (reads in and residual, writes sum and out) and does about 14 operations an element,
 // backward 10 M C bytes, 12 bytes a column and block for the sums, and about 23 operations; dropout adds 25 an element.
-#include <array>
-
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/layernorm_row.cuh"
@@ -64,34 +62,18 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
                       [&](int c, const float(&y)[V]) { store<V>(out + c, y); });
 }
 
-struct Backward {
-  Rows<__half> dresidual, din;
-  Rows<const __half> dout, dbranch, sum;  // dbranch may be null
-  const float *mean, *rstd, *weight;
-  float* parts;  // of dweight, dbias of the LayerNorm, dbias
-  DropoutMask mask;
-  int rows, cols, part_stride;
-};
-
 template <int V, int N>
-__global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_backward_kernel(Backward a) {
+__global__ void __launch_bounds__(kRowWarps* kWarpSize)
+    residual_layernorm_backward_kernel(LayerNormBackward a, Rows<__half> dresidual, Rows<__half> din,
+                                       DropoutMask mask) {
   await_previous_grid();
-  WarpTotals<V, N, 3> totals(a.parts, a.cols, a.part_stride);
-  const int warp = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  for (int row = warp; row < a.rows; row += static_cast<int>(gridDim.x) * kRowWarps) {
-    const __half *dout = a.dout[row], *dbranch = a.dbranch[row];
-    __half *dresidual = a.dresidual[row], *din = a.din[row];
-    normalise_row_backward<V, N>(
-        totals, a.sum[row], {a.mean[row], a.rstd[row]}, a.weight, a.cols,
-        [&](int c, float(&dy)[V]) { load_gradient<V>(dy, dout, dbranch, c); },
-        [&](int i, int c, float(&dx)[V]) {
-          store<V>(dresidual + c, dx);
-          apply_dropout(dx, a.mask, static_cast<std::int64_t>(row) * a.cols + c);
-          store<V>(din + c, dx);
-          totals.add(2, i, c, dx);
-        });
-  }
-  totals.write_part();
+  normalise_backward<V, N>(
+      a, [](std::int64_t, int, const float(&)[V]) {},
+      [&](std::int64_t row, int c, float(&dx)[V]) {
+        store<V>(dresidual[row] + c, dx);
+        apply_dropout(dx, mask, row * a.cols + c);
+        store<V>(din[row] + c, dx);
+      });
 }
 
 }  // namespace
@@ -131,28 +113,13 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
               (dbranch.empty() || has_shape(dbranch, rows, cols, DType::f16)) &&
               has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_backward: shapes");
-  const std::array sums{dnorm.weight, dnorm.bias, dbias};
-  if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
-  with_row_layout(cols, vectorises(4, {dresidual, din, dout, dbranch, sum, norm.weight}), [&](auto v, auto n) {
-    const RowSums stage(rows, cols, 3, n() > 0);
-    auto* parts = static_cast<float*>(deferred_.keep(stage.bytes));
-    const Backward a{rows_of<__half>(dresidual),
-                     rows_of<__half>(din),
-                     rows_of<const __half>(dout),
-                     rows_of<const __half>(dbranch),
-                     rows_of<const __half>(sum),
-                     moments.mean.f32(),
-                     moments.rstd.f32(),
-                     norm.weight.f32(),
-                     parts,
-                     DropoutMask(dropout),
-                     static_cast<int>(rows),
-                     static_cast<int>(cols),
-                     static_cast<int>(part_stride(cols))};
-    launch_early("residual_layernorm_backward", stream(), dim3(static_cast<unsigned>(stage.blocks)),
-                 dim3(kRowWarps * kWarpSize), stage.shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a);
-    deferred_.add_parts(sums, parts, stage.count);
-  });
+  layernorm_backward(deferred_, {dnorm.weight, dnorm.bias, dbias}, dout, dbranch, sum, moments, norm.weight,
+                     vectorises(4, {dresidual, din, dout, dbranch, sum, norm.weight}),
+                     [&](auto v, auto n, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
+                       launch_early("residual_layernorm_backward", stream(), blocks, dim3(kRowWarps * kWarpSize),
+                                    shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a,
+                                    rows_of<__half>(dresidual), rows_of<__half>(din), DropoutMask(dropout));
+                     });
 }
 
 }  // namespace ember

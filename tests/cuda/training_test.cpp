@@ -2,6 +2,7 @@
 // run of `train` on the device.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <memory>
 
@@ -203,6 +204,26 @@ TEST(Training, TheDenseOptimizerGivesTheSameBits) {
   Rig lazy(config_of_head_dim_26(), std::make_unique<CudaKernels>());
   Rig dense(config_of_head_dim_26(), std::make_unique<CudaKernels>(), {.dense = true});
   EXPECT_EQ(run_steps(dense, texts, 8, false), run_steps(lazy, texts, 8, false));
+}
+
+// They do not wait for the next copy to be due.
+TEST(Training, RecordsComeAsSoonAsTheyAreCopied) {
+  Dataset texts;
+  texts.append(std::vector<std::int32_t>{5, 5}, std::vector{0});
+  Rig rig(smallest_config(), std::make_unique<CudaKernels>(), {}, Optimizer::kRecords);
+  rig.batches.take(texts);
+  rig.batches.reserve(kLimits);
+  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, true, 0);
+  std::size_t steps = 0, read = 0;
+  for (; steps < Optimizer::kRecords / 2; ++steps) {
+    rig.batches.rewind();
+    runner.step(1);
+    read += runner.records(StepRunner::Wait::no).size();
+  }
+  EXPECT_EQ(read, 0u);  // the copy has just begun
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (read == 0 && std::chrono::steady_clock::now() < give_up) read = runner.records(StepRunner::Wait::no).size();
+  EXPECT_EQ(read, steps);
 }
 
 // Neither a step nor reading what steps leave behind waits for the device.

@@ -81,22 +81,27 @@ class DeviceCode(unittest.TestCase):
         self.assertGreater(counts[device_code.STL], 0)
 
     def test_resources_are_read(self):
-        done, data = self.compile("-arch=sm_75", "-no-compress", text=KNOWN_RESOURCES)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        ((architecture, name), kernel), = device_code.resources(data).items()
-        self.assertEqual((architecture, kernel.threads, kernel.shared), (75, 96, 1000))
-        self.assertIn(f"Used {kernel.registers} registers", self.compile("-arch=sm_75", "-Xptxas", "-v", text=KNOWN_RESOURCES)[0].stderr)
-        self.assertEqual(device_code.readable([name]), {name: "known"})
-        barriers = sum(n for code, n in kernel.code.items() if code & device_code.OPERATION in device_code.KINDS["barrier"])
-        self.assertEqual(barriers, 1)
-        # 3 warps a block, 16 blocks of 2 KB at most: the warps bound it.
-        self.assertEqual(device_code.resident_warps(kernel, device_code.LIMITS[75]), 30)
+        # A block has 3 warps. On sm_75 their number bounds how many blocks there are, on sm_90 the blocks' own.
+        for sm, warps in (75, 30), (90, 63):
+            with self.subTest(sm=sm):
+                done, data = self.compile(f"-arch=sm_{sm}", "-no-compress", text=KNOWN_RESOURCES)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                ((architecture, name), kernel), = device_code.resources(data).items()
+                self.assertEqual((architecture, kernel.threads), (sm, 96))
+                self.assertIn(kernel.shared, {1000, 1000 + 1024})  # newer compilers count what sm_90 keeps for itself
+                verbose, _ = self.compile(f"-arch=sm_{sm}", "-Xptxas", "-v", text=KNOWN_RESOURCES)
+                self.assertIn(f"Used {kernel.registers} registers", verbose.stderr)
+                self.assertEqual(device_code.readable([name]), {name: "known"})
+                barriers = sum(n for code, n in kernel.code.items() if code & device_code.OPERATION in device_code.KINDS["barrier"])
+                self.assertEqual(barriers, 1)
+                self.assertEqual(device_code.resident_warps(kernel, device_code.LIMITS[sm]), warps)
 
     def test_table_has_a_row_for_each_kernel(self):
         table = [sys.executable, device_code.__file__, LIBRARY]
-        done = subprocess.run(table, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(len(done.stdout.splitlines()) - 2, len([1 for a, _ in self.kernels if a == 75]))
+        for sm in sorted({architecture for architecture, _ in self.kernels} & device_code.LIMITS.keys()):
+            done = subprocess.run([*table, "--sm", str(sm)], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(len(done.stdout.splitlines()) - 2, len([1 for a, _ in self.kernels if a == sm]))
         wrong = subprocess.run([*table[:-1], __file__], capture_output=True, text=True)
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("no device code", wrong.stderr)
