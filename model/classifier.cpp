@@ -12,7 +12,7 @@
 namespace ember {
 namespace {
 
-constexpr std::int64_t kBatchTokens = 2048;  // enough rows for the products, few enough to stay in the cache
+constexpr std::int64_t kBatchTokens = 512;  // enough rows for the products, few enough to stay in the cache
 constexpr std::int64_t kBatchSequences = 256;
 
 }  // namespace

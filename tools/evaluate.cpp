@@ -21,7 +21,7 @@ namespace {
 
 using namespace ember;
 
-constexpr std::int64_t kBatchTokens = 2048;
+constexpr std::int64_t kBatchTokens = 512;  // as predict
 constexpr std::int64_t kBatchSequences = 256;
 
 struct Options {

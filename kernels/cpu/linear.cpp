@@ -1,5 +1,5 @@
 // Linear layers: out = in weightᵀ + bias and its two backward products. In fp32 by oneDNN's sgemm, which packs both
-// operands as it goes, or for few rows and a frozen weight by the product of packed_product.h; with bf16 weights by
+// operands as it goes, or with a frozen weight by the product of packed_product.h; with bf16 weights by
 // those of bf16_product.h; with a weight frozen in int8 by that of int8_product.h.
 #include <algorithm>
 #include <array>
@@ -33,7 +33,7 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
   if (const void* packed = frozen(weight); packed != nullptr) {
     if (precision_ == Precision::int8) return int8_product(out, in, packed, bias, scratch_, threads_);
     if (precision_ == Precision::bf16) return bf16_packed_forward(out, in, packed, bias, scratch_, threads_);
-    if (out.rows <= kMostPackedRows) return packed_product(out, in, static_cast<const float*>(packed), bias, threads_);
+    return packed_product(out, in, static_cast<const float*>(packed), bias, threads_);
   }
   if (weight.dtype == DType::bf16) return bf16_forward(out, in, weight, bias, scratch_, threads_);
   if (!bias.empty())

@@ -1,7 +1,7 @@
-// out = in weightᵀ + bias for few rows and a weight that is packed once. A library's product packs its operands at
-// every call, which for a sentence of twenty tokens costs as much as the product itself. After Goto and van de Geijn,
-// "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008), without the blocking that such small operands do
-// not need.
+// out = in weightᵀ + bias for a weight that is packed once. A library's product packs its operands at every call, which
+// for a sentence of twenty tokens costs as much as the product itself. After Goto and van de Geijn, "Anatomy of
+// high-performance matrix multiplication" (ACM TOMS 2008), without blocks: the fewer rows there are, the better all of
+// them stay in a cache while the panels pass (docs/performance.md).
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,6 @@
 #include "runtime/tensor.h"
 
 namespace ember {
-
-// Up to this many rows a packed product is faster than oneDNN's (docs/performance.md).
-constexpr std::int64_t kMostPackedRows = 48;
 
 // Bytes of the packed form of a weight (O, I).
 std::size_t packed_bytes(Tensor weight);
