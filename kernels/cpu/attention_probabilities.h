@@ -9,7 +9,7 @@
 
 namespace ember {
 
-constexpr std::int64_t kProbabilityRows = 6 * kPanelRows;
+constexpr std::int64_t kProbabilityRows = 36;  // of whole small products, of 6 rows or 12
 
 // In place: p = exp(s - max) / sum. The columns up to the end of the panel, which must not be NaN, become zero. A NaN
 // or an infinity among a row's scores makes the whole row NaN.

@@ -4,12 +4,18 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <utility>
 
 namespace ember {
 
 constexpr std::int64_t kPanel = 16;
-constexpr std::int64_t kPanelRows = 6;  // 6 rows of a panel fill 12 of AVX2's 16 registers
+#if defined(__AVX512F__)
+constexpr std::int64_t kPanelRows = 12;  // of 32 registers that hold a panel's row each
+#else
+constexpr std::int64_t kPanelRows = 6;  // fill 12 of AVX2's 16 registers
+#endif
 
 // `size` rounded up to whole panels.
 constexpr std::int64_t whole_panels(std::int64_t size) {
@@ -36,14 +42,18 @@ struct Panels {
 // Combines a panel's columns to one number, in a fixed order.
 template <typename Combine>
 float fold(float (&lanes)[kPanel], Combine combine) {
-  for (std::int64_t half = kPanel / 2; half > 0; half /= 2)
+#pragma GCC unroll 4
+  for (std::int64_t half = kPanel / 2; half > 0; half /= 2) {
+#pragma omp simd
     for (std::int64_t j = 0; j < half; ++j) lanes[j] = combine(lanes[j], lanes[j + half]);
+  }
   return lanes[0];
 }
 
-// What small_product is made of: `R` rows of c and `cols` columns of one panel.
+// What small_product is made of: `R` rows of c and `cols` columns of one panel. `a` by reference: a copy on the stack
+// would be read in wider pieces than it has just been written in, for which processors wait.
 template <int R>
-void panel_product(float* c, std::int64_t c_stride, Strided a, Panels b, std::int64_t inner, std::int64_t cols,
+void panel_product(float* c, std::int64_t c_stride, const Strided& a, Panels b, std::int64_t inner, std::int64_t cols,
                    bool accumulate) {
   float sum[R][kPanel] = {};
   if (accumulate)
@@ -63,20 +73,26 @@ void panel_product(float* c, std::int64_t c_stride, Strided a, Panels b, std::in
   }
 }
 
+template <std::size_t... I>
+constexpr auto panel_products_up_to(std::index_sequence<I...>) {
+  return std::array{panel_product<static_cast<int>(I) + 1>...};
+}
+
 // c = a b, or c += a b when `accumulate`; c is (rows, cols). Every element is summed in the same order wherever it
 // lies.
 inline void small_product(float* c, std::int64_t c_stride, Strided a, Panels b, std::int64_t rows, std::int64_t inner,
                           std::int64_t cols, bool accumulate = false) {
-  constexpr decltype(&panel_product<1>) kByRows[] = {panel_product<1>, panel_product<2>, panel_product<3>,
-                                                     panel_product<4>, panel_product<5>, panel_product<6>};
-  // Rows are shared out evenly: 19 as 5 + 5 + 5 + 4, because a single row would wait for each of its additions.
+  constexpr auto kByRows = panel_products_up_to(std::make_index_sequence<kPanelRows>());
+  // Rows are shared out evenly: 19 as 5 + 5 + 5 + 4 or 10 + 9, because a single row would wait for each of its
+  // additions.
   const std::int64_t blocks = (rows + kPanelRows - 1) / kPanelRows;
   for (std::int64_t j = 0; j < cols; j += kPanel) {
     const std::int64_t width = std::min(kPanel, cols - j);
     for (std::int64_t block = 0; block < blocks; ++block) {
       const std::int64_t begin = block * rows / blocks, end = (block + 1) * rows / blocks;
-      kByRows[end - begin - 1](c + begin * c_stride + j, c_stride, {a.data + begin * a.row, a.row, a.inner},
-                               {b.data + j, b.stride}, inner, width, accumulate);
+      kByRows[static_cast<std::size_t>(end - begin - 1)](c + begin * c_stride + j, c_stride,
+                                                         {a.data + begin * a.row, a.row, a.inner},
+                                                         {b.data + j, b.stride}, inner, width, accumulate);
     }
   }
 }
