@@ -7,8 +7,9 @@ prints a table: registers a thread, static shared memory and threads of a block,
 multiprocessor, and the instructions of the code by kind (not of a run: loops count once). Nothing has to run, and no GPU
 has to be there.
 
-CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>. From Volta on an instruction has 128 bits, and the low 12 of them say what it does, the low 9
-whatever the kind of its operands. The numbers below were read off kernels whose instructions are known.
+CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>. From Volta on an
+instruction has 128 bits, and the low 12 of them say what it does, the low 9 whatever the kind of its operands. The numbers
+below were read off kernels whose instructions are known.
 """
 import argparse
 import collections

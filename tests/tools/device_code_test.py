@@ -82,13 +82,14 @@ class DeviceCode(unittest.TestCase):
 
     def test_resources_are_read(self):
         # A block has 3 warps. On sm_75 their number bounds how many blocks there are, on sm_90 the blocks' own.
-        for sm, warps in (75, 30), (90, 63):
+        # On sm_90 newer compilers also count the shared memory that the system keeps for itself.
+        for sm, warps, shared in (75, 30, {1000}), (90, 63, {1000, 1000 + 1024}):
             with self.subTest(sm=sm):
                 done, data = self.compile(f"-arch=sm_{sm}", "-no-compress", text=KNOWN_RESOURCES)
                 self.assertEqual(done.returncode, 0, done.stderr)
                 ((architecture, name), kernel), = device_code.resources(data).items()
                 self.assertEqual((architecture, kernel.threads), (sm, 96))
-                self.assertIn(kernel.shared, {1000, 1000 + 1024})  # newer compilers count what sm_90 keeps for itself
+                self.assertIn(kernel.shared, shared)
                 verbose, _ = self.compile(f"-arch=sm_{sm}", "-Xptxas", "-v", text=KNOWN_RESOURCES)
                 self.assertIn(f"Used {kernel.registers} registers", verbose.stderr)
                 self.assertEqual(device_code.readable([name]), {name: "known"})
