@@ -56,11 +56,13 @@ AttentionScratch::AttentionScratch(Arena& arena, const AttentionCall& call, bool
 
 void pack(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols, float scale) {
   const std::int64_t stride = panel_stride(cols);
-  for (std::int64_t r = 0; r < rows; ++r) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t begin = 0; begin < cols; begin += kPanel) {
+      const float* panel = from + r * from_stride + begin;
+      const int width = static_cast<int>(std::min(kPanel, cols - begin));
 #pragma omp simd
-    for (std::int64_t c = 0; c < cols; ++c) to[r * stride + c] = scale * from[r * from_stride + c];
-    std::fill(to + r * stride + cols, to + r * stride + whole_panels(cols), 0.0f);
-  }
+      for (int j = 0; j < kPanel; ++j) to[r * stride + begin + j] = j < width ? scale * panel[j] : 0.0f;
+    }
 }
 
 void pack_transposed(float* to, const float* from, std::int64_t from_stride, std::int64_t rows, std::int64_t cols,
@@ -75,7 +77,13 @@ void pack_transposed(float* to, const float* from, std::int64_t from_stride, std
     }
   for (; r < rows; ++r)
     for (std::int64_t c = 0; c < cols; ++c) to[c * stride + r] = scale * from[r * from_stride + c];
-  for (std::int64_t c = 0; c < cols; ++c) std::fill(to + c * stride + rows, to + c * stride + whole_panels(rows), 0.0f);
+  const int width = static_cast<int>(rows - (whole_panels(rows) - kPanel));
+  for (std::int64_t c = 0; c < cols; ++c) {
+    float* last = to + c * stride + rows - width;
+#pragma omp simd
+    for (int j = 0; j < kPanel; ++j)
+      if (j >= width) last[j] = 0;
+  }
 }
 
 void attention_probabilities(const AttentionScratch& scratch, const AttentionCall& call, const AttentionHead& head,

@@ -212,7 +212,7 @@ void multiply(Tensor out, const float* start, std::int64_t inner, Scratch& scrat
       const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
       const Word* panel = panel_of(column, width, own + omp_get_thread_num() * panel_words);
       multiply_panel<Bf16Product>(out, start, Bf16Left{left}, {panel, inner}, column, tiles,
-                                  share * tiles.count / shares, (share + 1) * tiles.count / shares);
+                                  share * tiles.count / shares, (share + 1) * tiles.count / shares, kSumsOutput);
     }
   }
 }

@@ -13,6 +13,7 @@
 
 #include "kernels/cpu/matrix_tile.h"
 #include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/vector_math.h"
 
 namespace ember {
 namespace {
@@ -63,7 +64,7 @@ using IntegerLeft = NarrowLeft<std::int32_t>;
 using Activation = IntegerProduct::Activation;
 using Weight = IntegerProduct::Weight;
 constexpr std::int64_t kGroup = IntegerProduct::kGroup;
-constexpr int kFold = 16;  // rows are searched for their ends in that many interleaved parts
+constexpr int kFold = 32;  // rows are searched for their ends in that many interleaved parts
 
 // With those that only fill up the last step.
 std::int64_t groups(std::int64_t size) {
@@ -103,27 +104,29 @@ struct Ends {
   float defect;  // zero, or NaN when an element is not finite
 };
 
+// Of one number or more. The last part overlaps the one before it.
 Ends ends(const float* values, std::int64_t size) {
   const auto lower = [](float a, float b) { return a < b ? a : b; };
   const auto higher = [](float a, float b) { return a > b ? a : b; };
+  if (size < kFold) {
+    float padded[kFold];
+    std::fill_n(padded, kFold, values[0]);
+    std::copy_n(values, size, padded);
+    return ends(padded, kFold);
+  }
   float lowest[kFold], highest[kFold], defects[kFold] = {};
   std::fill_n(lowest, kFold, std::numeric_limits<float>::max());
   std::fill_n(highest, kFold, std::numeric_limits<float>::lowest());
   for (std::int64_t begin = 0; begin < size; begin += kFold) {
-    const std::int64_t from = std::max<std::int64_t>(std::min(begin, size - kFold), 0);
-    const std::int64_t count = std::min<std::int64_t>(kFold, size);
+    const float* part = values + std::min(begin, size - kFold);
 #pragma omp simd
-    for (std::int64_t j = 0; j < count; ++j) {
-      const float x = values[from + j];
-      lowest[j] = lower(x, lowest[j]);
-      highest[j] = higher(x, highest[j]);
-      defects[j] += x - x;
+    for (int j = 0; j < kFold; ++j) {
+      lowest[j] = lower(part[j], lowest[j]);
+      highest[j] = higher(part[j], highest[j]);
+      defects[j] += part[j] - part[j];
     }
   }
-  Ends all{lowest[0], highest[0], defects[0]};
-  for (int j = 1; j < kFold; ++j)
-    all = {lower(lowest[j], all.lowest), higher(highest[j], all.highest), all.defect + defects[j]};
-  return all;
+  return {fold(lowest, lower), fold(highest, higher), fold(defects, [](float a, float b) { return a + b; })};
 }
 
 struct RowScale {
@@ -159,39 +162,36 @@ void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::
   }
 }
 
-// One tile's columns [column, column + width) from its sums.
-void dequantise(Tensor out, const std::int32_t (*sums)[kTileColumns], const QuantisedRows& in,
-                const PackedWeight& weight, const float* bias, std::int64_t begin, std::int64_t rows,
-                std::int64_t column, std::int64_t width) {
-  const float *scales = weight.scales + column, *weight_sums = weight.sums + column;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float scale = in.scales[begin + r], offset = in.offsets[begin + r];
-    float* to = out.row(begin + r) + column;
-#pragma omp simd
-    for (std::int64_t c = 0; c < width; ++c)
-      to[c] = scale * (scales[c] * static_cast<float>(sums[r][c])) + (offset * weight_sums[c] + bias[c]);
+// What a tile's integer sums become: outputs, from the first row and column on.
+struct DequantisedOutput {
+  void put(int r, int column, Lanes<std::int32_t> integers) const {
+    const auto load = [column](const float* from) {
+      Lanes<float> values;
+      std::memcpy(&values, from + column, sizeof values);
+      return values;
+    };
+    const Lanes<float> sums = __builtin_convertvector(integers, Lanes<float>);
+    const Lanes<float> values =
+        row_scales[r] * (load(scales) * sums) + (row_offsets[r] * load(weight_sums) + load(bias));
+    std::memcpy(data + r * stride + column, &values, sizeof values);
   }
-}
+  float* data;
+  std::int64_t stride;
+  const float *row_scales, *row_offsets, *scales, *weight_sums, *bias;
+};
 
 void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& weight, Tensor bias, std::int64_t p) {
-  static constexpr std::int32_t kZeros[kTileColumns] = {};
-  const std::int64_t column = p * kTileColumns, width = std::min<std::int64_t>(kTileColumns, out.cols - column);
+  const std::int64_t column = p * kTileColumns;
   const std::int32_t* panel = weight.data + p * weight.panel_groups;
   float added[kTileColumns] = {};
-  if (!bias.empty()) std::copy_n(bias.f32() + column, width, added);
+  if (!bias.empty()) std::copy_n(bias.f32() + column, std::min<std::int64_t>(kTileColumns, out.cols - column), added);
   const RowTiles<IntegerLeft> tiles(out.rows);
-  for (std::int64_t t = 0; t < tiles.count; ++t) {
-    const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
-    const std::int32_t* next = t > 0 && t + 1 == tiles.count ? panel + weight.panel_groups : nullptr;
-    alignas(64) std::int32_t sums[IntegerLeft::kRows][kTileColumns];
-    const auto multiply = TileOf<IntegerProduct, IntegerLeft>::get(rows, t == 0 || next != nullptr);
-    multiply(sums[0], kTileColumns, {kZeros, 0}, IntegerLeft{in.data}.from_row(begin, rows, in.row_groups),
-             {panel, in.row_groups, next});
-    if (width == kTileColumns)
-      dequantise(out, sums, in, weight, added, begin, rows, column, kTileColumns);
-    else
-      dequantise(out, sums, in, weight, added, begin, rows, column, width);
-  }
+  multiply_panel<IntegerProduct>(
+      out, nullptr, IntegerLeft{in.data}, {panel, in.row_groups, panel + weight.panel_groups}, column, tiles, 0,
+      tiles.count, [&](float* data, std::int64_t stride, std::int64_t row) {
+        return DequantisedOutput{
+            data, stride, in.scales + row, in.offsets + row, weight.scales + column, weight.sums + column, added};
+      });
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <immintrin.h>
 
 #include <atomic>
+#include <cstddef>
+#include <type_traits>
 
 namespace ember {
 
@@ -45,30 +47,24 @@ class MatrixRegisters {
   };
 };
 
-// out (left.rows, kTileColumns) = start + left x panel, as register_tile. Tall: left.rows is more than 16. Besides what
-// register_tile asks of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers 4, 5 (if Tall) and
-// 6, 7 to the sums.
-template <typename Arithmetic, bool Tall, bool kFetch>
-void matrix_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
-                 MatrixLeft<typename Arithmetic::Group> left, const Panel<typename Arithmetic::Group>& panel) {
+// out (left.rows, kTileColumns) = start + left x panel, as register_tile of two vectors. Tall: left.rows is more than
+// 16. Besides what register_tile asks of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers 4,
+// 5 (if Tall) and 6, 7 to the sums.
+template <typename Arithmetic, typename Output, bool Tall, bool kFetch>
+void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, MatrixLeft<typename Arithmetic::Group> left,
+                 const Panel<typename Arithmetic::Group>& panel) {
   constexpr int kRows = Tall ? 32 : 16, kStep = 16;
   static_assert(kTileColumns == 32);
-  alignas(64) typename Arithmetic::Sum block[kRows][kTileColumns];
-  const bool whole = left.rows == kRows;
   for (std::int64_t r = 0; r < left.rows; ++r)
-    for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out + r * out_stride + c, 1);
-  if (!whole && start.stride != 0) {  // rows behind the last may not be there
-    for (std::int64_t r = 0; r < left.rows; ++r) std::copy_n(start.data + r * start.stride, kTileColumns, block[r]);
-    start = {block[0], kTileColumns};
-  }
+    for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out.data + r * out.stride + c, 1);
   // Compilers do not know what memory the instructions read and write.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  const std::int64_t start_bytes = start.stride * 4, left_bytes = panel.groups * 4, panel_bytes = kTileColumns * 4;
-  _tile_loadd(0, start.data, start_bytes);
-  _tile_loadd(1, start.data + kStep, start_bytes);
+  const std::int64_t left_bytes = panel.groups * 4, panel_bytes = kTileColumns * 4;
+  _tile_loadd(0, start, 0);
+  _tile_loadd(1, start + kStep, 0);
   if constexpr (Tall) {
-    _tile_loadd(2, start.data + kStep * start.stride, start_bytes);
-    _tile_loadd(3, start.data + kStep * start.stride + kStep, start_bytes);
+    _tile_loadd(2, start, 0);
+    _tile_loadd(3, start + kStep, 0);
   }
   for (std::int64_t k = 0; k < panel.groups; k += kStep) {
     const auto* right = panel.data + k * kTileColumns;
@@ -82,23 +78,32 @@ void matrix_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<t
     if constexpr (Tall) _tile_loadd(5, left.data + kStep * panel.groups + k, left_bytes);
     Arithmetic::template multiply<Tall>();
   }
-  auto* to = whole ? out : block[0];
-  const std::int64_t to_stride = whole ? out_stride : kTileColumns, to_bytes = to_stride * 4;
+  // Sums that are the output go there straight from the registers, unless rows behind the last are not there.
+  alignas(64) typename Arithmetic::Sum block[kRows][kTileColumns];
+  const bool direct = std::is_same_v<Output, SumsOutput> && left.rows == kRows;
+  auto* to = direct ? reinterpret_cast<std::byte*>(out.data) : reinterpret_cast<std::byte*>(block);
+  const std::int64_t to_bytes = (direct ? out.stride : kTileColumns) * 4;
   _tile_stored(0, to, to_bytes);
-  _tile_stored(1, to + kStep, to_bytes);
+  _tile_stored(1, to + kStep * 4, to_bytes);
   if constexpr (Tall) {
-    _tile_stored(2, to + kStep * to_stride, to_bytes);
-    _tile_stored(3, to + kStep * to_stride + kStep, to_bytes);
+    _tile_stored(2, to + kStep * to_bytes, to_bytes);
+    _tile_stored(3, to + kStep * to_bytes + kStep * 4, to_bytes);
   }
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  for (std::int64_t r = 0; !whole && r < left.rows; ++r) std::copy_n(block[r], kTileColumns, out + r * out_stride);
+  for (int r = 0; !direct && r < left.rows; ++r)
+    for (int c = 0; c < kTileColumns; c += kStep) {
+      typename Arithmetic::Sums sums;
+      std::memcpy(&sums, block[r] + c, sizeof sums);
+      out.put(r, c, sums);
+    }
 }
 
-template <typename Arithmetic>
-struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>> {
-  static auto get(std::int64_t rows, bool fetch) {
-    if (rows > 16) return fetch ? matrix_tile<Arithmetic, true, true> : matrix_tile<Arithmetic, true, false>;
-    return fetch ? matrix_tile<Arithmetic, false, true> : matrix_tile<Arithmetic, false, false>;
+template <typename Arithmetic, typename Output>
+struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
+  static auto get(std::int64_t rows, std::int64_t, bool fetch) {
+    if (rows > 16)
+      return fetch ? matrix_tile<Arithmetic, Output, true, true> : matrix_tile<Arithmetic, Output, true, false>;
+    return fetch ? matrix_tile<Arithmetic, Output, false, true> : matrix_tile<Arithmetic, Output, false, false>;
   }
 };
 

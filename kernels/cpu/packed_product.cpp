@@ -27,7 +27,8 @@ void packed_product(Tensor out, Tensor in, const float* packed, Tensor bias, int
   parallel_for(count, useful_threads(threads, count, out.rows * out.cols * 8), [&](std::int64_t p) {
     const float* panel = packed + p * floats;
     multiply_panel<FloatProduct>(out, start, StridedLeft<float>{in.f32(), in.stride, 1},
-                                 {panel, in.cols, panel + floats}, p * kTileColumns, tiles, 0, tiles.count);
+                                 {panel, in.cols, panel + floats}, p * kTileColumns, tiles, 0, tiles.count,
+                                 kSumsOutput);
   });
 }
 

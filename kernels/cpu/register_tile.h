@@ -17,6 +17,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/cpu/vector_math.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -75,13 +76,6 @@ struct TiledLeft {
   const Group* data;
 };
 
-// What sums start from: row r at data + r stride.
-template <typename Sum>
-struct Start {
-  const Sum* data;
-  std::int64_t stride;
-};
-
 // One panel of the right operand, and the one that is asked for meanwhile, into the second-level cache (or null).
 template <typename Group>
 struct Panel {
@@ -90,22 +84,32 @@ struct Panel {
   const Group* next = nullptr;
 };
 
+// What becomes of a tile's sums in fp32: they are the output, row r at data + r stride. Other kinds of output (see
+// int8_product.cpp) have the same two members and a put() that computes from the sums what they store.
+struct SumsOutput {
+  void put(int r, int column, Lanes<float> sums) const { std::memcpy(data + r * stride + column, &sums, sizeof sums); }
+  float* data;
+  std::int64_t stride;
+};
+constexpr auto kSumsOutput = [](float* data, std::int64_t stride, std::int64_t) { return SumsOutput{data, stride}; };
+
 // How far ahead of the product a panel is asked for: it is read in order, and may come from memory that is slower than
 // the multipliers. 64 rows are 8 KB (docs/performance.md).
 constexpr std::int64_t kAhead = 64;
 
-// out (Rows, kTileColumns) = start + left x panel. `out` may be where the start is. kFetch: the panel may not be in the
-// cache yet, and `next` is asked for.
-template <typename Arithmetic, typename Left, int Rows, bool kFetch>
-void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start<typename Arithmetic::Sum> start,
-                   Left left, const Panel<typename Arithmetic::Group>& panel) {
-  typename Arithmetic::Sums sums[Rows][2];
+// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with.
+// kFetch: the panel may not be in the cache yet, and `next` is asked for.
+template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, bool kFetch>
+void register_tile(const Output& out, const typename Arithmetic::Sum* start, Left left,
+                   const Panel<typename Arithmetic::Group>& panel) {
+  static_assert(kVectors == 1 || kVectors == 2);
+  typename Arithmetic::Sums sums[Rows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < 2; ++c) {
-      __builtin_prefetch(out + r * out_stride + c * kLanes, 1);
+    for (int c = 0; c < kVectors; ++c) {
+      __builtin_prefetch(out.data + r * out.stride + c * kLanes, 1);
       typename Arithmetic::Sums first;  // copied straight into the array, it would go through memory in halves
-      std::memcpy(&first, start.data + r * start.stride + c * kLanes, sizeof first);
+      std::memcpy(&first, start + c * kLanes, sizeof first);
       sums[r][c] = first;
     }
   for (std::int64_t k = 0; k < panel.groups; ++k) {
@@ -116,33 +120,34 @@ void register_tile(typename Arithmetic::Sum* out, std::int64_t out_stride, Start
     }
     typename Arithmetic::Groups first, second;
     std::memcpy(&first, right, sizeof first);
-    std::memcpy(&second, right + kLanes, sizeof second);
+    if constexpr (kVectors == 2) std::memcpy(&second, right + kLanes, sizeof second);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
       const typename Arithmetic::Group group = left.template at<Rows>(r, k);
       sums[r][0] = Arithmetic::add(sums[r][0], group, first);
-      sums[r][1] = Arithmetic::add(sums[r][1], group, second);
+      if constexpr (kVectors == 2) sums[r][1] = Arithmetic::add(sums[r][1], group, second);
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < 2; ++c) std::memcpy(out + r * out_stride + c * kLanes, &sums[r][c], sizeof sums[r][c]);
+    for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
 }
 
-template <typename Arithmetic, typename Left, bool kFetch, std::size_t... I>
+template <typename Arithmetic, typename Left, typename Output, int kVectors, bool kFetch, std::size_t... I>
 constexpr auto tiles_up_to(std::index_sequence<I...>) {
-  return std::array{register_tile<Arithmetic, Left, static_cast<int>(I) + 1, kFetch>...};
+  return std::array{register_tile<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kFetch>...};
 }
-// kTiles<Arithmetic, Left, kFetch>[rows - 1] is the tile of `rows` rows.
-template <typename Arithmetic, typename Left, bool kFetch>
-constexpr auto kTiles = tiles_up_to<Arithmetic, Left, kFetch>(std::make_index_sequence<kTileRows>());
+// kTiles<Arithmetic, Left, Output, kVectors, kFetch>[rows - 1] is the tile of `rows` rows.
+template <typename Arithmetic, typename Left, typename Output, int kVectors, bool kFetch>
+constexpr auto kTiles = tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch>(std::make_index_sequence<kTileRows>());
 
-// TileOf<Arithmetic, Left>::get(rows, fetch) is the one for that operand.
-template <typename Arithmetic, typename Left>
+// TileOf<Arithmetic, Left, Output>::get(rows, width, fetch) is the one for those operands and that many columns.
+template <typename Arithmetic, typename Left, typename Output>
 struct TileOf {
-  static auto get(std::int64_t rows, bool fetch) {
-    return (fetch ? kTiles<Arithmetic, Left, true>
-                  : kTiles<Arithmetic, Left, false>)[static_cast<std::size_t>(rows - 1)];
+  static auto get(std::int64_t rows, std::int64_t width, bool fetch) {
+    return (width <= kLanes ? kTiles<Arithmetic, Left, Output, 1, true>
+            : fetch         ? kTiles<Arithmetic, Left, Output, 2, true>
+                            : kTiles<Arithmetic, Left, Output, 2, false>)[static_cast<std::size_t>(rows - 1)];
   }
 };
 
@@ -158,27 +163,30 @@ struct RowTiles {
   std::int64_t rows, count;
 };
 
-// Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel in fp32, for the row
-// tiles [first, end). `start`, a row of out.cols, is where every row's sums start; null: at zero. The panel's `next` is
-// asked for during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
-template <typename Arithmetic, typename Left>
-void multiply_panel(Tensor out, const float* start, Left left, Panel<typename Left::Group> panel, std::int64_t column,
-                    const RowTiles<Left>& tiles, std::int64_t first, std::int64_t end) {
-  static constexpr float kZeros[kTileColumns] = {};
+// Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel for the row tiles
+// [first, end). `start`, a row of out.cols, is where every row's sums start; null: at zero. output(data, stride, row)
+// is what becomes of the sums of the tile that begins with that row and lies there. The panel's `next` is asked for
+// during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
+template <typename Arithmetic, typename Left, typename OutputOf>
+void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left, Panel<typename Left::Group> panel,
+                    std::int64_t column, const RowTiles<Left>& tiles, std::int64_t first, std::int64_t end,
+                    const OutputOf& output) {
+  using Output = decltype(output(nullptr, 0, 0));
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
+  alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
+  if (start != nullptr) std::copy_n(start + column, width, from);
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
-    const auto multiply = TileOf<Arithmetic, Left>::get(rows, t == first || now.next != nullptr);
-    const Left from = left.from_row(begin, rows, panel.groups);
+    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, t == first || now.next != nullptr);
+    const Left tile = left.from_row(begin, rows, panel.groups);
     if (width == kTileColumns) {
-      multiply(out.row(begin) + column, out.stride, {start == nullptr ? kZeros : start + column, 0}, from, now);
+      multiply(output(out.row(begin) + column, out.stride, begin), from, tile, now);
       continue;
     }
-    float block[Left::kRows][kTileColumns] = {};
-    for (std::int64_t r = 0; start != nullptr && r < rows; ++r) std::copy_n(start + column, width, block[r]);
-    multiply(block[0], kTileColumns, {block[0], kTileColumns}, from, now);
-    for (std::int64_t r = 0; r < rows; ++r) std::copy_n(block[r], width, out.row(begin + r) + column);
+    alignas(64) float block[Left::kRows][kTileColumns];
+    multiply(output(block[0], kTileColumns, begin), from, tile, now);
+    for (std::int64_t r = 0; r < rows; ++r) copy_first(out.row(begin + r) + column, block[r], static_cast<int>(width));
   }
 }
 

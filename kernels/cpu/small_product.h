@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/cpu/vector_math.h"
+
 namespace ember {
 
 constexpr std::int64_t kPanel = 16;
@@ -39,17 +41,6 @@ struct Panels {
   std::int64_t stride;
 };
 
-// Combines a panel's columns to one number, in a fixed order.
-template <typename Combine>
-float fold(float (&lanes)[kPanel], Combine combine) {
-#pragma GCC unroll 4
-  for (std::int64_t half = kPanel / 2; half > 0; half /= 2) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < half; ++j) lanes[j] = combine(lanes[j], lanes[j + half]);
-  }
-  return lanes[0];
-}
-
 // What small_product is made of: `R` rows of c and `cols` columns of one panel. `a` by reference: a copy on the stack
 // would be read in wider pieces than it has just been written in, for which processors wait.
 template <int R>
@@ -66,10 +57,10 @@ void panel_product(float* c, std::int64_t c_stride, const Strided& a, Panels b, 
       for (int j = 0; j < kPanel; ++j) sum[r][j] += left * right[j];
     }
   }
-  if (cols == kPanel) {  // a copy of known size is a few stores, of unknown size a call
+  if (cols == kPanel) {  // a copy of known size is a few stores, of unknown size a masked one or a call
     for (int r = 0; r < R; ++r) std::copy_n(sum[r], kPanel, c + r * c_stride);
   } else {
-    for (int r = 0; r < R; ++r) std::copy_n(sum[r], cols, c + r * c_stride);
+    for (int r = 0; r < R; ++r) copy_first(c + r * c_stride, sum[r], static_cast<int>(cols));
   }
 }
 

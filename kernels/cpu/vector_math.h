@@ -1,11 +1,13 @@
 // exp, tanh and the normal distribution in single precision, without branches or calls, so that g++ vectorises the
-// loops that use them. The polynomials are minimax fits of relative error, made for this file by iteratively reweighted
-// least squares (Lawson, "Contributions to the theory of linear least maximum approximation", 1961) in double
-// precision.
+// loops that use them, and what ends such a loop. The polynomials are minimax fits of relative error, made for this
+// file by iteratively reweighted least squares (Lawson, "Contributions to the theory of linear least maximum
+// approximation", 1961) in double precision.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 namespace ember {
@@ -71,6 +73,29 @@ struct Normal {
   q = q * s + 0.5f;
   const float tail = bell * q;
   return {x < 0.0f ? tail : 1.0f - tail, 0.398942280f * bell};
+}
+
+// The first `count` of a vector's lanes. With AVX-512 that is one masked store; AVX2's are slower than a copy.
+template <int Count>
+void copy_first(float* to, const float (&lanes)[Count], int count) {
+#if defined(__AVX512F__)
+#pragma omp simd
+  for (int j = 0; j < Count; ++j)
+    if (j < count) to[j] = lanes[j];
+#else
+  std::copy_n(lanes, count, to);
+#endif
+}
+
+// Combines the lanes, a power of two of them, to one number, in a fixed order. They are used up.
+template <std::size_t Count, typename Combine>
+float fold(float (&lanes)[Count], Combine combine) {
+#pragma GCC unroll 8
+  for (std::size_t half = Count / 2; half > 0; half /= 2) {
+#pragma omp simd
+    for (std::size_t j = 0; j < half; ++j) lanes[j] = combine(lanes[j], lanes[j + half]);
+  }
+  return lanes[0];
 }
 
 }  // namespace ember
