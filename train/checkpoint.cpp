@@ -16,8 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 2;
+constexpr int kFormat = 3;
 constexpr std::string_view kPrefix = "step-";
+constexpr const char* kChoices = "choices.txt";  // beside state.json, since it may be larger than JSON is let be
 constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
 
 // ---- state.json -----------------------------------------------------------------------------------------------------
@@ -49,8 +50,7 @@ StepState step_state(const nlohmann::json& json) {
   return state;
 }
 
-std::string state_json(const TrainingState& state, const StepState& step_state, const std::string& choices,
-                       const RunIdentity& identity) {
+std::string state_json(const TrainingState& state, const StepState& step_state, const RunIdentity& identity) {
   const Json json = {{"format", kFormat},
                      {"step", state.step},
                      {"epoch", state.epoch},
@@ -60,7 +60,6 @@ std::string state_json(const TrainingState& state, const StepState& step_state, 
                      {"loss_sum", state.loss_sum},
                      {"loss_steps", state.loss_steps},
                      {"step_state", to_json(step_state)},
-                     {"choices", choices},
                      {"flags", identity.flags},
                      {"data", identity.data},
                      {"model", identity.model},
@@ -78,7 +77,6 @@ Checkpoint open_checkpoint(const fs::path& path) {
     Checkpoint checkpoint;
     checkpoint.path = path;
     checkpoint.step_state = step_state(json.at("step_state"));
-    checkpoint.choices = json.at("choices");
     checkpoint.state = {json.at("step"),
                         json.at("epoch"),
                         json.at("position"),
@@ -87,6 +85,7 @@ Checkpoint open_checkpoint(const fs::path& path) {
                         json.at("loss_sum"),
                         json.at("loss_steps")};
     checkpoint.identity = {json.at("flags"), json.at("data"), json.at("model"), json.at("threads")};
+    checkpoint.choices = read_file(path / kChoices);
     checkpoint.metrics = read_file(path / "metrics.jsonl");
     const SafetensorsFile weights(path / "model.safetensors"), moments(path / "optimizer.safetensors");
     return checkpoint;
@@ -143,12 +142,22 @@ fs::path folder(const fs::path& out) {
   return out / "checkpoints";
 }
 
+// What lies in a folder; nothing where there is none. Error when it cannot be read, which must not pass for empty.
+std::vector<fs::path> entries(const fs::path& directory) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
+    paths.push_back(entry->path());
+  check(!error || error == std::errc::no_such_file_or_directory, "{}: cannot be read: {}", directory.string(),
+        error.message());
+  return paths;
+}
+
 // Steps of all checkpoints, newest first.
 std::vector<std::int64_t> steps_in(const fs::path& out) {
   std::vector<std::int64_t> steps;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder(out), error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  for (const fs::path& path : entries(folder(out))) {
+    const std::string name = path.filename().string();
     std::int64_t step = 0;
     if (!name.starts_with(kPrefix)) continue;
     const auto [last, problem] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
@@ -170,13 +179,10 @@ void remove_checkpoint(const fs::path& path) {
 }
 
 void remove_leftovers_of(const fs::path& directory) {
-  std::error_code error;
-  std::vector<fs::path> leftovers;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with('.') && name.ends_with(".partial")) leftovers.push_back(entry->path());
-  }
-  for (const fs::path& path : leftovers) {
+  for (const fs::path& path : entries(directory)) {
+    const std::string name = path.filename().string();
+    if (!name.starts_with('.') || !name.ends_with(".partial")) continue;
+    std::error_code error;
     fs::remove_all(path, error);
     check(!error, "{}: cannot be removed: {}", path.string(), error.message());
   }
@@ -193,17 +199,17 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
   fs::create_directory(folder(out), error);
   check(!error, "{}: cannot be made: {}", folder(out).string(), error.message());
   const fs::path path = checkpoint_path(out, content.state.step);
-  if (fs::exists(path)) remove_checkpoint(path);  // one that was found damaged
+  if (fs::exists(path, error)) remove_checkpoint(path);  // one that was found damaged
   write_directory_atomically(path, [&](const fs::path& partial) {
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
     write_moments(partial / "optimizer.safetensors", content);
     write_file_atomically(partial / "metrics.jsonl", content.metrics);
-    write_file_atomically(partial / "state.json",
-                          state_json(content.state, content.step_state, content.choices, content.identity));
+    write_file_atomically(partial / kChoices, content.choices);
+    write_file_atomically(partial / "state.json", state_json(content.state, content.step_state, content.identity));
   });
-  const std::vector<std::int64_t> steps = steps_in(out);
-  for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i)
-    remove_checkpoint(checkpoint_path(out, steps[i]));
+  std::int64_t kept = 0;
+  for (const std::int64_t step : steps_in(out))
+    if (step > content.state.step || ++kept > keep) remove_checkpoint(checkpoint_path(out, step));
 }
 
 std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std::string>& notes) {
@@ -248,9 +254,8 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   kernels.use_choices(checkpoint.choices);
 }
 
-void remove_checkpoints_after(const fs::path& out, std::int64_t step) {
-  for (const std::int64_t newer : steps_in(out))
-    if (newer > step) remove_checkpoint(checkpoint_path(out, newer));
+void remove_checkpoints(const fs::path& out) {
+  for (const std::int64_t step : steps_in(out)) remove_checkpoint(checkpoint_path(out, step));
 }
 
 void remove_leftovers(const fs::path& out) {

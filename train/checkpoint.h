@@ -1,6 +1,7 @@
 // Checkpoints: OUT/checkpoints/step-N/, each a whole Hugging Face directory (so `predict` can use it) with
 //   optimizer.safetensors  first and second moments of every weight: exp_avg.NAME and exp_avg_sq.NAME
 //   state.json             where training stood, and what it must be resumed with
+//   choices.txt            Kernels::choices
 //   metrics.jsonl          the events so far
 // Random numbers are functions of the seed and the step (runtime/philox.h), and the learning rate of the number of
 // updates, so these numbers are all the state that the generator and the schedule have.
@@ -69,11 +70,12 @@ struct CheckpointContent {
 // OUT/checkpoints/step-N.
 std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
 
-// Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes all but the newest `keep`.
+// Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes those of later steps, which
+// newest_checkpoint() passed over, and of the others all but the newest `keep`.
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
-// passed over; Error when there are only such.
+// passed over; Error when there are only such, or when the folder cannot be read.
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
 
 // Error naming the first difference but that of the threads.
@@ -83,8 +85,7 @@ void require_same_run(const Checkpoint& checkpoint, const RunIdentity& identity)
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels);
 
-// Removes the checkpoints of steps after `step`; -1: all.
-void remove_checkpoints_after(const std::filesystem::path& out, std::int64_t step);
+void remove_checkpoints(const std::filesystem::path& out);
 
 // Removes what killed runs left half written in `out` and its checkpoints.
 void remove_leftovers(const std::filesystem::path& out);

@@ -1,5 +1,7 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
+
 #include "kernels/step_state.h"
 
 namespace ember {
@@ -30,16 +32,25 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
       records_(kernels.allocate(kRecords * sizeof(StepRecord))),
       schedule_(kernels.allocate(static_cast<std::size_t>(total_steps) * sizeof(AdamWUpdate))) {
   kernels_.upload(padding_id_.data(), &config.pad_token_id, sizeof(std::int32_t));
-  std::vector<AdamWUpdate> updates;
-  updates.reserve(static_cast<std::size_t>(total_steps));
-  for (std::int64_t t = 0; t < total_steps; ++t) updates.push_back(adamw_update(options, schedule.at(t), t + 1));
-  kernels_.upload(schedule_.data(), updates.data(), updates.size() * sizeof(AdamWUpdate));
+  upload_schedule(schedule, total_steps);
   if (kernels_.activation_type() == DType::f16) scaling_.growth_interval = kGrowthInterval;
   const StepState state = first_state();
   kernels_.upload(state_.data(), &state, sizeof state);
   for (std::size_t i = 0; i < weights.list.size(); ++i)
     parameters_.push_back(
         {weights.list[i].value, first_.list[i].value, second_.list[i].value, {}, {}, weights.list[i].decayed});
+}
+
+void Optimizer::upload_schedule(const Schedule& schedule, std::int64_t total_steps) {
+  constexpr std::int64_t kBlock = 65536;  // a run of billions of steps would need as many on the host
+  std::vector<AdamWUpdate> updates;
+  for (std::int64_t begin = 0; begin < total_steps; begin += kBlock) {
+    updates.clear();
+    for (std::int64_t t = begin; t < std::min(begin + kBlock, total_steps); ++t)
+      updates.push_back(adamw_update(options_, schedule.at(t), t + 1));
+    kernels_.upload(static_cast<AdamWUpdate*>(schedule_.data()) + begin, updates.data(),
+                    updates.size() * sizeof(AdamWUpdate));
+  }
 }
 
 void Optimizer::catch_up(const Batch& batch) {

@@ -44,6 +44,7 @@ class Optimizer {
   BertWeights& second_moments() { return second_; }
 
  private:
+  void upload_schedule(const Schedule& schedule, std::int64_t total_steps);
   void bind(const Bert& model, const Batch& batch);
   StepState* state() { return static_cast<StepState*>(state_.data()); }
   const AdamWUpdate* schedule() const { return static_cast<const AdamWUpdate*>(schedule_.data()); }

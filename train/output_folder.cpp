@@ -44,6 +44,11 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
     notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
     return;
   }
+  require_unoccupied();
+}
+
+void OutputFolder::require_unoccupied() const {
+  std::error_code error;
   const bool occupied =
       holds_model() || fs::exists(path_ / "config.json", error) || fs::exists(path_ / "checkpoints", error);
   check(!occupied,
@@ -59,10 +64,12 @@ bool OutputFolder::holds_model() const {
 
 void OutputFolder::prepare() {
   require_writable_directory(path_);
+  const bool was_there = lock_.held();
   lock_.take(path_);
+  if (!was_there && !overwrite_) require_unoccupied();
   remove_leftovers(path_);
-  remove_checkpoints_after(path_, checkpoint_ ? checkpoint_->state.step : -1);
   if (!overwrite_) return;
+  remove_checkpoints(path_);
   for (const char* name : {"model.safetensors", "metrics.jsonl"}) {
     std::error_code error;
     fs::remove(path_ / name, error);

@@ -20,6 +20,7 @@ class FolderLock {
   ~FolderLock();
   // Error naming the folder when another process holds it.
   void take(const std::filesystem::path& folder);
+  bool held() const { return descriptor_ >= 0; }
 
  private:
   int descriptor_ = -1;
@@ -28,8 +29,7 @@ class FolderLock {
 class OutputFolder {
  public:
   // Touches nothing. Error when the folder is --model, belongs to a running `train`, holds a run or a model that
-  // neither
-  // --resume nor --overwrite lets it go on with, or holds only damaged checkpoints.
+  // neither --resume nor --overwrite lets it go on with, or holds only damaged checkpoints.
   explicit OutputFolder(const TrainOptions& options);
 
   // Where to continue; nothing for a fresh start.
@@ -39,11 +39,14 @@ class OutputFolder {
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   bool holds_model() const;
 
-  // Makes the folder and clears it of all that does not belong to the run: what it held before (--overwrite), or what
-  // is newer than the checkpoint. Error naming the path when it cannot be written.
+  // Makes the folder and clears it of what it held before (--overwrite) and of what killed runs left half written. To
+  // be called when nothing but writing can fail any more. Error naming the path when it cannot be written, or when
+  // another run has meanwhile made it and written there.
   void prepare();
 
  private:
+  void require_unoccupied() const;
+
   std::filesystem::path path_;
   bool overwrite_;
   std::optional<Checkpoint> checkpoint_;

@@ -1,6 +1,7 @@
 #include "train/saver.h"
 
 #include <chrono>
+#include <utility>
 
 namespace ember {
 namespace {
@@ -38,11 +39,12 @@ void Saver::save(Sets sets, const std::function<void(Sets, Kernels&)>& write) {
     copy(*lane.copies[i], *sets[i], kernels_);
     copies.push_back(lane.copies[i].get());
   }
-  const auto job = [this, copies = std::move(copies), write, before = last_] {
-    if (before.valid()) before.get();
+  // A future keeps its job, so a job must not keep the future before it, nor that one's job, for ever.
+  auto job = [this, copies = std::move(copies), write, before = last_]() mutable {
+    if (before.valid()) std::exchange(before, {}).get();
     write(copies, *host_);
   };
-  last_ = lane.writing = std::async(std::launch::async, job).share();
+  last_ = lane.writing = std::async(std::launch::async, std::move(job)).share();
 }
 
 void Saver::check() const {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "model/batches.h"
@@ -85,10 +86,13 @@ class Run {
         model_(inputs.model.config, inputs.model.weights, kernels, Purpose::training, limits_),
         batches_(kernels, inputs.model.config, inputs.train),
         runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
-        log_(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : ""),
         saver_(inputs.model.config, kernels) {
     batches_.reserve(limits_);
-    if (out.checkpoint()) step_state_ = out.checkpoint()->step_state;
+    out.prepare();  // as late as this, so that a run that cannot be leaves the folder as it was
+    log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "");
+    if (!out.checkpoint()) return;
+    step_state_ = out.checkpoint()->step_state;
+    saved_step_ = state_.step;
   }
 
   TrainOutcome run(const std::function<int()>& stop_requested);
@@ -128,8 +132,8 @@ class Run {
   Bert model_;
   Batches batches_;
   StepRunner runner_;
-  MetricsLog log_;
   Saver saver_;
+  std::optional<MetricsLog> log_;
 
   std::int64_t order_epoch_ = -1;  // that batches_ takes its rows from
   StepState step_state_;           // after the last step whose record is there
@@ -149,7 +153,6 @@ std::int64_t Run::count_steps() const {
 TrainingState Run::resume() {
   if (!out_.checkpoint()) return {};
   restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
-  saved_step_ = out_.checkpoint()->state.step;
   return out_.checkpoint()->state;
 }
 
@@ -214,9 +217,10 @@ void Run::take_record(const StepRecord& record) {
   check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
         "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
         step_state_.steps, recipe_.learning_rate);
-  state_.loss_sum += static_cast<double>(record.loss);
-  ++state_.loss_steps;
-  mean_loss_ = state_.loss_sum / static_cast<double>(state_.loss_steps);
+  if (std::isfinite(record.loss)) {  // a skipped step's may not be
+    state_.loss_sum += static_cast<double>(record.loss);
+    mean_loss_ = state_.loss_sum / static_cast<double>(++state_.loss_steps);
+  }
   if (step_state_.steps % kLogEvery == 0) log_training();
 }
 
@@ -242,16 +246,16 @@ void Run::report() {
 // Of the steps up to the last whose record is there.
 void Run::log_training() {
   logged_ = speed_.take();
-  log_.append({{"event", "train"},
-               {"step", step_state_.steps},
-               {"epoch", epochs(step_state_.steps)},
-               {"loss", mean_loss_},
-               {"lr", learning_rate()},
-               {"grad_norm", finite_or_null(step_state_.gradient_norm)},
-               {"loss_scale", step_state_.loss_scale},
-               {"skipped_steps", step_state_.skipped},
-               {"examples_per_second", logged_.per_second(logged_.examples)},
-               {"tokens_per_second", logged_.per_second(logged_.tokens)}});
+  log_->append({{"event", "train"},
+                {"step", step_state_.steps},
+                {"epoch", epochs(step_state_.steps)},
+                {"loss", state_.loss_steps > 0 ? MetricsEvent(mean_loss_) : MetricsEvent(nullptr)},
+                {"lr", learning_rate()},
+                {"grad_norm", finite_or_null(step_state_.gradient_norm)},
+                {"loss_scale", step_state_.loss_scale},
+                {"skipped_steps", step_state_.skipped},
+                {"examples_per_second", logged_.per_second(logged_.examples)},
+                {"tokens_per_second", logged_.per_second(logged_.tokens)}});
   state_.loss_sum = 0;
   state_.loss_steps = 0;
 }
@@ -264,15 +268,15 @@ void Run::evaluate_on_dev() {
   const Metrics metrics = measure(scores.probabilities, scores.targets, inputs_.labels.size(), recipe_.threshold);
   const DevResult result{state_.step,      epochs(state_.step), scores.loss,
                          metrics.micro.f1, metrics.macro.f1,    metrics.subset_accuracy};
-  log_.append({{"event", "eval"},
-               {"split", "dev"},
-               {"step", result.step},
-               {"epoch", result.epoch},
-               {"loss", result.loss},
-               {"f1_micro", result.f1_micro},
-               {"f1_macro", result.f1_macro},
-               {"subset_accuracy", result.subset_accuracy},
-               {"threshold", recipe_.threshold}});
+  log_->append({{"event", "eval"},
+                {"split", "dev"},
+                {"step", result.step},
+                {"epoch", result.epoch},
+                {"loss", result.loss},
+                {"f1_micro", result.f1_micro},
+                {"f1_macro", result.f1_macro},
+                {"subset_accuracy", result.subset_accuracy},
+                {"threshold", recipe_.threshold}});
   const bool is_best = better(result, state_.best, recipe_.metric);
   state_.evaluations_since_best = is_best ? 0 : state_.evaluations_since_best + 1;
   if (is_best) {
@@ -301,7 +305,7 @@ void Run::checkpoint() {
                               {"path", fmt::format("checkpoints/step-{}", state_.step)}};
   // The checkpoint's own copy tells of it already: whoever reads it knows that it was written. This run's tells of it
   // when its writing begins; if that fails, the run ends.
-  const std::string metrics = log_.content() + MetricsLog::line(event);
+  const std::string metrics = log_->content() + MetricsLog::line(event);
   const BertWeights* const sets[] = {&inputs_.model.weights, &optimizer_.first_moments(), &optimizer_.second_moments()};
   const auto write = [this, metrics, state = state_, step_state = optimizer_.read_state(),
                       choices = kernels_.choices()](Saver::Sets saved, Kernels& kernels) {
@@ -311,22 +315,22 @@ void Run::checkpoint() {
                     options_.keep);
   };
   saver_.save(sets, write);
-  log_.append(event);
+  log_->append(event);
   saved_step_ = state_.step;
 }
 
 void Run::finish() {
   watch(StepRunner::Wait::yes);
   saver_.finish();
-  log_.append({{"event", "end"},
-               {"step", state_.step},
-               {"epoch", epochs(state_.step)},
-               {"stopped_early", state_.step < total_steps_},
-               {"best_step", state_.best.step},
-               {"best_epoch", state_.best.epoch},
-               {"best_" + to_string(recipe_.metric), recipe_.metric == Metric::f1_micro   ? state_.best.f1_micro
-                                                     : recipe_.metric == Metric::f1_macro ? state_.best.f1_macro
-                                                                                          : state_.best.loss}});
+  log_->append({{"event", "end"},
+                {"step", state_.step},
+                {"epoch", epochs(state_.step)},
+                {"stopped_early", state_.step < total_steps_},
+                {"best_step", state_.best.step},
+                {"best_epoch", state_.best.epoch},
+                {"best_" + to_string(recipe_.metric), recipe_.metric == Metric::f1_micro   ? state_.best.f1_micro
+                                                      : recipe_.metric == Metric::f1_macro ? state_.best.f1_macro
+                                                                                           : state_.best.loss}});
   progress_.clear();
 }
 
@@ -357,8 +361,6 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   TrainingInputs inputs = load_inputs(options, kernels);
   const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(out, identity);
-  out.prepare();
-
   Progress progress(style);
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);

@@ -50,7 +50,7 @@ AttentionScratch::AttentionScratch(Arena& arena, const AttentionCall& call, bool
   scores = take(true, kQueryRows, length);
   dscores = take(backward, kQueryRows, length);
   multipliers = take(call.dropout.active(), kQueryRows, length);
-  // Their rows' padding is never written, but multiplied by zeros: it must not hold the bits of a NaN.
+  // Their rows' padding is multiplied by zeros, written or not: it must not hold the bits of a NaN.
   if (multipliers != nullptr) std::fill_n(multipliers, kQueryRows * length, 0.0f);
 }
 

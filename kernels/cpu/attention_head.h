@@ -63,7 +63,8 @@ void pack_transposed(float* to, const float* from, std::int64_t from_stride, std
                      float scale);
 
 // scratch.scores = the probabilities before dropout of the head's queries [begin, begin + rows), and with active
-// dropout scratch.multipliers = what it multiplies them by. Both are zero from the last key to the end of its panel.
+// dropout scratch.multipliers = what it multiplies them by. From the last key to the end of its panel the probabilities
+// are zero, the multipliers some finite numbers.
 void attention_probabilities(const AttentionScratch& scratch, const AttentionCall& call, const AttentionHead& head,
                              std::int64_t begin, std::int64_t rows);
 

@@ -12,7 +12,7 @@ namespace ember {
 constexpr std::int64_t kProbabilityRows = 36;  // of whole small products, of 6 rows or 12
 
 // In place: p = exp(s - max) / sum. The columns up to the end of the panel, which must not be NaN, become zero. A NaN
-// or an infinity among a row's scores makes the whole row NaN.
+// or +infinity among a row's scores makes the whole row NaN; a score of -infinity has the probability 0.
 void softmax(float* scores, std::int64_t stride, std::int64_t rows, std::int64_t length);
 
 // From P and the gradient dO of M P, with M dropout's multipliers (null: all 1), in place:

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "kernels/cpu/bf16.h"
+#include "kernels/cpu/library_threads.h"
 #include "kernels/cpu/row_pass.h"
 
 namespace ember {
@@ -20,7 +21,8 @@ dnnl::memory::desc describe(Tensor t, bool transpose) {
 
 // c = op(a) op(b), or c += op(a) op(b), row-major, op(x) = xᵀ where the flag says so; a and b in bf16, c in fp32.
 // oneDNN keeps the primitive of a shape in its own cache.
-void matmul(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, bool accumulate) {
+void matmul(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, bool accumulate, int threads) {
+  const LibraryThreads limit(threads);
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   static thread_local dnnl::stream stream(engine);
   const auto source = describe(a, transpose_a), weights = describe(b, transpose_b), destination = describe(c, false);
@@ -62,16 +64,17 @@ void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& sc
   if (!bias.empty())
     parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
                  [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads), weight, !bias.empty());
+  matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads), weight, !bias.empty(), threads);
 }
 
 void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {
-  matmul(false, false, din, rounded(dout, scratch(bf16_bytes(dout)), threads), weight, false);
+  matmul(false, false, din, rounded(dout, scratch(bf16_bytes(dout)), threads), weight, false, threads);
 }
 
 void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {
   auto* memory = static_cast<std::byte*>(scratch(bf16_bytes(dout) + bf16_bytes(in)));
-  matmul(true, false, dweight, rounded(dout, memory, threads), rounded(in, memory + bf16_bytes(dout), threads), false);
+  matmul(true, false, dweight, rounded(dout, memory, threads), rounded(in, memory + bf16_bytes(dout), threads), false,
+         threads);
 }
 
 std::size_t bf16_packed_bytes(Tensor) {

@@ -55,7 +55,6 @@ CpuKernels::CpuKernels(Precision precision, int threads)
 #if defined(__AMX_TILE__)
   check(may_use_matrix_registers(), "this build needs AMX, which the processor or the system does not have");
 #endif
-  omp_set_num_threads(threads_);  // what oneDNN's products take
 }
 
 CpuKernels::~CpuKernels() = default;

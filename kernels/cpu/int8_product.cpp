@@ -210,7 +210,9 @@ void int8_pack(void* packed, Tensor weight) {
     auto* panel = reinterpret_cast<Weight*>(const_cast<std::int32_t*>(to.data) + o / kTileColumns * to.panel_groups);
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < weight.cols; ++i) {
-      const auto value = static_cast<Weight>(scale > 0 ? std::nearbyint(values[i] / scale) : 0.0f);
+      // Clamped, since a scale of few bits (denormal weights) may be far too small.
+      const auto value =
+          static_cast<Weight>(scale > 0 ? std::clamp(std::nearbyint(values[i] / scale), -127.0f, 127.0f) : 0.0f);
       panel[(i / kGroup * kTileColumns + o % kTileColumns) * kGroup + i % kGroup] = value;
       sum += value;
     }

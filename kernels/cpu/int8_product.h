@@ -6,7 +6,7 @@
 // Both round to the nearest, ties to even; the sums are exact integers. (Jacob et al. 2018, "Quantization and training
 // of neural networks for efficient integer-arithmetic-only inference", with an offset in fp32 instead of a zero point:
 // there is no padding that would have to be exactly zero.) A NaN or an infinity in a row of either makes its outputs
-// NaN.
+// NaN, and so do activations further from each other than the largest float.
 #pragma once
 
 #include <cstddef>

@@ -9,6 +9,7 @@
 #include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/int8_product.h"
+#include "kernels/cpu/library_threads.h"
 #include "kernels/cpu/packed_product.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/require.h"
@@ -17,7 +18,8 @@ namespace ember {
 namespace {
 
 // c = beta c + op(a) op(b), row-major, op(x) = xᵀ where the flag says so.
-void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, float beta) {
+void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, float beta, int threads) {
+  const LibraryThreads limit(threads);
   const std::int64_t inner = transpose_a ? a.rows : a.cols;
   const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', c.rows, c.cols, inner, 1.0f,
                                           a.f32(), a.stride, b.f32(), b.stride, beta, c.f32(), c.stride);
@@ -39,7 +41,7 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
   if (!bias.empty())
     parallel_for(out.rows, useful_threads(threads_, out.rows, out.size()),
                  [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f);
+  sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads_);
 }
 
 // Of the packed form of a weight in `precision`, up to the next one's alignment; 0: it has none.
@@ -90,7 +92,7 @@ void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
   if (weight.dtype == DType::bf16)
     bf16_backward_input(din, dout, weight, scratch_, threads_);
   else
-    sgemm(false, false, din, dout, weight, 0.0f);
+    sgemm(false, false, din, dout, weight, 0.0f, threads_);
 }
 
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
@@ -112,7 +114,7 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
   } else if (precision_ == Precision::bf16) {
     bf16_backward_weight(dweight, dout, in, scratch_, threads_);
   } else {
-    sgemm(true, false, dweight, dout, in, 0.0f);
+    sgemm(true, false, dweight, dout, in, 0.0f, threads_);
   }
 }
 

@@ -47,7 +47,7 @@ namespace ember {
   return z < 0.625f ? x + x * square * p : large;
 }
 
-// The standard normal distribution at x: cumulative Phi(x) and density phi(x).
+// The standard normal distribution at x: cumulative Phi(x) and density phi(x). NaN at an infinity.
 struct Normal {
   float cumulative, density;
 };

@@ -34,6 +34,16 @@ TEST(DeviceDropout, IsThatOfPhilox) {
     }
 }
 
+// The number of the step may lie in the device's memory, so that a recorded step draws other masks every time.
+TEST(DeviceDropout, CountsFromWhatTheStepPointsAt) {
+  const Buffer counter = testing::device().allocate(sizeof(std::int32_t));
+  const std::int32_t four = 4;
+  testing::device().upload(counter.data(), &four, sizeof four);
+  const Dropout counted{0.5f, 42, 0x100, 3, static_cast<const std::int32_t*>(counter.data())};
+  EXPECT_EQ(multipliers(8, 312, counted), multipliers(8, 312, {0.5f, 42, 0x100, 7}));
+  EXPECT_NE(multipliers(8, 312, counted), multipliers(8, 312, {0.5f, 42, 0x100, 3}));
+}
+
 TEST(DeviceDropout, DropsTheShareThatItShould) {
   const std::vector<float> values = multipliers(320, 312, {0.1f, 42, 0x100, 5});
   const auto dropped = static_cast<double>(std::count(values.begin(), values.end(), 0.0f));

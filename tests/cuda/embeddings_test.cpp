@@ -28,7 +28,7 @@ using testing::to_halves;
 
 constexpr float kEpsilon = 1e-12f;
 constexpr DType kHalf = DType::f16, kFloat = DType::f32;
-constexpr std::int64_t kPositions = 512, kTypes = 2;
+constexpr std::int64_t kTypes = 2;
 // f32 sums in another order than the twin's.
 constexpr double kFloor = 1e-5;
 
@@ -64,11 +64,12 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   const PackedSequences packed{GetParam().lengths, vocabulary, 7};
   const DeviceBatch on_device{packed};
   const std::int64_t rows = packed.batch.tokens;
+  const std::int64_t positions = packed.batch.max_length + (packed.batch.max_length < 512 ? 3 : 0);
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x100, 3};
   const reference::Sequences sequences{packed.lengths, packed.tokens};
   const std::vector<double> dout = draw_halves(rows * cols, 6, dscale), dbranch = draw_halves(rows * cols, 7, dscale);
   const reference::Embeddings<double> oracle{draw(vocabulary * cols, 1, scale),
-                                             draw(kPositions* cols, 2, scale / 2),
+                                             draw(positions* cols, 2, scale / 2),
                                              draw(kTypes* cols, 3, scale / 2),
                                              {draw(cols, 4), draw(cols, 5), kEpsilon},
                                              dropout};
@@ -81,7 +82,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   // out, sum, mean, rstd
   Results forward(Layout layout) const {
     const DeviceMatrix word(kFloat, vocabulary, cols, oracle.word, layout),
-        position(kFloat, kPositions, cols, oracle.position, layout), type(kFloat, kTypes, cols, oracle.type, layout),
+        position(kFloat, positions, cols, oracle.position, layout), type(kFloat, kTypes, cols, oracle.type, layout),
         weight(kFloat, 1, cols, oracle.norm.weight), bias(kFloat, 1, cols, oracle.norm.bias);
     const DeviceMatrix out(kHalf, rows, cols, {}, layout), sum(kHalf, rows, cols, {}, layout), mean(kFloat, 1, rows),
         rstd(kFloat, 1, rows);
@@ -99,7 +100,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
         rstd(kFloat, 1, rows, doubles(saved[3])), dout_(kHalf, rows, cols, dout, layout),
         dbranch_(kHalf, rows, cols, dbranch, layout), weight(kFloat, 1, cols, oracle.norm.weight),
         own_dsum(kHalf, rows, cols, {}, layout);
-    const DeviceMatrix dword(kFloat, packed.batch.unique, cols), dposition(kFloat, kPositions, cols),
+    const DeviceMatrix dword(kFloat, packed.batch.unique, cols), dposition(kFloat, positions, cols),
         dtype(kFloat, kTypes, cols), dweight(kFloat, 1, cols), dbias(kFloat, 1, cols);
     const DeviceMatrix& dsum = into == Into::own ? own_dsum : into == Into::dout ? dout_ : dbranch_;
     testing::device().embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view},
@@ -109,7 +110,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   }
 
   Results cpu_forward() const {
-    const StridedMatrix word(vocabulary, cols, 0, oracle.word), position(kPositions, cols, 0, oracle.position),
+    const StridedMatrix word(vocabulary, cols, 0, oracle.word), position(positions, cols, 0, oracle.position),
         type(kTypes, cols, 0, oracle.type), weight(1, cols, 0, oracle.norm.weight), bias(1, cols, 0, oracle.norm.bias),
         out(rows, cols, 0), sum(rows, cols, 0), mean(1, rows, 0), rstd(1, rows, 0);
     make_cpu_kernels(Precision::fp32, 1)
@@ -121,7 +122,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     const StridedMatrix sum(rows, cols, 0, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
         rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, 0, dout), dbranch_(rows, cols, 0, dbranch),
         weight(1, cols, 0, oracle.norm.weight), dsum(rows, cols, 0), dword(packed.batch.unique, cols, 0),
-        dposition(kPositions, cols, 0), dtype(kTypes, cols, 0), dweight(1, cols, 0), dbias(1, cols, 0);
+        dposition(positions, cols, 0), dtype(kTypes, cols, 0), dweight(1, cols, 0), dbias(1, cols, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view}, dsum.view,
                               dout_.view, branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},

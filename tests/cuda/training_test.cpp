@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <memory>
+#include <utility>
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "model/batches.h"
@@ -337,6 +339,14 @@ TEST(Training, WhatIsSavedIsACopyAndTheOrderIsKept) {
   }
   saver.finish();
   EXPECT_EQ(written, (std::vector<float>{1, 2, 3}));
+
+  auto content = std::make_shared<int>();
+  const std::weak_ptr<int> of_the_job = content;
+  saver.save(one, [content = std::exchange(content, {})](Saver::Sets, Kernels&) {});
+  saver.save(one, [](Saver::Sets, Kernels&) {});
+  saver.finish();
+  EXPECT_TRUE(of_the_job.expired()) << "what a checkpoint wrote is kept after the next one";
+
   saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
   EXPECT_THROW(
       {
@@ -354,6 +364,48 @@ TEST(Training, AHeadOfTooManyColumnsIsRefused) {
   EXPECT_THROW(BertWeights(config, device), Error);
   config.hidden = 128;
   EXPECT_NO_THROW(BertWeights(config, device));
+}
+
+// A text whose sums are too large for fp16 has no finite loss, and its steps are skipped. A checkpoint soon after it
+// can be resumed nevertheless, with the bits of a run that was not interrupted.
+TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
+  testing::TemporaryDirectory scratch;
+  testing::write_tiny_model(scratch / "given");
+  testing::write_tiny_data(scratch / "data");
+  constexpr int kLarge = 9;  // a word of a few texts
+  std::ofstream(scratch / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
+  const BertConfig config = testing::tiny_config();
+  const auto host = make_cpu_kernels(Precision::fp32, 1);
+  BertWeights weights(config, *host);
+  for (std::size_t i = 0; i < weights.list.size(); ++i)
+    draw(weights.list[i], 0.2f, 7, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
+  std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
+  std::filesystem::create_directories(scratch / "model");
+  save_hugging_face(scratch / "model", config, weights, *host, {scratch / "given/vocab.txt", true});
+
+  const auto options = [&](const char* out) {
+    TrainOptions options = testing::tiny_options(scratch / "", out);
+    options.recipe.epochs = 1, options.from_scratch = false;
+    return options;
+  };
+  CudaKernels whole, first, second;
+  const auto never = [] { return 0; };
+  train(options("whole"), whole, Progress::Style::silent, never);
+  for (int stop = 1; stop < 16; ++stop) {
+    const std::string name = fmt::format("halves{}", stop);
+    int asked = 0;
+    train(options(name.c_str()), first, Progress::Style::silent, [&] { return ++asked == stop ? 2 : 0; });
+    std::vector<std::string> notes;
+    const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / name, notes);
+    ASSERT_TRUE(checkpoint && notes.empty());
+    if (checkpoint->step_state.skipped == 0) continue;
+    TrainOptions rest = options(name.c_str());
+    rest.resume = true;
+    train(rest, second, Progress::Style::silent, never);
+    EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / name / "model.safetensors"));
+    return;
+  }
+  FAIL() << "no step was skipped";
 }
 
 // `train` from a folder to a folder; and in two halves, which must make no difference.

@@ -45,6 +45,22 @@ TEST(DropoutMultiplierRows, AreThoseOfTheOracle) {
       }
 }
 
+// The number of the step may lie in memory, so that work that was recorded once draws other masks every time.
+TEST(DropoutMultipliers, CountFromWhatTheStepPointsAt) {
+  const std::int32_t counter = 4;
+  const Dropout counted{0.5f, 1, 2, 3, &counter}, plain{0.5f, 1, 2, 7}, without{0.5f, 1, 2, 3};
+  std::vector<float> of_counted(1000), of_plain(1000), of_without(1000);
+  dropout_multipliers(of_counted.data(), 1, 1000, counted);
+  dropout_multipliers(of_plain.data(), 1, 1000, plain);
+  dropout_multipliers(of_without.data(), 1, 1000, without);
+  EXPECT_EQ(of_counted, of_plain);
+  EXPECT_NE(of_counted, of_without);
+  std::vector<float> rows(4 * 20), rows_plain(4 * 20);
+  dropout_multiplier_rows(rows.data(), 20, 4, 0, 24, 19, counted);
+  dropout_multiplier_rows(rows_plain.data(), 20, 4, 0, 24, 19, plain);
+  EXPECT_EQ(rows, rows_plain);
+}
+
 // An element whose word is exactly the threshold survives. Words of 24 bits are the probabilities that floats can hold.
 TEST(DropoutMultipliers, TheThresholdItselfSurvives) {
   int found = 0;

@@ -7,7 +7,6 @@
 #include <limits>
 #include <memory>
 
-#include "kernels/cpu/cpu_kernels.h"
 #include "tests/kernels/packed_sequences.h"
 #include "tests/kernels/reproducible.h"
 #include "tests/reference/attention.h"
@@ -83,9 +82,9 @@ class Operands {
         bias(1, 2 * cols, 0, bias_),
         dout(rows, cols, 2, dout_) {}
 
-  // As CpuKernels does it, or by the definition in Kernels.
+  // As the backend does it, or by the definition in Kernels.
   template <bool kDefinition = false>
-  Results run(CpuKernels& kernels) const {
+  Results run(Kernels& kernels) const {
     StridedMatrix out(rows, cols, 7), dquery(rows, cols, 1), din(tokens, cols, 3), dweight(2 * cols, cols, 2),
         dbias(1, 2 * cols, 0), kept(tokens, 2 * cols, 0), dkept(tokens, 2 * cols, 0);
     const Tensor added = biased_ ? bias.view : Tensor{};
@@ -182,18 +181,18 @@ class FirstAttention : public ::testing::TestWithParam<std::tuple<int, float, bo
 
 TEST_P(FirstAttention, AgreesWithTheOracleAsDoesItsDefinition) {
   const Operands on = operands();
-  CpuKernels kernels(Precision::fp32, 2);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   const Expected expected = on.expected();
-  expect_close(on.run(kernels), expected, "without keys and values");
-  expect_close(on.run<true>(kernels), expected, "by the definition");
+  expect_close(on.run(*kernels), expected, "without keys and values");
+  expect_close(on.run<true>(*kernels), expected, "by the definition");
 }
 
 TEST_P(FirstAttention, GivesTheSameBitsAgainAndOnOtherThreads) {
   const Operands on = operands();
-  CpuKernels one(Precision::fp32, 1), two(Precision::fp32, 2);
-  const Results first = on.run(two);
-  EXPECT_TRUE(on.run(two) == first);
-  EXPECT_TRUE(on.run(one) == first);
+  const auto one = make_cpu_kernels(Precision::fp32, 1), two = make_cpu_kernels(Precision::fp32, 2);
+  const Results first = on.run(*two);
+  EXPECT_TRUE(on.run(*two) == first);
+  EXPECT_TRUE(on.run(*one) == first);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, FirstAttention,
@@ -201,21 +200,21 @@ INSTANTIATE_TEST_SUITE_P(Cases, FirstAttention,
                                             ::testing::Values(0.0f, 0.1f), ::testing::Bool()));
 
 TEST(FirstAttentionEdge, NotANumberStaysInItsSequenceAndIsNotHidden) {
-  CpuKernels kernels(Precision::fp32, 2);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   const Operands on({{5, 20, 3}, 1, 26}, 0.1f, true);
   on.in.view.row(5 + 11)[4] = std::numeric_limits<float>::quiet_NaN();
-  const Results results = on.run(kernels);
+  const Results results = on.run(*kernels);
   for (std::size_t i = 0; i < results.out.size(); ++i) EXPECT_EQ(std::isnan(results.out[i]), i / 26 == 1) << i;
   for (std::size_t i = 0; i < results.din.size(); ++i)
     EXPECT_EQ(std::isnan(results.din[i]), i / 26 >= 5 && i / 26 < 25) << i;
 }
 
 TEST(FirstAttentionEdge, WrongShapesAreRefused) {
-  CpuKernels kernels(Precision::fp32, 1);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const Operands on({{5, 3}, 2, 26}, 0, true);
   StridedMatrix out(2, 52, 0), kept(8, 104, 0);
   const auto forward = [&](Tensor to, Tensor query, Tensor in, Tensor weight, Tensor bias) {
-    kernels.first_attention_forward(to, kept.view, query, in, weight, bias, on.packed.batch, 2, kPositions, {});
+    kernels->first_attention_forward(to, kept.view, query, in, weight, bias, on.packed.batch, 2, kPositions, {});
   };
   const Tensor q = on.query.view, x = on.in.view, w = on.weight.view, b = on.bias.view;
   EXPECT_NO_THROW(forward(out.view, q, x, w, b));

@@ -37,12 +37,12 @@ class CheckpointTest : public ::testing::Test {
         parameter.value.f32()[i] = static_cast<float>(random.below(1 << 20)) / 3e5f - 1;
   }
 
-  void save(std::int64_t step, std::int64_t keep = 2) {
+  void save(std::int64_t step, std::int64_t keep = 2, const std::string& choices = "") {
     state.step = step;
     const SaveOptions options{scratch / "model" / "vocab.txt", true};
     save_checkpoint(out,
                     {state, identity, metrics, config, weights, optimizer.first_moments(), optimizer.second_moments(),
-                     *kernels, optimizer.read_state(), kernels->choices(), options},
+                     *kernels, optimizer.read_state(), choices, options},
                     keep);
   }
 
@@ -116,6 +116,31 @@ TEST_F(CheckpointTest, KeepsTheNewest) {
   EXPECT_EQ(names(), (std::vector<std::string>{"step-10", "step-100"}));
   save(101, 1);
   EXPECT_EQ(names(), (std::vector<std::string>{"step-101"}));
+}
+
+// Those are what newest_checkpoint() passed over; as long as nothing newer is whole, they stay.
+TEST_F(CheckpointTest, RemovesThoseOfLaterSteps) {
+  for (const std::int64_t step : {8, 9, 20, 30}) save(step, 9);
+  save(10);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-10", "step-9"}));
+}
+
+// JSON of the model's and the run's making is refused from 1.5 MiB on.
+TEST_F(CheckpointTest, ChoicesMayBeMany) {
+  const std::string choices(std::size_t{3} << 20, 'x');
+  save(40, 2, choices);
+  EXPECT_TRUE(newest_checkpoint(out, notes).value().choices == choices);
+}
+
+// It may be another time, and then hold a run.
+TEST_F(CheckpointTest, AFolderThatCannotBeReadIsNotAnEmptyOne) {
+  std::ofstream(out / "checkpoints") << "no folder";
+  try {
+    newest_checkpoint(out, notes);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("checkpoints: cannot be read: "), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(CheckpointTest, SaysWhatDiffers) {

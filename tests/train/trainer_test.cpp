@@ -11,6 +11,7 @@
 #include "runtime/file.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
+#include "train/output_folder.h"
 
 namespace ember {
 namespace {
@@ -224,6 +225,28 @@ TEST_F(TrainerTest, DoesNotWriteOverARun) {
   run(o);
   EXPECT_NE(model(o.out), before);
   EXPECT_EQ(events(o.out, "end").size(), 1u);
+}
+
+TEST_F(TrainerTest, OverwritesOnlyForARunThatCanBe) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+  o.overwrite = true, o.recipe.epochs = 1 << 30;
+  EXPECT_NE(complaint(o).find("--epochs"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
+}
+
+// Two that start at the same time, neither of which finds the other there.
+TEST_F(TrainerTest, AFolderThatWasMadeMeanwhileIsAnothers) {
+  const TrainOptions o = options("out");
+  OutputFolder late(o);
+  run(o);
+  const std::string before = model(o.out);
+  EXPECT_THROW(late.prepare(), Error);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
 }
 
 TEST_F(TrainerTest, LeavesForeignModelsAlone) {
