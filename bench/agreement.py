@@ -7,11 +7,19 @@ first, and says how many agree within 5%.
 
 import argparse
 import json
+import sys
 
 
 def medians(path):
-    with open(path) as file:
-        return {result["name"]: (result["seconds"], result["cv"]) for result in json.load(file)["results"]}
+    try:
+        with open(path) as file:
+            return {result["name"]: (result["seconds"], result["cv"]) for result in json.load(file)["results"]}
+    except OSError as error:
+        problem = error.strerror
+    except (ValueError, KeyError, TypeError, AttributeError):
+        problem = "results of bench_kernels (--out) were expected"
+    print(f"agreement.py: {path}: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main():

@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -60,6 +59,10 @@ void validate(const Options& options) {
                "--repetitions {}: must be a whole number from 1 to 1000", options.budget.repetitions);
   ember::check(options.budget.seconds > 0 && options.budget.seconds <= 600,
                "--seconds {}: must be above 0 and at most 600", options.budget.seconds);
+  ember::check(options.most_tokens >= 1, "--most-tokens {}: must be a whole number from 1 on", options.most_tokens);
+  ember::check(options.part != "training" || options.precision == "fp32",
+               "--precision {}: is of inference, but --part is training", options.precision);
+  ember::check(options.paper.empty() || options.out.empty(), "--out: --paper measures nothing to write there");
   for (const double peak : options.paper)
     ember::check(peak > 0 && std::isfinite(peak), "--paper {}: must be two numbers above 0", peak);
   for (const std::int64_t batch : options.batches)
@@ -164,7 +167,6 @@ void print_floors(const Options& options) {
 }
 
 int run(const Options& options) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
   validate(options);
   if (!options.paper.empty()) {
     print_floors(options);

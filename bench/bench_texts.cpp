@@ -71,9 +71,7 @@ class Inference : public Task {
  public:
   explicit Inference(const Options& options)
       : texts_(lines_of(options.texts)),
-        classifier_(
-            options.model,
-            {.max_length = kMaxLength, .threads = options.threads, .precision = precision_named(options.precision)}) {}
+        classifier_(options.model, {.threads = options.threads, .precision = precision_named(options.precision)}) {}
 
   json round() override {
     const double all = seconds([&] { classifier_.predict(texts_); });

@@ -25,6 +25,7 @@ import table
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 950, 420, 70, 280, 20, 50
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
+EVENTS = ("machine", "entered", "check", "round", "skipped", "failed")  # of compare.sh
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 STYLE = """body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em}svg{max-width:100%;height:auto}
@@ -82,7 +83,7 @@ class Results:
         elif "benchmarks" in value:
             self.machines.append(value.get("context", {}))
             self.add_google(value["benchmarks"])
-        elif "event" in value:
+        elif value.get("event") in EVENTS:
             if value["event"] == "machine":
                 facts = ("processor", "cores", "system", "date")
                 self.machines.append({name: value[name] for name in facts if name in value})
@@ -375,7 +376,12 @@ def run(argv):
     for path in args.results:
         results.add(path)
     try:
-        args.out.write_text(page(results), encoding="utf-8")
+        text = page(results)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError) as error:
+        names = ", ".join(str(path) for path in args.results)
+        raise Mistake(f"{names}: results that cannot be drawn: {type(error).__name__} {error}") from error
+    try:
+        args.out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise Mistake(f"{args.out}: {error.strerror}") from error
 

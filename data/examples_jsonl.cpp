@@ -1,8 +1,8 @@
 #include <nlohmann/json.hpp>
 
+#include "data/json_row.h"
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/unique_keys.h"
 #include "data/utf8.h"
 #include "runtime/error.h"
 
@@ -10,24 +10,6 @@ namespace ember {
 namespace {
 
 using nlohmann::json;
-
-constexpr std::size_t kMaxDepth = 1000;
-
-json parse_row(const std::string& line) {
-  UniqueKeys keys(
-      kMaxDepth,
-      [](const std::string& key) { throw BadRow(fmt::format("the key \"{}\" stands twice", printable(key))); },
-      [] { throw BadRow(fmt::format("is nested deeper than {} levels", kMaxDepth)); });
-  json::sax_parse(line, &keys);
-  try {
-    return json::parse(line);
-  } catch (const json::exception& error) {
-    std::string_view what = error.what();
-    if (const std::size_t end = what.find("] "); what.starts_with('[') && end != std::string_view::npos)
-      what.remove_prefix(end + 2);
-    throw BadRow(fmt::format("is not JSON: {}", printable(what, 160)));
-  }
-}
 
 std::int32_t label_of(const json& value, const Labels& labels) {
   if (value.is_string()) return named_label(value.get_ref<const std::string&>(), labels);
@@ -46,7 +28,7 @@ class JsonlReader : public RowReader {
       if (!lines_.append_line(line_)) return false;
     } while (line_.find_first_not_of(" \t\r\n") == std::string::npos);
     repaired_ = repair_utf8(line_);
-    const json parsed = parse_row(line_);
+    const json parsed = parse_json_row(line_);
     if (!parsed.is_object()) throw BadRow(fmt::format("is {}, expected an object", parsed.type_name()));
     row.text = member(parsed, "text", json::value_t::string).get<std::string>();
     row.labels.clear();

@@ -186,6 +186,16 @@ void check_vocabulary(const fs::path& path, std::string_view content, std::int64
         vocabulary);
 }
 
+// A model is of no use whose config.json cannot be read back.
+void require_storable(BertConfig config, const Labels& labels) {
+  check(labels.size() > 0, "no label to classify into was given");
+  check(labels.size() <= kMaxLabels, "{} labels to classify into, at most {} were expected", labels.size(), kMaxLabels);
+  config.labels = labels.names();
+  const std::size_t bytes = config_json(config).size();
+  check(bytes <= kMaxJsonBytes, "the names of the labels make {} bytes of {}, at most {} were expected", bytes,
+        kConfigFile, kMaxJsonBytes);
+}
+
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
   BertConfig config = read_config(files.config);
   const fs::path folder = files.vocabulary.parent_path();
@@ -193,7 +203,7 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
         "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabularyFile);
   check_vocabulary(files.vocabulary, read_file(files.vocabulary), config.vocabulary);
   const bool lower_case = read_lower_case(files.tokenizer);
-  check(!options.labels || options.labels->size() > 0, "no label to classify into was given");
+  if (options.labels) require_storable(config, *options.labels);
   return {std::move(config), lower_case};
 }
 

@@ -89,8 +89,8 @@ fs::path weights_path(const fs::path& directory) {
   const fs::path path = directory / kWeights;
   if (fs::exists(path)) return path;
   if (fs::exists(directory / kShards)) return directory / kShards;
-  check(!fs::exists(directory / "pytorch_model.bin"),
-        "{}: has pytorch_model.bin but no {}: tools/convert_hf converts it", directory.string(), kWeights);
+  check(!fs::exists(directory / "pytorch_model.bin"), "{}: has pytorch_model.bin but no {}: convert_hf makes one of it",
+        directory.string(), kWeights);
   fail("{}: no such file", path.string());
 }
 

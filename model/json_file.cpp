@@ -11,8 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-// The parsed form of hostile text takes forty times its size.
-constexpr std::size_t kMaxBytes = std::size_t{3} << 19;
 constexpr std::size_t kMaxDepth = 64;
 
 }  // namespace
@@ -26,7 +24,8 @@ std::string json_complaint(const std::exception& error) {
 json read_json_object(const std::filesystem::path& path) {
   std::error_code unreadable;  // then reading says why
   const auto bytes = std::filesystem::file_size(path, unreadable);
-  check(unreadable || bytes <= kMaxBytes, "{}: {} bytes, more than the {} allowed", path.string(), bytes, kMaxBytes);
+  check(unreadable || bytes <= kMaxJsonBytes, "{}: {} bytes, more than the {} allowed", path.string(), bytes,
+        kMaxJsonBytes);
   const std::string text = read_file(path);
   // The library would take a NUL for the end of the text.
   check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());

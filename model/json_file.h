@@ -1,12 +1,16 @@
 // Internal to model/: JSON files of a Hugging Face directory. Never included by a public header.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace ember {
 
-// The object that the file holds. Error naming the file when it is unreadable, larger than 1.5 MiB, malformed, nested
+// The parsed form of hostile text takes forty times its size.
+constexpr std::size_t kMaxJsonBytes = std::size_t{3} << 19;
+
+// The object that the file holds. Error naming the file when it is unreadable, larger than that, malformed, nested
 // deeper than 64 levels, repeats a key in any of its objects, or is no object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
 

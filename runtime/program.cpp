@@ -1,14 +1,17 @@
 #include "runtime/program.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "runtime/error.h"
 
@@ -20,21 +23,54 @@ void print_line(const std::string& program, std::string message) {
   std::fprintf(stderr, "%s: %s\n", program.c_str(), message.c_str());
 }
 
+// A file that is opened later must not take the place of a standard stream that the caller has closed: what is printed
+// would go into it. Opened the other way round, so that using the stream is the error that it was.
+void occupy_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
+      static_cast<void>(open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
+// CLI11 takes an empty text, as of a variable that is not set, for zero, and a leading zero for octal.
+void require_values(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional() || option->get_items_expected_max() == 0) continue;
+    const std::string type = option->get_type_name();
+    const bool is_number = type == "INT" || type == "UINT" || type == "FLOAT" || type == "N";
+    for (const std::string& value : option->results()) {
+      check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
+      const std::string_view digits = std::string_view(value).substr(value.starts_with('-') ? 1 : 0);
+      const bool octal =
+          is_number && digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0123456789") == digits.npos;
+      check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
+    }
+  }
+}
+
 }  // namespace
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   const std::string program = std::filesystem::path(argc > 0 ? argv[0] : "ember").filename().string();
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of the write that meets it
+  // A closed pipe, or a limit on the size of files, is an error of the write that meets it.
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
+  occupy_standard_streams();
   try {
     app.parse(argc, argv);
+    require_values(app);
     return body();
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
+  } catch (const CLI::ConversionError& error) {  // texts are taken as they are
+    print_line(program, fmt::format("{}: a number was expected (see {} --help)", error.what(), program));
+    return 2;
   } catch (const CLI::ParseError& error) {
     print_line(program, fmt::format("{} (see {} --help)", error.what(), program));
     return 2;
   } catch (const Error& error) {
     print_line(program, error.what());
+    return 2;
+  } catch (const std::filesystem::filesystem_error& error) {  // a path that may not even be looked at
+    print_line(program, fmt::format("{}: {}", printable(error.path1().string(), 4096), error.code().message()));
     return 2;
   } catch (const std::exception& error) {
     print_line(program, fmt::format("internal error: {}", error.what()));

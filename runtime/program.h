@@ -10,8 +10,9 @@ class App;
 namespace ember {
 
 // Parses argv with `app` and runs `body`, whose value becomes the exit status. --help and --version print and give 0.
-// A wrong command line and ember::Error print "<program>: <message>" as one line on stderr and give 2; anything else
-// that is thrown is a defect of Ember's and gives 1.
+// A wrong command line, an empty value or a number with leading zeros, ember::Error and std::filesystem's errors print
+// "<program>: <message>" as one line on stderr and give 2; anything else that is thrown is a defect of Ember's and
+// gives 1. Ignores SIGPIPE and SIGXFSZ.
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
 
 // Starts the program anew in this process, with the environment as it is by now. Returns only where that fails.

@@ -37,9 +37,10 @@ void add_options(CLI::App& app, Options& options) {
       "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
       "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
       "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
-      "config.json, or else LABEL_0 and LABEL_1; train draws a new one where its data have other labels.");
+      "config.json, or else LABEL_0 and LABEL_1; train --new-classifier draws a new one for data with other labels.\n"
+      "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case.");
   app.add_option("INPUT", options.input, "what to convert")->required();
-  app.add_option("OUT", options.out, "the directory to write; must not exist");
+  app.add_option("OUT", options.out, "the directory to write; must not exist, but for --force");
   app.add_option("--labels", options.labels, "labels.txt: the labels to classify into, one a line")->type_name("FILE");
   app.add_option("--config", options.config, "config.json, where INPUT is a weight file")->type_name("FILE");
   app.add_option("--vocab", options.vocabulary, "vocab.txt, where INPUT is a weight file")->type_name("FILE");
@@ -71,12 +72,12 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
           "--config and --vocab go with a weight file, but {} is a directory", options.input);
     files.config = input / "config.json";
     files.vocabulary = input / "vocab.txt";
-    files.tokenizer = input / "tokenizer_config.json";
   }
   check(!files.config.empty() && !files.vocabulary.empty(),
         "{}: --config and --vocab must name its config.json and "
         "vocab.txt",
         options.input);
+  files.tokenizer = files.vocabulary.parent_path() / "tokenizer_config.json";
   return files;
 }
 

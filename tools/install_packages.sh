@@ -4,6 +4,11 @@
 #   tools/install_packages.sh [--tests]     --tests: what the tests need as well
 set -euo pipefail
 
+case "$*" in
+  "" | --tests) ;;
+  *) echo "usage: tools/install_packages.sh [--tests]" >&2; exit 2 ;;
+esac
+
 # oneDNN's CMake configuration looks for OpenCL, which its package only recommends.
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev
           zlib1g-dev libzip-dev ca-certificates curl)

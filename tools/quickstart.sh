@@ -4,20 +4,23 @@
 #   tools/quickstart.sh [--model DIR] [--data DIR] [--out DIR] [-- TRAIN-FLAG...]
 # --model   a Hugging Face directory of pretrained weights (default: TinyBERT, downloaded)
 # --data    a folder with train, dev and test (default: GoEmotions, downloaded)
-# --out     where the fine-tuned model goes (default: out/quickstart)
+# --out     where the fine-tuned model goes (default: out/quickstart, whose model it replaces; one of your own is
+#           replaced with -- --overwrite alone, and continued with -- --resume)
 # Without a network it does the same with the sample in data/sample and a small untrained model.
 set -euo pipefail
+caller=$PWD
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$caller/$1" ;; esac; }
 die() { echo "quickstart: $*" >&2; exit 2; }
 
-model='' data='' out=out/quickstart flags=()
+model='' data='' out='' flags=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --model | --data | --out)
-      [ $# -ge 2 ] || die "$1 needs a folder"
-      declare "${1#--}=$2"
+      [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a folder"
+      declare "${1#--}=$(absolute "$2")"
       shift 2
       ;;
     --help | -h) usage; exit 0 ;;
@@ -72,8 +75,12 @@ else
   [ "${#flags[@]}" -gt 0 ] || train_flags+=(--epochs 20 --lr 2e-3)
 fi
 
+if [ -z "$out" ]; then
+  out=out/quickstart
+  train_flags+=(--overwrite)
+fi
 echo "== train"
-build/train/train --model "$model" --data "$data" --out "$out" --overwrite ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
+build/train/train --model "$model" --data "$data" --out "$out" ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
 
 echo "== evaluate on test"
 build/tools/evaluate --model "$out" --data "$data" --split test --sweep

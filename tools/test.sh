@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
-case ${1:-} in
+case "$*" in
   "") depth=release ;;
   --sanitizers) depth=sanitizers ;;
   --thorough) depth=thorough ;;

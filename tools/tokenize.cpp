@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "data/json_row.h"
+#include "data/row_reader.h"
 #include "data/tokenizer.h"
 #include "data/utf8.h"
 #include "output.h"
@@ -42,17 +44,14 @@ void add_options(CLI::App& app, Options& options) {
 // The text of one line of JSON. Error naming the line where it is something else.
 std::string json_text(std::string line, std::int64_t number) {
   repair_utf8(line);
-  int texts = 0;
-  const auto count_texts = [&](int depth, json::parse_event_t event, const json& parsed) {
-    if (event == json::parse_event_t::key && depth == 1 && parsed == "text") ++texts;
-    return true;
-  };
-  const json value = json::parse(line, count_texts, /*allow_exceptions=*/false);
-  check(texts < 2, "standard input:{}: the key \"text\" stands twice", number);
-  const json& text = value.is_object() && texts == 1 ? value["text"] : value;
-  check(text.is_string(), "standard input:{}: {} is neither a JSON string nor an object with a string \"text\"", number,
-        printable(line));
-  return text.get<std::string>();
+  try {
+    json value = parse_json_row(line);
+    if (value.is_object() && value.contains("text")) value = json(value["text"]);
+    if (value.is_string()) return value.get<std::string>();
+  } catch (const BadRow& problem) {
+    fail("standard input:{}: {} {}", number, printable(line), problem.what());
+  }
+  fail("standard input:{}: {} is neither a JSON string nor an object with a string \"text\"", number, printable(line));
 }
 
 void append_ids(const std::vector<std::int32_t>& ids, bool as_json, std::string& out) {
@@ -72,7 +71,12 @@ int run(const Options& options) {
   std::vector<std::int32_t> ids;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {
     ids.clear();
-    tokenizer.encode(options.jsonl ? json_text(line, number) : line, options.max_length, ids);
+    try {
+      tokenizer.encode(options.jsonl ? json_text(line, number) : line, options.max_length, ids);
+    } catch (const Error&) {
+      write_output(out);  // of the lines before
+      throw;
+    }
     append_ids(ids, options.jsonl, out);
     // Whoever waits for an answer before typing on gets it now.
     const bool input_waits = std::cin.rdbuf()->in_avail() <= 0;

@@ -178,10 +178,23 @@ void remove_checkpoint(const fs::path& path) {
   check(!error, "{}: cannot be removed: {}", doomed.string(), error.message());
 }
 
+// .NAME.PID.partial or .NAME.PID.removed.partial, as they are named here and in runtime/file.cpp.
+bool is_leftover(std::string_view name) {
+  const auto take = [&name](std::string_view end) {
+    const bool ends = name.ends_with(end);
+    if (ends) name.remove_suffix(end.size());
+    return ends;
+  };
+  if (!name.starts_with('.') || !take(".partial")) return false;
+  take(".removed");
+  const std::size_t dot = name.rfind('.');
+  return dot != 0 && dot + 1 < name.size() && name.find_first_not_of("0123456789", dot + 1) == name.npos;
+}
+
 void remove_leftovers_of(const fs::path& directory) {
   for (const fs::path& path : entries(directory)) {
     const std::string name = path.filename().string();
-    if (!name.starts_with('.') || !name.ends_with(".partial")) continue;
+    if (!is_leftover(name)) continue;
     std::error_code error;
     fs::remove_all(path, error);
     check(!error, "{}: cannot be removed: {}", path.string(), error.message());

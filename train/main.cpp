@@ -4,10 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <thread>
 
+#include "runtime/error.h"
 #include "runtime/program.h"
 #include "runtime/spinning.h"
 #include "train/trainer.h"
@@ -40,13 +42,12 @@ void watch_signals() {
 
 int run(const ember::TrainOptions& options) {
   watch_signals();
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of the write that meets it
   const auto style = ember::Progress::style_for_stderr(options.quiet);
   const ember::TrainOutcome outcome = ember::train(options, style, [] { return stop_signal.load(); });
   const std::string out = options.out.string();
   if (outcome.interrupted != 0) {
-    fmt::print(stderr, "stopped after step {}, saved in {}; the same command with --resume continues\n",
-               outcome.state.step, outcome.checkpoint.string());
+    fmt::print(stderr, "stopped after step {}, saved in {}; the same command with --resume{} continues\n",
+               outcome.state.step, outcome.checkpoint.string(), options.overwrite ? " instead of --overwrite" : "");
     return 128 + outcome.interrupted;
   }
   if (options.quiet) return 0;
@@ -58,6 +59,7 @@ int run(const ember::TrainOptions& options) {
     fmt::print("no right label reached the threshold of {} on dev: scores are low, so try a lower --threshold\n",
                options.recipe.threshold);
   fmt::print("the model is in {}; try: predict --model {} --threshold 0.25 \"I am so happy for you!\"\n", out, out);
+  ember::check(std::fflush(stdout) == 0, "standard output: {}", ember::errno_text(errno));
   return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "runtime/error.h"
@@ -29,8 +30,9 @@ void FolderLock::take(const fs::path& folder) {
 OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), overwrite_(options.overwrite) {
   check(!path_.empty(), "--out: a folder is missing");
   std::error_code error;
-  check(!fs::equivalent(path_, options.model, error), "--out {}: is the folder of --model; name another",
-        path_.string());
+  const fs::path model = fs::weakly_canonical(options.model, error), out = fs::weakly_canonical(path_, error);
+  check(std::mismatch(out.begin(), out.end(), model.begin(), model.end()).first != out.end(),
+        "--out {}: is the folder of --model, or around it; name another", path_.string());
   if (!fs::exists(path_, error)) return;
   check(fs::is_directory(path_, error), "{}: is no folder (--out)", path_.string());
   lock_.take(path_);
@@ -67,6 +69,9 @@ void OutputFolder::prepare() {
   const bool was_there = lock_.held();
   lock_.take(path_);
   if (!was_there && !overwrite_) require_unoccupied();
+}
+
+void OutputFolder::clear() {
   remove_leftovers(path_);
   if (!overwrite_) return;
   remove_checkpoints(path_);

@@ -39,10 +39,12 @@ class OutputFolder {
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   bool holds_model() const;
 
-  // Makes the folder and clears it of what it held before (--overwrite) and of what killed runs left half written. To
-  // be called when nothing but writing can fail any more. Error naming the path when it cannot be written, or when
-  // another run has meanwhile made it and written there.
+  // Makes the folder, if it is not there yet. Error naming it when it cannot be written, or when another run has
+  // meanwhile made it and written there.
   void prepare();
+  // Clears it of what it held before (--overwrite) and of what killed runs left half written. To be called when nothing
+  // but writing can fail any more.
+  void clear();
 
  private:
   void require_unoccupied() const;

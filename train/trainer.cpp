@@ -88,7 +88,7 @@ class Run {
         runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
         saver_(inputs.model.config, kernels) {
     batches_.reserve(limits_);
-    out.prepare();  // as late as this, so that a run that cannot be leaves the folder as it was
+    out.clear();  // as late as this, so that a run that cannot be leaves the folder as it was
     log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "");
     if (!out.checkpoint()) return;
     step_state_ = out.checkpoint()->step_state;
@@ -215,7 +215,7 @@ void Run::take_record(const StepRecord& record) {
   speed_.finish();
   step_state_ = record.state;
   check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
-        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). The last checkpoint stays",
+        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). Checkpoints stay as they are",
         step_state_.steps, recipe_.learning_rate);
   if (std::isfinite(record.loss)) {  // a skipped step's may not be
     state_.loss_sum += static_cast<double>(record.loss);
@@ -265,6 +265,10 @@ void Run::evaluate_on_dev() {
   if (state_.loss_steps > 0) log_training();
   optimizer_.catch_up();
   const Evaluation scores = evaluate(model_, kernels_, inputs_.model.config, inputs_.dev, kEvaluationTokens);
+  check(
+      std::isfinite(scores.loss),
+      "training diverged by step {}: the loss on dev is not finite; lower --lr (now {}). Checkpoints stay as they are",
+      state_.step, recipe_.learning_rate);
   const Metrics metrics = measure(scores.probabilities, scores.targets, inputs_.labels.size(), recipe_.threshold);
   const DevResult result{state_.step,      epochs(state_.step), scores.loss,
                          metrics.micro.f1, metrics.macro.f1,    metrics.subset_accuracy};
@@ -361,6 +365,7 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   TrainingInputs inputs = load_inputs(options, kernels);
   const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(out, identity);
+  out.prepare();
   Progress progress(style);
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);

@@ -299,7 +299,7 @@ TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {
   fs::remove(directory.path() / "model.safetensors");
   EXPECT_EQ(complaint(directory), "model.safetensors: no such file");
   put(directory.path() / "pytorch_model.bin", "x");
-  EXPECT_EQ(complaint(directory), " has pytorch_model.bin but no model.safetensors: tools/convert_hf converts it");
+  EXPECT_EQ(complaint(directory), " has pytorch_model.bin but no model.safetensors: convert_hf makes one of it");
   put(directory.path() / "model.safetensors.index.json", "{}");
   EXPECT_EQ(complaint(directory), "model.safetensors.index.json: weight_map is missing");
 }

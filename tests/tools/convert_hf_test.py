@@ -207,6 +207,12 @@ class Converts(Case):
         self.convert(path, self.out, "--config", self.at("source", "config.json"), "--vocab",
                      self.at("source", "vocab.txt"))
         self.assert_converted(self.tensors)
+        with open(self.at("source", "tokenizer_config.json"), "w") as file:
+            json.dump({"do_lower_case": False}, file)
+        self.convert(path, self.at("cased"), "--config", self.at("source", "config.json"), "--vocab",
+                     self.at("source", "vocab.txt"))
+        with open(self.at("cased", "tokenizer_config.json")) as file:
+            self.assertIs(json.load(file)["do_lower_case"], False)
         self.refused(path, self.at("other"), contains="--config and --vocab must name")
         self.refused(self.source, self.at("other"), "--config", "x", contains="go with a weight file")
 

@@ -103,6 +103,15 @@ class BadInput(unittest.TestCase):
                 self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\n' + bad + b"\n", says="standard input:2: ")
         twice = b'{"text": "a", "text": "b"}\n'
         self.refused("--vocab", vocabulary, "--jsonl", stdin=twice, says='the key "text" stands twice')
+        self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\0 x\n', says="NUL")
+
+    def test_lines_before_a_bad_one_are_answered(self):
+        done = run("--vocab", vocabulary, "--jsonl", stdin=b'"a"\n"!"\n3\n"a"\n')
+        self.assertEqual((done.returncode, done.stdout), (2, b"[2,9,3]\n[2,8,3]\n"), done.stderr)
+
+    def test_many_objects_in_a_line(self):
+        line = b'{"a": [' + b",".join([b"{}"] * 200000) + b'], "text": "a"}\n'
+        self.assertEqual(tokenize("--jsonl", stdin=line), b"[2,9,3]\n")
 
     def test_streams(self):
         folder = os.open(scratch, os.O_RDONLY)

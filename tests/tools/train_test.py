@@ -211,6 +211,25 @@ class FullDisk(unittest.TestCase):
         self.assertEqual(read(out, "model.safetensors"), read(whole, "model.safetensors"))
 
 
+class Streams(unittest.TestCase):
+    def test_standard_output_is_full(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(command(out_folder("no room"), "--max-steps", "2"), stdout=full,
+                                  stderr=subprocess.PIPE, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(b"standard output", done.stderr)
+
+    def test_closed_ones_do_not_become_files(self):
+        out = out_folder("closed")
+        subprocess.run(command(out, "--max-steps", "2"), timeout=TIMEOUT,
+                       preexec_fn=lambda: (os.close(1), os.close(2)))
+        self.assertEqual([event["event"] for event in events(out, "train", "eval", "checkpoint", "end")],
+                         ["train", "eval", "checkpoint", "end"])
+        with open(os.path.join(out, "metrics.jsonl")) as file:
+            for line in file:
+                json.loads(line)
+
+
 class BadInput(unittest.TestCase):
     def refused(self, out, *flags, fragment):
         returned, printed, error = train(out, *flags)
@@ -225,9 +244,30 @@ class BadInput(unittest.TestCase):
                 ("--seed", "-1"), ("--device", "cuda"), ("--device", "cuda:1"), ("--precision", "fp16"), \
                 ("--precision", "int8"), \
                 ("--threshold", "2"), ("--max-length", "33"), ("--eval-every", "never"), ("--preset", "fast"), \
-                ("--keep", "0"), ("--metric", "loud"), ("--optimizer", "fast"), ("--nonsense", "1"), ("--batch-size", "99999999999999999999"):
+                ("--keep", "0"), ("--metric", "loud"), ("--optimizer", "fast"), ("--nonsense", "1"), ("--batch-size", "99999999999999999999"), \
+                ("--threshold", ""), ("--batch-size", "010"), ("--model", ""), ("--data", ""):
             self.refused(out, flag, value, fragment=flag)
             self.assertFalse(os.path.exists(out), flag)
+
+    def test_overwriting_what_it_starts_from(self):
+        out = out_folder("start")
+        self.assertEqual(train(out, "--max-steps", "20", "--save-every", "20")[0], 0)
+        before = digests(out)
+        start = os.path.join(out, "checkpoints", "step-20")
+        self.refused(out, "--model", start, "--overwrite", None, fragment="--model")
+        self.assertEqual(digests(out), before)
+
+    def test_more_labels_than_a_configuration_holds(self):
+        many = out_folder("many labels")
+        shutil.copytree(data, many)
+        with open(os.path.join(many, "labels.txt"), "w") as file:
+            file.write("".join("label%d\n" % i for i in range(16385)))
+        out = out_folder("none")
+        self.refused(out, "--data", many, fragment="at most 16384")
+        with open(os.path.join(many, "labels.txt"), "w") as file:
+            file.write("".join("%d%s\n" % (i, "x" * 1500) for i in range(600)))
+        self.refused(out, "--data", many, fragment="config.json")
+        self.assertFalse(os.path.exists(out))
 
     def test_paths(self):
         out = out_folder("none")
