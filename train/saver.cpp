@@ -1,7 +1,6 @@
 #include "train/saver.h"
 
 #include <chrono>
-#include <utility>
 
 namespace ember {
 namespace {
@@ -39,12 +38,31 @@ void Saver::save(Sets sets, const std::function<void(Sets, Kernels&)>& write) {
     copy(*lane.copies[i], *sets[i], kernels_);
     copies.push_back(lane.copies[i].get());
   }
-  // A future keeps its job, so a job must not keep the future before it, nor that one's job, for ever.
-  auto job = [this, copies = std::move(copies), write, before = last_]() mutable {
-    if (before.valid()) std::exchange(before, {}).get();
-    write(copies, *host_);
+  const auto job = [this, copies = std::move(copies), write, number = given_] {
+    in_turn(number, [&] { write(copies, *host_); });
   };
-  last_ = lane.writing = std::async(std::launch::async, std::move(job)).share();
+  lane.writing = std::async(std::launch::async, job).share();
+  ++given_;
+}
+
+// Waits for all jobs before this one. A number and not their futures, which would keep what they wrote for ever.
+void Saver::in_turn(std::int64_t number, const std::function<void()>& write) {
+  std::unique_lock lock(mutex_);
+  turn_.wait(lock, [&] { return done_ == number; });
+  if (failure_ == nullptr) {
+    lock.unlock();
+    std::exception_ptr failure;
+    try {
+      write();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    failure_ = failure;
+  }
+  ++done_;
+  turn_.notify_all();
+  if (failure_ != nullptr) std::rethrow_exception(failure_);
 }
 
 void Saver::check() const {

@@ -4,9 +4,13 @@
 // those of a run that saves at once and was killed.
 #pragma once
 
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -37,11 +41,18 @@ class Saver {
     std::shared_future<void> writing;
   };
 
+  void in_turn(std::int64_t number, const std::function<void()>& write);
+
   const BertConfig& config_;
   Kernels& kernels_;
   std::unique_ptr<Kernels> host_;  // whose memory the copies lie in; null where no copy is needed
   std::vector<Lane> lanes_;        // by the number of sets
-  std::shared_future<void> last_;
+
+  std::int64_t given_ = 0;  // jobs
+  std::mutex mutex_;        // of what follows
+  std::condition_variable turn_;
+  std::int64_t done_ = 0;       // jobs, or passed over
+  std::exception_ptr failure_;  // of the first that failed
 };
 
 }  // namespace ember

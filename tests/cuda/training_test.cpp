@@ -372,7 +372,11 @@ TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
   testing::TemporaryDirectory scratch;
   testing::write_tiny_model(scratch / "given");
   testing::write_tiny_data(scratch / "data");
-  constexpr int kLarge = 9;  // a word of a few texts
+  constexpr int kLarge = 9;  // a word of every third text
+  std::ofstream rows(scratch / "data/train.tsv");
+  for (int row = 0; row < 24; ++row)
+    rows << "word" << (row % 3 == 0 ? kLarge : 5 + row % 4) << "\t0\tid" << row << "\n";
+  rows.close();
   std::ofstream(scratch / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
   const BertConfig config = testing::tiny_config();
   const auto host = make_cpu_kernels(Precision::fp32, 1);
@@ -391,21 +395,16 @@ TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
   CudaKernels whole, first, second;
   const auto never = [] { return 0; };
   train(options("whole"), whole, Progress::Style::silent, never);
-  for (int stop = 1; stop < 16; ++stop) {
-    const std::string name = fmt::format("halves{}", stop);
-    int asked = 0;
-    train(options(name.c_str()), first, Progress::Style::silent, [&] { return ++asked == stop ? 2 : 0; });
-    std::vector<std::string> notes;
-    const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / name, notes);
-    ASSERT_TRUE(checkpoint && notes.empty());
-    if (checkpoint->step_state.skipped == 0) continue;
-    TrainOptions rest = options(name.c_str());
-    rest.resume = true;
-    train(rest, second, Progress::Style::silent, never);
-    EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / name / "model.safetensors"));
-    return;
-  }
-  FAIL() << "no step was skipped";
+  int asked = 0;
+  train(options("halves"), first, Progress::Style::silent, [&asked] { return ++asked == 2 ? 2 : 0; });
+  std::vector<std::string> notes;
+  const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / "halves", notes);
+  ASSERT_TRUE(checkpoint && notes.empty());
+  EXPECT_GT(checkpoint->step_state.skipped, 0);
+  TrainOptions rest = options("halves");
+  rest.resume = true;
+  train(rest, second, Progress::Style::silent, never);
+  EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / "halves/model.safetensors"));
 }
 
 // `train` from a folder to a folder; and in two halves, which must make no difference.
