@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <regex>
-#include <string_view>
 
 #include "bench/cases.h"
 #include "bench/kernel_report.h"
@@ -109,17 +108,16 @@ bool initialize_benchmark(const std::string& program, const std::vector<std::str
   for (const std::string& argument : rest) {
     ember::check(argument.rfind("--benchmark_", 0) == 0, "{}: no such option (see {} --help)",
                  ember::printable(argument), program);
-    const std::string_view text = argument, value = text.substr(std::min(text.find('='), text.size() - 1) + 1);
-    if (text.starts_with("--benchmark_format=") || text.starts_with("--benchmark_out_format="))
+    const std::string value = argument.substr(argument.find('=') + 1);
+    if (argument.starts_with("--benchmark_format=") || argument.starts_with("--benchmark_out_format="))
       ember::check(value == "console" || value == "json" || value == "csv", "{}: must be console, json or csv",
                    ember::printable(argument));
-    if (text.starts_with("--benchmark_repetitions="))
+    if (argument.starts_with("--benchmark_repetitions="))
       ember::check(
           !value.empty() && value.size() < 7 && value.find_first_not_of("0123456789") == value.npos && value != "0",
           "{}: must be a whole number from 1 on", ember::printable(argument));
-    if (text.starts_with("--benchmark_out="))
-      ember::check(std::ofstream(std::string(value), std::ios::app).good(), "{}: cannot be written",
-                   ember::printable(argument));
+    if (argument.starts_with("--benchmark_out="))
+      ember::check(std::ofstream(value, std::ios::app).good(), "{}: cannot be written", ember::printable(argument));
     own_form |= argument.rfind("--benchmark_format", 0) == 0 || argument.rfind("--benchmark_report", 0) == 0 ||
                 argument.rfind("--benchmark_display", 0) == 0;
     arguments.push_back(with_peaks(argument));

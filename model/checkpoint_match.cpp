@@ -177,15 +177,6 @@ std::vector<Parameter> expected_parameters(const BertConfig& config) {
   return parameters(config, lay_out(config, measure, config.vocabulary));
 }
 
-}  // namespace
-
-void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
-  const std::int64_t lines = count_lines(content);
-  check(lines > 0, "{}: is empty, a token a line was expected", path.string());
-  check(lines == vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile,
-        vocabulary);
-}
-
 // A model is of no use whose config.json cannot be read back.
 void require_storable(BertConfig config, const Labels& labels) {
   check(labels.size() > 0, "no label to classify into was given");
@@ -194,6 +185,15 @@ void require_storable(BertConfig config, const Labels& labels) {
   const std::size_t bytes = config_json(config).size();
   check(bytes <= kMaxJsonBytes, "the names of the labels make {} bytes of {}, at most {} were expected", bytes,
         kConfigFile, kMaxJsonBytes);
+}
+
+}  // namespace
+
+void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
+  const std::int64_t lines = count_lines(content);
+  check(lines > 0, "{}: is empty, a token a line was expected", path.string());
+  check(lines == vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile,
+        vocabulary);
 }
 
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {

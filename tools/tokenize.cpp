@@ -45,9 +45,9 @@ void add_options(CLI::App& app, Options& options) {
 std::string json_text(std::string line, std::int64_t number) {
   repair_utf8(line);
   try {
-    json value = parse_json_row(line);
-    if (value.is_object() && value.contains("text")) value = json(value["text"]);
-    if (value.is_string()) return value.get<std::string>();
+    const json value = parse_json_row(line);
+    const json& text = value.is_object() && value.contains("text") ? value["text"] : value;
+    if (text.is_string()) return text.get<std::string>();
   } catch (const BadRow& problem) {
     fail("standard input:{}: {} {}", number, printable(line), problem.what());
   }

@@ -108,6 +108,7 @@ class Run {
   void step();
   void watch(StepRunner::Wait wait);
   void take_record(const StepRecord& record);
+  void require_finite(bool finite, std::int64_t step, const char* what) const;
   double learning_rate() const;  // of the last step whose record is there
   void report();
   void log_training();
@@ -214,14 +215,17 @@ void Run::watch(StepRunner::Wait wait) {
 void Run::take_record(const StepRecord& record) {
   speed_.finish();
   step_state_ = record.state;
-  check(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_),
-        "training diverged at step {}: the gradient is not finite; lower --lr (now {}). Checkpoints stay as they are",
-        step_state_.steps, recipe_.learning_rate);
+  require_finite(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_), step_state_.steps, "the gradient");
   if (std::isfinite(record.loss)) {  // a skipped step's may not be
     state_.loss_sum += static_cast<double>(record.loss);
     mean_loss_ = state_.loss_sum / static_cast<double>(++state_.loss_steps);
   }
   if (step_state_.steps % kLogEvery == 0) log_training();
+}
+
+void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
+  check(finite, "training diverged at step {}: {} is not finite; lower --lr (now {}). Checkpoints stay as they are",
+        step, what, recipe_.learning_rate);
 }
 
 double Run::learning_rate() const {
@@ -265,10 +269,7 @@ void Run::evaluate_on_dev() {
   if (state_.loss_steps > 0) log_training();
   optimizer_.catch_up();
   const Evaluation scores = evaluate(model_, kernels_, inputs_.model.config, inputs_.dev, kEvaluationTokens);
-  check(
-      std::isfinite(scores.loss),
-      "training diverged by step {}: the loss on dev is not finite; lower --lr (now {}). Checkpoints stay as they are",
-      state_.step, recipe_.learning_rate);
+  require_finite(std::isfinite(scores.loss), state_.step, "the loss on dev");
   const Metrics metrics = measure(scores.probabilities, scores.targets, inputs_.labels.size(), recipe_.threshold);
   const DevResult result{state_.step,      epochs(state_.step), scores.loss,
                          metrics.micro.f1, metrics.macro.f1,    metrics.subset_accuracy};
