@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxDepth = 1000;
+constexpr std::size_t kMaxLevels = 1000;
 
 }  // namespace
 
@@ -21,9 +21,9 @@ json parse_json_row(const std::string& line) {
   // The library would take a NUL for the end of the text.
   if (line.find('\0') != line.npos) throw BadRow("is not JSON: it holds a NUL byte");
   UniqueKeys keys(
-      kMaxDepth,
+      kMaxLevels,
       [](const std::string& key) { throw BadRow(fmt::format("the key \"{}\" stands twice", printable(key))); },
-      [] { throw BadRow(fmt::format("is nested deeper than {} levels", kMaxDepth)); });
+      [] { throw BadRow(fmt::format("is nested deeper than {} levels", kMaxLevels)); });
   json::sax_parse(line, &keys);
   try {
     return json::parse(line);

@@ -18,9 +18,9 @@ constexpr std::int64_t kMaxLayers = 4096;
 constexpr double kMaxParameters = 0x1p40;
 
 // The values of one config.json, checked one by one; every complaint names the file and the key.
-class Reader {
+class ConfigReader {
  public:
-  explicit Reader(const std::filesystem::path& path) : path_(path), object_(read_json_object(path)) {}
+  explicit ConfigReader(const std::filesystem::path& path) : path_(path), object_(read_json_object(path)) {}
 
   const json* find(const char* key) const {
     const auto found = object_.find(key);
@@ -131,7 +131,7 @@ std::vector<std::string> anonymous_labels(std::int64_t count) {
 }
 
 BertConfig read_config(const std::filesystem::path& path) {
-  const Reader reader(path);
+  const ConfigReader reader(path);
   reader.require("model_type", "bert");
   reader.require("hidden_act", "gelu");
   reader.require("position_embedding_type", "absolute");

@@ -12,9 +12,9 @@ namespace ember {
 namespace {
 
 using Kind = PickleValue::Kind;
-using Index = std::uint32_t;
+using ValueIndex = std::uint32_t;
 
-constexpr std::size_t kMaxBytes = std::size_t{8} << 20;
+constexpr std::size_t kMaxStream = std::size_t{8} << 20;
 constexpr std::size_t kMaxValues = std::size_t{1} << 18;  // on the stack, in the memo and in all
 constexpr std::size_t kMaxLine = 128;                     // of a global's module or name
 constexpr std::size_t kMaxArguments = 8;                  // of a call, which copies them
@@ -122,10 +122,10 @@ std::string opcode_name(unsigned char code) {
 class Interpreter {
  public:
   Interpreter(std::string_view stream, const std::string& where, std::vector<PickleValue>& values)
-      : stream_(stream.substr(0, kMaxBytes)), cut_(stream.size() > kMaxBytes), where_(where), values_(values) {}
+      : stream_(stream.substr(0, kMaxStream)), cut_(stream.size() > kMaxStream), where_(where), values_(values) {}
 
   // The root's index.
-  Index run() {
+  ValueIndex run() {
     while (step()) {
     }
     require(stack_.size() == 1 && marks_.empty(), "{} values and {} marks are left, one value was expected",
@@ -197,7 +197,7 @@ class Interpreter {
       case 0x87:
         return push({Kind::tuple, start_, 0, {}, pop(opcode_ - 0x84u)}), true;
       case 't': {
-        std::vector<Index> items = pop_to_mark();
+        std::vector<ValueIndex> items = pop_to_mark();
         return push({Kind::tuple, start_, 0, {}, std::move(items)}), true;
       }
       case ']':
@@ -261,7 +261,7 @@ class Interpreter {
     return value;
   }
 
-  void push_index(Index index) {
+  void push_index(ValueIndex index) {
     require(stack_.size() < kMaxValues, "more than {} values on the stack", kMaxValues);
     stack_.push_back(index);
   }
@@ -270,7 +270,7 @@ class Interpreter {
     require(values_.size() < kMaxValues, "more than {} values", kMaxValues);
     value.offset = start_;
     values_.push_back(std::move(value));
-    push_index(static_cast<Index>(values_.size() - 1));
+    push_index(static_cast<ValueIndex>(values_.size() - 1));
   }
 
   bool push_integer(std::int64_t integer) { return push({Kind::integer, start_, integer, {}, {}}), true; }
@@ -286,18 +286,18 @@ class Interpreter {
   // What lies above the innermost mark belongs to it: nothing below is in reach.
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
-  std::vector<Index> pop(std::size_t count) {
+  std::vector<ValueIndex> pop(std::size_t count) {
     require(stack_.size() - floor() >= count, "the stack holds {} values, {} were expected", stack_.size() - floor(),
             count);
     const auto first = stack_.end() - static_cast<std::ptrdiff_t>(count);
-    std::vector<Index> items(first, stack_.end());
+    std::vector<ValueIndex> items(first, stack_.end());
     stack_.erase(first, stack_.end());
     return items;
   }
 
-  std::vector<Index> pop_to_mark() {
+  std::vector<ValueIndex> pop_to_mark() {
     require(!marks_.empty(), "no MARK before it");
-    std::vector<Index> items = pop(stack_.size() - marks_.back());
+    std::vector<ValueIndex> items = pop(stack_.size() - marks_.back());
     marks_.pop_back();
     return items;
   }
@@ -307,7 +307,7 @@ class Interpreter {
     return values_[stack_.back()];
   }
 
-  void extend(Kind kind, const std::vector<Index>& items) {
+  void extend(Kind kind, const std::vector<ValueIndex>& items) {
     PickleValue& target = top();
     require(target.kind == kind, "{} cannot be filled by it", describe(target));
     require(kind != Kind::dict || items.size() % 2 == 0, "a key without a value");
@@ -345,7 +345,7 @@ class Interpreter {
   }
 
   void reduce() {
-    const std::vector<Index> parts = pop(2);
+    const std::vector<ValueIndex> parts = pop(2);
     const PickleValue &function = values_[parts[0]], &arguments = values_[parts[1]];
     require(function.kind == Kind::global, "{} is called, a global was expected", describe(function));
     require(arguments.kind == Kind::tuple, "{} is given {}, a tuple of arguments was expected", function.text,
@@ -375,9 +375,9 @@ class Interpreter {
   bool cut_;  // the stream goes on beyond what is read of it
   const std::string& where_;
   std::vector<PickleValue>& values_;
-  std::vector<Index> stack_;
+  std::vector<ValueIndex> stack_;
   std::vector<std::size_t> marks_;  // heights of the stack
-  std::unordered_map<std::uint32_t, Index> memo_;
+  std::unordered_map<std::uint32_t, ValueIndex> memo_;
   std::size_t position_ = 0, start_ = 0;  // `start_`: of the opcode at hand
   unsigned char opcode_ = 0;
 };

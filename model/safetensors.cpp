@@ -24,7 +24,6 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 constexpr std::uint64_t kMaxHeader = 100'000'000;
 constexpr std::size_t kLengthBytes = 8;
 // So that a header cannot ask for much more memory than it is long.
-constexpr std::size_t kMaxRank = 64;
 constexpr std::size_t kMaxEntries = std::size_t{1} << 16;  // tensors, and keys of __metadata__
 constexpr std::size_t kMaxToken = std::size_t{1} << 16;    // bytes of a string or number, which the parser copies
 

@@ -12,6 +12,9 @@
 
 namespace ember {
 
+// Dimensions that a reader of weight files takes, so that a file cannot ask for much more memory than it is long.
+inline constexpr std::size_t kMaxRank = 64;
+
 struct StoredTensor {
   std::string name;
   std::string dtype;  // F64 F32 F16 BF16 I64 I32 I16 I8 U64 U32 U16 U8 BOOL F8_E4M3 F8_E5M2 C64

@@ -20,7 +20,6 @@ namespace {
 using Kind = PickleValue::Kind;
 using Bytes = std::span<const std::byte>;
 
-constexpr std::size_t kMaxRank = 64;
 constexpr int kMaxNesting = 4;
 constexpr std::uint64_t kRoom = std::uint64_t{64} << 20;
 
