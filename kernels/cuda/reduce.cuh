@@ -28,13 +28,15 @@ __device__ T block_sum(T value) {
 }
 
 // Whether this is the last of `count` blocks to come here; by one thread of each. If so, volatile reads see what these
-// threads wrote before, and nothing that they read before is read any more. `arrived` is 0 before the first and after
-// the last. NVIDIA, CUDA C++ Programming Guide, "Memory Fence Functions".
+// threads wrote before, and nothing that they read before is read any more: a fence and an atomic operation in each, an
+// atomic operation and a fence in the last. `arrived` is 0 before the first and after the last. NVIDIA, CUDA C++
+// Programming Guide, "Memory Fence Functions"; PTX ISA, "Memory Consistency Model".
 __device__ inline bool arrives_last(unsigned* arrived, unsigned count) {
   __threadfence();
-  const bool last = atomicAdd(arrived, 1u) + 1 == count;
-  if (last) *arrived = 0;
-  return last;
+  if (atomicAdd(arrived, 1u) + 1 != count) return false;
+  atomicExch(arrived, 0u);
+  __threadfence();
+  return true;
 }
 
 // The same of all blocks of a launch, for all threads of the last. It says nothing of the other blocks' threads but the
@@ -43,7 +45,6 @@ __device__ inline bool last_block(unsigned* arrived) {
   EMBER_SHARED(bool, last, 1);
   if (threadIdx.x == 0) last[0] = arrives_last(arrived, gridDim.x);
   __syncthreads();
-  __threadfence();
   return last[0];
 }
 

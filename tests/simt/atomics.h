@@ -1,14 +1,21 @@
-// CUDA's atomic operations on global and shared memory: relaxed, as in CUDA, so that under TSan they order nothing.
+// CUDA's atomic operations on global and shared memory: relaxed, as in CUDA, so that under TSan they order nothing by
+// themselves. What came before a __threadfence() and an atomic operation after it comes before what follows an atomic
+// operation on the same address and a __threadfence() after that.
 #pragma once
 
 #include <type_traits>
 
 namespace simt {
 
+void fence();
+// To be called before each atomic operation. A fence sees those on the last eight addresses.
+void atomic_operation(void* address);
+
 // Replaces *address by update(*address) in one step and returns what was there.
 template <typename T, typename Update>
 T atomic_update(T* address, Update update) {
   T before, after;
+  atomic_operation(address);
   __atomic_load(address, &before, __ATOMIC_RELAXED);
   do after = update(before);
   while (!__atomic_compare_exchange(address, &before, &after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
@@ -51,6 +58,9 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
   return simt::atomic_update(address, [&](T old) { return old == expected ? value : old; });
 }
 
-// Memory is sequential here: one thread runs at a time. Under TSan a fence orders nothing, as without a barrier.
-inline void __threadfence() {}
+// Memory is sequential here, since one thread runs at a time: fences are for TSan. That of a block orders nothing
+// there.
+inline void __threadfence() {
+  simt::fence();
+}
 inline void __threadfence_block() {}

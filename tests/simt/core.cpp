@@ -10,6 +10,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -58,24 +59,30 @@ struct Barrier {
   int arrived = 0;
   Place place;
   unsigned generation = 0;
-  // Two, because a thread may reach the next barrier before another has left this one.
-  char tags[2];
+  // Two for the threads of one pool, because a thread may reach the next barrier before another has left this one.
+  char tags[kPools][2];
 };
+
+using Pool = std::vector<std::unique_ptr<Thread>>;  // grows, is never freed: fibers are used again
 
 struct Core {
   Schedule schedule = schedule_of_environment();
   std::minstd_rand random{static_cast<std::minstd_rand::result_type>(schedule.seed + 1)};
-  std::vector<std::unique_ptr<Thread>> pool;  // grows, is never freed: fibers are used again
+  Pool pools[kPools];
+  int pool_number = 0;  // the running block's
   Fiber launcher;
+  Fiber sweeper{Fiber::Stackless{}};
   Thread* running = nullptr;
   ReadyThreads ready;
   int count = 0;  // threads of the block
   int alive = 0;
   Barrier barrier;
   const std::function<void()>* body = nullptr;
-  bool early = false;             // whether the grid is one whose threads must await the grid before it
-  char block_starts, block_ends;  // tags for TSan
-  char launcher_allocates;
+  bool early = false;                // whether the grid is one whose threads must await the grid before it
+  bool first = false, last = false;  // whether the block is the first or last of this grid for its pool
+  char grid_starts, grid_ends;       // tags for TSan
+  char block_ends, launcher_allocates;
+  Pool& pool() { return pools[pool_number]; }
 };
 
 Core& core() {
@@ -103,17 +110,18 @@ void open_barrier_when_complete() {
   if (c.alive == 0 || c.barrier.arrived < c.alive) return;
   c.barrier.arrived = 0;
   ++c.barrier.generation;
-  for (int i = 0; i < c.count; ++i)
-    if (!c.pool[i]->ended) wake(*c.pool[i]);
+  for (const auto& thread : std::span(c.pool()).first(c.count))
+    if (!thread->ended) wake(*thread);
 }
 
 // What a thread of the pool does all its life: one block after another.
 void thread_main() {
   Core& c = core();
   for (;;) {
-    acquire(&c.block_starts);
+    if (c.first) acquire(&c.grid_starts);
     (*c.body)();
-    release(&c.block_ends);
+    if (c.last) release(&c.grid_ends);
+    if (has_shared_memory()) release(&c.block_ends);
     Thread& self = *c.running;
     if (c.early && !self.awaited)
       report("a thread of a grid that was launched early has ended without await_previous_grid()");
@@ -130,7 +138,7 @@ void run_block(dim3 block) {
   c.alive = c.count;
   c.barrier.arrived = 0;
   for (int i = 0; i < c.count; ++i) {
-    Thread& thread = *c.pool[i];
+    Thread& thread = *c.pool()[i];
     const auto n = static_cast<unsigned>(i);
     thread.index = {n % block.x, n / block.x % block.y, n / (block.x * block.y)};
     thread.number = i;
@@ -138,13 +146,25 @@ void run_block(dim3 block) {
     thread.warp = i / kWarpSize;
     thread.ended = false;
     thread.awaited = false;
+    thread.fenced = false;
+    thread.atomics = {};
     wake(thread);
   }
   start_warps();
-  release(&c.block_starts);
   switch_from(c.launcher);
   c.running = nullptr;
+}
+
+// By a thread of its own, which to TSan comes after the block's: were it the launching one, its next allocation would
+// order the next block after this one.
+void sweep_shared_memory() {
+  Core& c = core();
+  if (!has_shared_memory()) return;
+  c.sweeper.impersonate();
   acquire(&c.block_ends);
+  acquire(&c.launcher_allocates);
+  end_shared_memory();
+  c.launcher.impersonate();
 }
 
 std::vector<std::size_t> order_of_blocks(std::size_t count) {
@@ -176,7 +196,7 @@ void print_waiting_threads() {
   for (int i = 0; i <= c.count; ++i) {
     std::string state;
     if (i < c.count) {
-      const Thread& t = *c.pool[i];
+      const Thread& t = *c.pool()[i];
       state = t.ended ? "have ended" : "may go on";
       if (!t.ended && t.waits_in != nullptr) {
         state = fmt::format("wait in {} at {}", t.waits_in, name_of(t.place));
@@ -230,7 +250,11 @@ int threads_of_block() {
 }
 
 Thread& thread_of_block(int number) {
-  return *core().pool[static_cast<std::size_t>(number)];
+  return *core().pool()[static_cast<std::size_t>(number)];
+}
+
+int pool_of_block() {
+  return core().pool_number;
 }
 
 void wake(Thread& thread) {
@@ -258,7 +282,7 @@ void block_barrier(Place place) {
         fmt::format("threads of one block are in different barriers: __syncthreads at {} and", name_of(barrier.place)),
         place);
   barrier.place = place;
-  char& tag = barrier.tags[barrier.generation % 2];
+  char& tag = barrier.tags[c.pool_number][barrier.generation % 2];
   release(&tag);
   ++barrier.arrived;
   if (barrier.arrived < c.alive) {
@@ -282,6 +306,35 @@ void see_allocations() {
   acquire(&core().launcher_allocates);
 }
 
+void fence() {
+  if constexpr (kPools == 1) return;
+  Thread& self = current();
+  for (void* address : self.atomics)
+    if (address != nullptr) acquire(address);
+  if (self.before_fence == nullptr) {
+    as_launcher(
+        [](void* thread) { static_cast<Thread*>(thread)->before_fence = std::make_unique<Fiber>(Fiber::Stackless{}); },
+        &self);
+  }
+  release(&self.fenced);
+  self.fenced = true;
+  self.before_fence->impersonate();
+  acquire(&self.fenced);
+  self.fiber.impersonate();
+}
+
+void atomic_operation(void* address) {
+  if constexpr (kPools == 1) return;
+  Thread& self = current();
+  if (self.fenced) {
+    self.before_fence->impersonate();
+    release(address);
+    self.fiber.impersonate();
+  }
+  if (std::find(self.atomics.begin(), self.atomics.end(), address) == self.atomics.end())
+    self.atomics[self.next_atomic++ % self.atomics.size()] = address;
+}
+
 void await_previous_grid() {
   current().awaited = true;
 }
@@ -291,18 +344,28 @@ void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most
   Core& c = core();
   if (c.running != nullptr) report("a kernel launches a kernel");
   c.count = static_cast<int>(block.x * block.y * block.z);
-  while (static_cast<int>(c.pool.size()) < c.count) c.pool.push_back(std::make_unique<Thread>(&thread_main));
+  const std::size_t pools = c.count <= kMostThreadsOfTwoPools ? kPools : 1;
+  for (Pool& pool : std::span(c.pools).first(pools))
+    while (static_cast<int>(pool.size()) < c.count) pool.push_back(std::make_unique<Thread>(&thread_main));
   c.body = &thread;
   c.early = early;
   gridDim = grid;
   blockDim = block;
-  for (const std::size_t i : order_of_blocks(std::size_t{grid.x} * grid.y * grid.z)) {
+  const std::vector<std::size_t> order = order_of_blocks(std::size_t{grid.x} * grid.y * grid.z);
+  release(&c.grid_starts);
+  for (std::size_t turn = 0; turn < order.size(); ++turn) {
+    const std::size_t i = order[turn];
     blockIdx = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
                 static_cast<unsigned>(i / grid.x / grid.y)};
+    c.pool_number = static_cast<int>(turn % pools);
+    c.first = turn < pools;
+    c.last = turn + pools >= order.size();
     start_shared_memory(dynamic_bytes, most_shared);
+    release(&c.launcher_allocates);
     run_block(block);
-    end_shared_memory();
+    sweep_shared_memory();
   }
+  acquire(&c.grid_ends);
 }
 
 }  // namespace simt

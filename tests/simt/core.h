@@ -3,7 +3,9 @@
 // call what TSan intercepts (memcpy and the like), which would count as accesses of that thread.
 #pragma once
 
+#include <array>
 #include <cstring>
+#include <memory>
 #include <string>
 
 #include "simt/block.h"
@@ -12,6 +14,16 @@
 namespace simt {
 
 struct Exchange;
+
+// The blocks of a grid run one after another, by the threads of each pool in turn. Under TSan there are two: a block
+// then is not ordered after the one before it, as on a device, and a race between the two is seen. Larger blocks have
+// one pool, since every barrier takes TSan time for each thread that there has ever been. Elsewhere one will do.
+inline constexpr int kMostThreadsOfTwoPools = 512;
+#ifdef EMBER_SIMT_TSAN
+inline constexpr int kPools = 2;
+#else
+inline constexpr int kPools = 1;
+#endif
 
 struct Thread {
   explicit Thread(void (*entry)()) : fiber(entry) {}
@@ -27,6 +39,12 @@ struct Thread {
   unsigned mask = 0;               // of the collective it waits in
   Place place;
   Exchange* held = nullptr;  // the last collective, whose values it may still read
+  // For TSan: whether there was a fence, the thread that knows what came before the last one, and the addresses of the
+  // last atomic operations.
+  bool fenced = false;
+  std::unique_ptr<Fiber> before_fence;
+  std::array<void*, 8> atomics{};
+  unsigned next_atomic = 0;
 };
 
 // Prints what is wrong, where, and what the threads of the block wait for; aborts. The kernel is at fault.
@@ -41,6 +59,7 @@ inline bool same_text(const char* a, const char* b) {
 Thread& current();
 int threads_of_block();
 Thread& thread_of_block(int number);
+int pool_of_block();
 
 // The running thread waits until someone wakes it.
 void wait_in(const char* operation, unsigned mask, Place place);
@@ -56,6 +75,7 @@ void leave_warp(Thread& thread);
 // block may use in all.
 void start_shared_memory(std::size_t dynamic_bytes, std::size_t most);
 void end_shared_memory();
+bool has_shared_memory();
 
 // Runs `allocate` as the launching thread would, then lets the running one see it: memory that a thread allocates looks
 // to TSan as if that thread had written it.

@@ -223,7 +223,7 @@ TEST(Emulator, MemoryThatNobodyWroteIsNotANumber) {
   const DeviceArray<float> global(2), out(4);
   const Stream stream;
   for (int i = 0; i < 2; ++i) {
-    launch("read_before_write", stream, 2, 1, 12, read_before_write, global.data(), out.data());
+    launch("read_before_write", stream, 1, 1, 12, read_before_write, global.data(), out.data());
     const auto values = out.values();
     EXPECT_TRUE(std::isnan(values[0]) && std::isnan(values[1]) && std::isnan(values[2]));
     EXPECT_EQ(values[3], 1.0f);

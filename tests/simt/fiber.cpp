@@ -82,6 +82,12 @@ Fiber::Fiber(void (*entry)()) : size_(kStack), entry_(entry) {
 #endif
 }
 
+Fiber::Fiber(Stackless) {
+#ifdef EMBER_SIMT_TSAN
+  tsan_fiber_ = __tsan_create_fiber(0);
+#endif
+}
+
 void Fiber::resume(Fiber& from) {
 #ifdef EMBER_SIMT_TSAN
   if (from.tsan_fiber_ == nullptr) from.tsan_fiber_ = __tsan_get_current_fiber();

@@ -10,6 +10,8 @@ class Fiber {
  public:
   Fiber() = default;                // the stack that is running; it becomes known with the first switch
   explicit Fiber(void (*entry)());  // a stack of its own; `entry` runs at the first switch to it and never returns
+  struct Stackless {};
+  explicit Fiber(Stackless);  // never runs: to be impersonated
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 

@@ -215,6 +215,62 @@ TEST(PlantedBug, CounterWithoutAtomics) {
   EMBER_EXPECT_RACE(run(1, 2, counts_without_atomics, total.data()));
 }
 
+TEST(PlantedBug, BlocksThatCountWithoutAtomics) {
+  EMBER_NEEDS_SANITIZER("thread");
+  const DeviceArray<int> total(std::vector<int>{0});
+  EMBER_EXPECT_RACE(run(2, 1, counts_without_atomics, total.data()));
+}
+
+enum class Arrival { whole, no_fence_before, no_fence_after, data_after_the_fence, no_barrier_before, no_atomics };
+
+// total = the sum over the blocks of their numbers from 1 on, by the block that arrives last.
+template <Arrival kArrival>
+__global__ void sum_by_the_last_block(int* parts, unsigned* arrived, int* total) {
+  EMBER_SHARED(bool, last, 1);
+  const unsigned writer = kArrival == Arrival::no_barrier_before ? 1 : 0;
+  const int part = static_cast<int>(blockIdx.x) + 1;
+  if (kArrival != Arrival::data_after_the_fence && threadIdx.x == writer) parts[blockIdx.x] = part;
+  if (threadIdx.x == 0) {
+    if (kArrival != Arrival::no_fence_before) __threadfence();
+    if (kArrival == Arrival::data_after_the_fence) parts[blockIdx.x] = part;
+    unsigned before = kArrival == Arrival::no_atomics ? *arrived : 0;
+    if (kArrival == Arrival::no_atomics)
+      *arrived = before + 1;
+    else
+      before = atomicAdd(arrived, 1u);
+    if (kArrival != Arrival::no_fence_after) __threadfence();
+    last[0] = before + 1 == gridDim.x;
+  }
+  __syncthreads();
+  if (!last[0] || threadIdx.x != 1) return;
+  int sum = 0;
+  for (unsigned i = 0; i < gridDim.x; ++i) sum += parts[i];
+  *total = sum;
+}
+
+template <Arrival kArrival>
+void sums_by_the_last_block() {
+  testing::under_every_schedule([] {
+    const DeviceArray<int> parts(std::vector<int>(5, 0)), total(1);
+    const DeviceArray<unsigned> arrived(std::vector<unsigned>{0});
+    run(5, 64, sum_by_the_last_block<kArrival>, parts.data(), arrived.data(), total.data());
+    EXPECT_EQ(total.values()[0], 15);
+  });
+}
+
+TEST(PlantedBug, NoneInTheLastBlockRaisesNoAlarm) {
+  sums_by_the_last_block<Arrival::whole>();
+}
+
+TEST(PlantedBug, TheLastBlockOfSeveral) {
+  EMBER_NEEDS_SANITIZER("thread");
+  EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_fence_before>());
+  EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_fence_after>());
+  EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::data_after_the_fence>());
+  EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_barrier_before>());
+  EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_atomics>());
+}
+
 __global__ void some_threads_wait(int) {
   if (threadIdx.x < 40)
     __syncthreads();

@@ -50,6 +50,10 @@ void start_shared_memory(std::size_t dynamic_bytes, std::size_t most) {
   if (dynamic_bytes > 0) add_chunk(nullptr, dynamic_bytes);
 }
 
+bool has_shared_memory() {
+  return !memory().chunks.empty();
+}
+
 void end_shared_memory() {
   for (const Chunk& chunk : memory().chunks) std::free(chunk.begin);
   memory().chunks.clear();
@@ -78,6 +82,7 @@ void* shared_array(const void* declaration, std::size_t bytes) {
 unsigned char* dynamic_shared() {
   const Chunk* chunk = find(nullptr);
   if (chunk == nullptr) report("a kernel uses dynamic shared memory and was launched without");
+  see_allocations();
   return chunk->begin;
 }
 

@@ -22,9 +22,9 @@ struct Exchange {
   unsigned mask = 0;
   unsigned arrived = 0;  // lanes that have come; all have when it equals the mask
   int readers = 0;       // lanes that may still read the words
-  // Used again for the same mask while there are enough exchanges: TSan's edges then join lanes that are joined
-  // already.
-  char tag = 0;
+  // One for each pool. Used again for the same mask while there are enough exchanges: TSan's edges then join lanes that
+  // are joined already.
+  char tags[kPools] = {};
   union {
     std::uint32_t words[kWarpSize][kMostWords];
     const void* pointers[kWarpSize];
@@ -120,7 +120,8 @@ Exchange& exchange(const char* operation, unsigned mask, Place place, Give give,
   ++e.readers;
   self.held = &e;
   give(e, self.lane);
-  if (orders_memory) release(&e.tag);
+  char& tag = e.tags[pool_of_block()];
+  if (orders_memory) release(&tag);
   if (e.arrived == mask) {
     if (complete != nullptr) complete(e);
     for (int i = 0; i < kWarpSize; ++i)
@@ -129,7 +130,7 @@ Exchange& exchange(const char* operation, unsigned mask, Place place, Give give,
   } else {
     wait_in(operation, mask, place);
   }
-  if (orders_memory) acquire(&e.tag);
+  if (orders_memory) acquire(&tag);
   return e;
 }
 
