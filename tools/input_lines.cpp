@@ -56,11 +56,14 @@ bool InputLines::take(std::vector<std::string>& lines, std::size_t& bytes) {
 }
 
 void InputLines::extend(std::string_view text) {
-  if (cut_) return;
-  const std::size_t room = kLineBytes - line_.size();
+  if (cut_ || text.empty()) return;
+  const std::size_t room = kLineBytes + 1 - line_.size();
   line_.append(text.substr(0, room));
-  if (text.size() <= room) return;
-  if (continues_character(text[room])) drop_broken_character(line_);
+  // A byte too many is none where it may be the carriage return of the line's end.
+  if (line_.size() <= kLineBytes || (text.size() <= room && line_.back() == '\r')) return;
+  const bool inside_character = continues_character(line_.back());
+  line_.pop_back();
+  if (inside_character) drop_broken_character(line_);
   cut_ = true;
   ++long_lines_;
 }

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "bench/variants/operands.h"
+#include "runtime/error.h"
 #include "runtime/spinning.h"
 
 namespace {
@@ -118,8 +119,9 @@ void run_benchmarks() {
 #else
   std::fputs("cuda: not measured: built without CUDA\n", stderr);
 #endif
-  benchmark::RunSpecifiedBenchmarks();
+  const std::size_t count = benchmark::RunSpecifiedBenchmarks();
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
+  ember::check(count > 0, "no benchmark has a name like that; --benchmark_list_tests lists all");
 }
 
 }  // namespace
@@ -130,7 +132,7 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   try {
     run_benchmarks();
-  } catch (const ember::Error& error) {  // a GPU that cannot be used
+  } catch (const ember::Error& error) {
     std::fprintf(stderr, "bench_variants: %s\n", error.what());
     return 2;
   }

@@ -221,6 +221,11 @@ Schedule schedule() {
   return core().schedule;
 }
 
+std::size_t whose_turn(std::size_t count) {
+  const Order order = core().schedule.order;
+  return order == Order::fifo ? 0 : order == Order::lifo ? count - 1 : core().random() % count;
+}
+
 void report(const std::string& what, Place place) {
   report(fmt::format("{} at {}", what, name_of(place)));
 }

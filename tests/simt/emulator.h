@@ -5,7 +5,8 @@
 // What it shows: wrong values under any schedule of the threads (EMBER_SIMT_SCHEDULE), barriers and collectives that
 // not all threads reach, reads of uninitialised memory (everything starts as 0xFF bytes, which are NaN), and with
 // sanitizers accesses out of bounds (ASan), misaligned ones (UBSan) and races (TSan), within a block and between two
-// that run one after the other. What it cannot show: races between streams, how tensor cores round, and speed.
+// that run one after the other, and results of a graph that depend on which of its streams goes first. What it cannot
+// show: other races between streams, how tensor cores round, and speed.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -2,7 +2,10 @@
 // own report, or by a sanitizer. Those that one sanitizer alone can see say so where it is not on.
 #include <cmath>
 #include <numeric>
+#include <set>
 
+#include "runtime/cuda/graph.h"
+#include "runtime/cuda/side_stream.h"
 #include "tests/simt/emulator_support.h"
 
 // A race ends the process, so that a death test sees it.
@@ -269,6 +272,43 @@ TEST(PlantedBug, TheLastBlockOfSeveral) {
   EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::data_after_the_fence>());
   EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_barrier_before>());
   EMBER_EXPECT_RACE(sums_by_the_last_block<Arrival::no_atomics>());
+}
+
+__global__ void add_to(int* x, int n) {
+  *x += n;
+}
+
+__global__ void triple(int* x) {
+  *x *= 3;
+}
+
+// What a graph makes of 1, under every schedule: (1 + 1) * 3 + 10 where the adding waits for the tripling in a stream
+// beside it.
+std::set<int> results_of_two_streams(bool wait) {
+  const Stream stream;
+  const SideStream side;
+  const DeviceArray<int> x(1);
+  const Graph graph(stream, [&] {
+    launch("add_to", stream, 1, 1, 0, add_to, x.data(), 1);
+    launch("triple", side.begin(stream), 1, 1, 0, triple, x.data());
+    if (wait) side.join(stream);
+    launch("add_to", stream, 1, 1, 0, add_to, x.data(), 10);
+    if (!wait) side.join(stream);
+  });
+  std::set<int> results;
+  testing::under_every_schedule([&] {
+    const int one = 1;
+    check_cuda(cudaMemcpyAsync(x.data(), &one, sizeof one, cudaMemcpyHostToDevice, stream), "copying");
+    graph.launch(stream);
+    stream.synchronize();
+    results.insert(x.values()[0]);
+  });
+  return results;
+}
+
+TEST(PlantedBug, StreamsOfAGraphThatDoNotWait) {
+  EXPECT_EQ(results_of_two_streams(true), std::set<int>{16});
+  EXPECT_EQ(results_of_two_streams(false), (std::set<int>{16, 36}));
 }
 
 __global__ void some_threads_wait(int) {

@@ -9,7 +9,13 @@
 
 #include "simt/device.h"
 
-using SimtOperations = std::vector<std::function<void()>>;
+// What a graph runs, in the order in which it was recorded, and the places of what must have run before: the operation
+// before it in its stream and those that an event stands for.
+struct SimtOperation {
+  std::function<void()> run;
+  std::vector<std::size_t> after;
+};
+using SimtOperations = std::vector<SimtOperation>;
 
 // What a capture has so far, of the stream that began it and of those that joined by an event.
 struct SimtRecording {
@@ -21,10 +27,12 @@ struct SimtRecording {
 struct CUstream_st {
   std::shared_ptr<SimtRecording> recording;  // null unless the stream is being captured
   bool rejoined = false;                     // whether the capture's origin waits for all that this fork was given
+  std::vector<std::size_t> after;            // of the operation that is recorded next
 };
 struct CUevent_st {
   std::shared_ptr<SimtRecording> recording;  // of the capture in which it was recorded last
   cudaStream_t stream = nullptr;             // and the stream there
+  std::vector<std::size_t> after;            // and what it stands for
   bool recorded = false;
   bool timed = true;
   double seconds = 0;

@@ -1,11 +1,14 @@
 // Streams, events and graphs of the emulated CUDA runtime. Everything runs at once, in the order of the calls, so a
 // stream is always idle and an event that was recorded has happened. A stream that is being captured runs nothing: its
 // operations are recorded, with their arguments by value, and run each time the graph is launched. A second stream
-// joins the capture when it waits for an event of it, and must be waited for in turn before the capture ends. Its
-// operations run in the order of the calls too, so that what such streams do to each other's memory is not seen.
+// joins the capture when it waits for an event of it, and must be waited for in turn before the capture ends. A graph
+// runs its operations in any order that its streams and events allow, as the schedule has it: one that lacks an event
+// has other results in other orders.
+#include <algorithm>
 #include <chrono>
 
 #include "simt/runtime_state.h"
+#include "simt/schedule.h"
 
 using simt::result;
 
@@ -16,6 +19,20 @@ double now() {
 }
 
 int captures_under_way = 0;
+
+void run(const SimtOperations& operations) {
+  std::vector<bool> done(operations.size());
+  std::vector<std::size_t> ready;
+  const auto is_done = [&](std::size_t i) { return done[i]; };
+  for (std::size_t turn = 0; turn < operations.size(); ++turn) {
+    ready.clear();
+    for (std::size_t i = 0; i < operations.size(); ++i)
+      if (!done[i] && std::ranges::all_of(operations[i].after, is_done)) ready.push_back(i);
+    const std::size_t next = ready[simt::whose_turn(ready.size())];
+    operations[next].run();
+    done[next] = true;
+  }
+}
 
 // What CUDA does not allow in a capture: waiting for the device and the like.
 cudaError_t require_idle(cudaStream_t stream) {
@@ -37,10 +54,13 @@ cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
   stream->rejoined = false;
-  if (stream->recording != nullptr)
-    stream->recording->operations.push_back(std::move(operation));
-  else
+  if (stream->recording == nullptr) {
     operation();
+  } else {
+    SimtOperations& operations = stream->recording->operations;
+    operations.push_back({std::move(operation), std::move(stream->after)});
+    stream->after = {operations.size() - 1};
+  }
   return result(cudaSuccess);
 }
 
@@ -70,9 +90,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (recording == nullptr) return result(require_idle(stream));
   if (stream->recording == nullptr) {
     stream->recording = recording;
+    stream->after.clear();
     recording->forks.push_back(stream);
   }
   if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
+  stream->after.insert(stream->after.end(), event->after.begin(), event->after.end());
   if (stream == recording->origin) event->stream->rejoined = true;
   return result(cudaSuccess);
 }
@@ -80,6 +102,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
   stream->recording = std::make_shared<SimtRecording>();
+  stream->after.clear();
   stream->recording->origin = stream;
   ++captures_under_way;
   return result(cudaSuccess);
@@ -124,6 +147,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
   event->recording = stream->recording;
   event->stream = stream;
+  event->after = stream->after;
   if (stream->recording != nullptr) return result(cudaSuccess);
   event->recorded = true;
   event->seconds = now();
@@ -154,7 +178,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return result(cudaErrorInvalidValue);
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  for (const auto& operation : executable->operations) operation();
+  run(executable->operations);
   return result(cudaSuccess);
 }
 

@@ -1,11 +1,13 @@
-// In which order the threads of a block, and the blocks of a grid, take their turns.
+// In which order the threads of a block, the blocks of a grid and the operations of a graph take their turns.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace simt {
 
-// fifo: who has waited longest; blocks in order. lifo: who became ready last; blocks in reverse. random: anyone.
+// fifo: who has waited longest; blocks and operations in order. lifo: who became ready last; blocks in reverse, and an
+// operation before those of other streams that were recorded earlier and need not precede it. random: anyone.
 enum class Order { fifo, lifo, random };
 
 struct Schedule {
@@ -17,5 +19,8 @@ struct Schedule {
 // without it; any other text aborts.
 void set_schedule(Schedule schedule);
 Schedule schedule();
+
+// Whose turn it is of `count` who wait in a row: the first with fifo, the last with lifo.
+std::size_t whose_turn(std::size_t count);
 
 }  // namespace simt

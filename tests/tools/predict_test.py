@@ -160,13 +160,14 @@ class Input(unittest.TestCase):
 
     def test_long_lines_are_cut_between_characters(self):
         stdin = "x".encode() + "é".encode() * 50000 + b"\r\nnext\n" + b"y" * 65536 + b"\n" + b"z" * 65537
+        stdin += b"\n" + b"v" * 65536 + b"\r\n" + b"w" * 65536 + b"\rw\n"
         done = subprocess.run([PREDICT, "--model", fixed, "--format", "jsonl"], input=stdin, capture_output=True,
                               timeout=TIMEOUT)
         self.assertEqual(done.returncode, 0, done.stderr)
         texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
-        self.assertEqual(texts, ["x" + "é" * 32767, "next", "y" * 65536, "z" * 65536])
+        self.assertEqual(texts, ["x" + "é" * 32767, "next", "y" * 65536, "z" * 65536, "v" * 65536, "w" * 65536])
         self.assertEqual(done.stderr.count(b"\n"), 1)
-        self.assertIn(b"2 lines", done.stderr)
+        self.assertIn(b"3 lines", done.stderr)
 
     def test_memory_is_bounded(self):
         def peak(pieces):
