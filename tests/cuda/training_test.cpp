@@ -143,12 +143,13 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
     EXPECT_EQ(after.clean_steps, doubles ? 0 : before.clean_steps + 1);
     const float expected = cpu.step(texts, s);
     losses.push_back(loss);
+    // fp16's roundings add up over the steps: to 0.17% of the loss and 0.5% of the norm at most.
     EXPECT_NEAR(loss, expected, 0.01 * expected) << "step " << s;
-    EXPECT_NEAR(after.gradient_norm, cpu.optimizer->read_state().gradient_norm, 0.03 * after.gradient_norm)
+    EXPECT_NEAR(after.gradient_norm, cpu.optimizer->read_state().gradient_norm, 0.015 * after.gradient_norm)
         << "step " << s;
   }
   EXPECT_GE(skipped, 1);
-  EXPECT_LE(skipped, 12);
+  EXPECT_LE(skipped, 12);  // from 2^24 down to where the gradient fits; 7 here
   EXPECT_LT(losses.back(), 0.8f * losses.front());
 }
 

@@ -37,7 +37,8 @@ TEST(Bf16Training, LearnsAndResumesBitForBit) {
   EXPECT_EQ(weights(stopped), weights(whole));
 
   single.out = scratch / "single", single.precision = "fp32";
-  EXPECT_NEAR(run(single).state.best.loss, outcome.state.best.loss, 0.05);
+  // Roundings of 0.4% mostly cancel: they differ by 0.00002.
+  EXPECT_NEAR(run(single).state.best.loss, outcome.state.best.loss, 0.001);
   EXPECT_NE(weights(single), weights(whole));
 }
 
