@@ -81,6 +81,29 @@ Prepared backward_weight(Workspace& w, const Product& product) {
           size.of(work::linear_backward_weight, has_bias(product), w.widths())};
 }
 
+Prepared linear_gelu_forward(Workspace& w) {
+  const Size size(w, kProducts[2]);
+  const Tensor out = w.activations(size.m, size.o), before = w.activations(size.m, size.o);
+  const Tensor in = w.activations(size.m, size.i), weight = w.product_weights(size.o, size.i),
+               bias = w.floats(1, size.o);
+  return {[=, &w] { w.kernels().linear_gelu_forward(out, before, in, weight, bias); },
+          work::linear_gelu_forward(static_cast<double>(size.m), static_cast<double>(size.o),
+                                    static_cast<double>(size.i), w.widths())};
+}
+
+Prepared linear_gelu_backward(Workspace& w) {
+  const Size size(w, kProducts[3]);
+  const Tensor din = w.activations(size.m, size.i), before = w.activations(size.m, size.i, 3);
+  const Tensor dout = w.activations(size.m, size.o, 1e-3f), weight = w.product_weights(size.o, size.i);
+  const Tensor dbias = w.floats(1, size.i), bias = w.floats(1, size.i);
+  return {[=, &w] {
+            w.kernels().linear_gelu_backward(din, dbias, dout, weight, before, bias);
+            w.kernels().finish_gradients();
+          },
+          work::linear_gelu_backward(static_cast<double>(size.m), static_cast<double>(size.o),
+                                     static_cast<double>(size.i), w.widths())};
+}
+
 Prepared round_weights(Workspace& w) {
   const std::int64_t rows = w.model().ffn, cols = w.model().hidden;
   const Tensor working = w.product_weights(rows, cols), weight = w.floats(rows, cols);
@@ -103,6 +126,8 @@ std::vector<Operation> linear_operations() {
   for (const Product& product : kProducts)
     operations.push_back({"linear_backward_weight", product.name, Extent::batches, true,
                           [product](Workspace& w) { return backward_weight(w, product); }});
+  operations.push_back({"linear_gelu_forward", "", Extent::batches, true, linear_gelu_forward});
+  operations.push_back({"linear_gelu_backward", "", Extent::batches, true, linear_gelu_backward});
   operations.push_back({"round_weights", "", Extent::model, true, round_weights});
   return operations;
 }

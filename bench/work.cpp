@@ -71,6 +71,18 @@ Work linear_backward_weight(double m, double o, double i, bool bias, Widths widt
   return {(m * o + m * i) * widths.activation + kFloat * (o * i + (bias ? o : 0)), 2 * m * o * i + (bias ? m * o : 0)};
 }
 
+// The product, written and not read again, and GELU's output.
+Work linear_gelu_forward(double m, double o, double i, Widths widths) {
+  const Work product = linear_forward(m, o, i, false, widths.activation, widths), gelu = gelu_forward(m, o, widths);
+  return {product.bytes + gelu.bytes - m * o * widths.activation, product.flop + gelu.flop};
+}
+
+// The product's gradient is neither written nor read.
+Work linear_gelu_backward(double m, double o, double i, Widths widths) {
+  const Work product = linear_backward_input(m, o, i, widths), gelu = gelu_backward(m, i, widths);
+  return {product.bytes + gelu.bytes - 2 * m * i * widths.activation, product.flop + gelu.flop};
+}
+
 Work round_weights(double elements, Widths widths) {
   return {elements * (kFloat + widths.product), 0};
 }

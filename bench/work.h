@@ -45,6 +45,9 @@ Work embeddings_backward(const BatchSize& batch, double c, double p, double t, b
 Work linear_forward(double m, double o, double i, bool bias, double out, Widths widths);
 Work linear_backward_input(double m, double o, double i, Widths widths);
 Work linear_backward_weight(double m, double o, double i, bool bias, Widths widths);
+// `o` and `i` of the layer's own weight, (O, I).
+Work linear_gelu_forward(double m, double o, double i, Widths widths);
+Work linear_gelu_backward(double m, double o, double i, Widths widths);
 Work round_weights(double elements, Widths widths);
 
 Work attention_forward(const BatchSize& batch, double c, double h, Queries queries, bool dropout, Widths widths);

@@ -23,23 +23,19 @@ target_compile_options(ember_computes INTERFACE $<$<CONFIG:Debug>:-O1>)
 add_library(ember_drives INTERFACE)
 target_compile_options(ember_drives INTERFACE $<$<CONFIG:Release>:-O1>)
 
+# ember_library(<folder> SOURCES ... [LINK ...] [PRIVATE_LINK ...])
 # Under sanitizers a folder of ours is one translation unit: much of the time would go into the same headers and
 # templates. So names must differ between files even in unnamed namespaces. The other builds compile each file by itself.
-function(ember_one_unit target)
-  if(EMBER_SANITIZE)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
-    # A source is included there like a header, whose unnamed namespace would be another one in each file.
-    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
-  endif()
-endfunction()
-
-# ember_library(<folder> SOURCES ... [LINK ...] [PRIVATE_LINK ...])
 function(ember_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
   add_library(ember_${name} STATIC ${ARG_SOURCES})
   add_library(ember::${name} ALIAS ember_${name})
   set_target_properties(ember_${name} PROPERTIES EXPORT_NAME ${name})
-  ember_one_unit(ember_${name})
+  if(EMBER_SANITIZE)
+    set_target_properties(ember_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+    # A source is included there like a header, whose unnamed namespace would be another one in each file.
+    target_compile_options(ember_${name} PRIVATE -Wno-subobject-linkage)
+  endif()
   # Headers are included as "folder/header.h"; each folder exports only itself, through a link of its own name.
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/include/${name}_room)
   file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${name} ${CMAKE_BINARY_DIR}/include/${name}_room/${name} SYMBOLIC)

@@ -194,8 +194,16 @@ class Kernels {
   virtual bool defers_gradients() const { return false; }
   virtual void finish_gradients() {}
   // Says that much has been deferred, which the backend may begin to compute beside what is called next: the gradients
-  // of all weights but those that have the shape of `later`, of which more are to come.
+  // of all weights but those that have the shape of `later`, of which more are to come; of all, if that is empty.
   virtual void start_gradients(Tensor later) { static_cast<void>(later); }
+
+  // A linear layer without its bias, which GELU adds: before = in weightᵀ, out = gelu(before + bias).  out, before: (M,
+  // O) of activation_type(), bias: (O) f32; all else as in linear_forward and gelu_forward. By default by these.
+  virtual void linear_gelu_forward(Tensor out, Tensor before, Tensor in, Tensor weight, Tensor bias);
+  // Back through the GELU that a linear layer's input came from: with dactivated = dout weight, the gradient of in =
+  // gelu(before + bias), din = dactivated gelu'(before + bias) and dbias = its column sums.  din, before: (M, I), dout:
+  // (M, O), weight: (O, I), dbias, bias: (I). By default by linear_backward_input and gelu_backward.
+  virtual void linear_gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor weight, Tensor before, Tensor bias);
 
   // working = weight rounded to product_type(), to the nearest even. Same shape; weight f32.
   virtual void round_weights(Tensor working, Tensor weight) = 0;

@@ -215,8 +215,7 @@ void Bert::layer_forward(std::int64_t l, const Batch& batch) {
                                       w.attention_bias, is_last(l) ? now_.cls_in : a.in, w.attention_norm,
                                       config_.layer_norm_eps,
                                       dropout(config_.hidden_dropout, Site::attention_output, l));
-  kernels_.linear_forward(a.ffn_in, a.attention_out, product.ffn_in_weight, {});
-  kernels_.gelu_forward(a.ffn_activated, a.ffn_in, w.ffn_in_bias);
+  kernels_.linear_gelu_forward(a.ffn_activated, a.ffn_in, a.attention_out, product.ffn_in_weight, w.ffn_in_bias);
   kernels_.linear_forward(a.ffn_sum, a.ffn_activated, product.ffn_out_weight, {});
   kernels_.residual_layernorm_forward(a.out, a.ffn_sum, a.ffn_moments, a.ffn_sum, w.ffn_out_bias, a.attention_out,
                                       w.ffn_norm, config_.layer_norm_eps,
@@ -264,8 +263,7 @@ Tensor Bert::layer_backward(std::int64_t l, Tensor dbranch, const Batch& batch) 
   kernels_.residual_layernorm_backward(residual, a.dffn_out, g.ffn_out_bias, g.ffn_norm, residual, dbranch, a.ffn_sum,
                                        a.ffn_moments, w.ffn_norm, dropout(config_.hidden_dropout, Site::ffn_output, l));
   kernels_.linear_backward_weight(g.ffn_out_weight, {}, a.dffn_out, a.ffn_activated);
-  kernels_.linear_backward_input(a.dffn, a.dffn_out, product.ffn_out_weight);
-  kernels_.gelu_backward(a.dffn, g.ffn_in_bias, a.dffn, a.ffn_in, w.ffn_in_bias);
+  kernels_.linear_gelu_backward(a.dffn, g.ffn_in_bias, a.dffn_out, product.ffn_out_weight, a.ffn_in, w.ffn_in_bias);
   kernels_.linear_backward_weight(g.ffn_in_weight, {}, a.dffn, a.attention_out);
   kernels_.linear_backward_input(branch, a.dffn, product.ffn_in_weight);
 
@@ -299,6 +297,7 @@ Tensor Bert::attention_backward(std::int64_t l, const Batch& batch) {
                               a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch, config_.heads,
                               config_.positions, Queries::all, attention_dropout);
   kernels_.linear_backward_weight(g.qkv_weight, g.qkv_bias, a.dqkv, a.in);
+  if (l == 0) kernels_.start_gradients({});
   kernels_.linear_backward_input(now_.dbranch, a.dqkv, product.qkv_weight);
   return now_.dbranch;
 }

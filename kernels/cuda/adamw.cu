@@ -22,6 +22,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector_io.cuh"
+#include "kernels/cuda/work_list.cuh"
 #include "kernels/step_state.h"
 #include "runtime/cuda/launch.h"
 
@@ -44,10 +45,14 @@ template <int V>
 struct Elements {
   float weights[V], m[V], v[V];
 
-  __device__ Elements(const State& state, std::int64_t at) {
+  __device__ void ask(const State& state, std::int64_t at) {
     load_once<V>(weights, state.weights + at);
     load_once<V>(m, state.m + at);
     load_once<V>(v, state.v + at);
+  }
+  __device__ void update(const float (&gradient)[V], float scale, const AdamWUpdate& by) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) update_element(weights[j], m[j], v[j], scale * gradient[j], by);
   }
   __device__ void write(const State& state, std::int64_t at) const {
     store_once<V>(state.weights + at, weights);
@@ -60,18 +65,19 @@ struct Elements {
 template <int V>
 __device__ void update_elements(const State& state, std::int64_t at, const float* gradient, float scale,
                                 const AdamWUpdate& update) {
-  Elements<V> elements(state, at);
+  Elements<V> elements;
+  elements.ask(state, at);
   float g[V];
   load_once<V>(g, gradient);
-#pragma unroll
-  for (int j = 0; j < V; ++j) update_element(elements.weights[j], elements.m[j], elements.v[j], scale * g[j], update);
+  elements.update(g, scale, update);
   elements.write(state, at);
 }
 
 // ---- Dense ----------------------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kChunk = 2048;
+constexpr int kTurns = 2;  // of vectors of 4 to a thread
+constexpr std::int64_t kChunk = 4 * kTurns * kThreads;
 constexpr int kMostParameters = 64;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct ParameterList {
@@ -95,20 +101,61 @@ struct RowUpdates {
   bool aligned;  // whether vectors of 4 may be read
 };
 
-__device__ void update_chunk(const ParameterList& list, int chunk, AdamWUpdate update, float scale) {
-  int p = 0;
-  while (p + 1 < list.count && list.first_chunk[p + 1] <= chunk) ++p;
-  if ((list.decayed >> p & 1) == 0) update = without_decay(update);
-  const State state = list.state[p];
-  const float* gradient = list.gradient[p];
-  const std::int64_t begin = (chunk - list.first_chunk[p]) * kChunk;
-  const std::int64_t end = min(begin + kChunk, static_cast<std::int64_t>(list.size[p]));
-  const std::int64_t vectors_end = (list.aligned >> p & 1) != 0 ? end / 4 * 4 : begin;
-  for (std::int64_t i = begin + 4 * threadIdx.x; i < vectors_end; i += 4 * kThreads)
-    update_elements<4>(state, i, gradient + i, scale, update);
-  for (std::int64_t i = vectors_end + threadIdx.x; i < end; i += kThreads)
-    update_elements<1>(state, i, gradient + i, scale, update);
-}
+// A block's chunk of a parameter. Of a whole one that can be read by vectors all is asked for at once, weights and
+// moments before the grid before this one is done; others take turns.
+class Chunk {
+ public:
+  __device__ Chunk(const ParameterList& list, int chunk) {
+    const int p = item_of(list.first_chunk, list.count, chunk);
+    state_ = list.state[p];
+    gradient_ = list.gradient[p];
+    decayed_ = (list.decayed >> p & 1) != 0;
+    aligned_ = (list.aligned >> p & 1) != 0;
+    begin_ = (chunk - list.first_chunk[p]) * kChunk;
+    end_ = min(begin_ + kChunk, static_cast<std::int64_t>(list.size[p]));
+  }
+  __device__ void ask() {
+    if (!whole()) return;
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn) elements_[turn].ask(state_, place(turn));
+  }
+  __device__ void ask_gradient() {
+    if (!whole()) return;
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn) load_once<4>(gradients_[turn], gradient_ + place(turn));
+  }
+  __device__ void update(AdamWUpdate by, float scale) {
+    if (!decayed_) by = without_decay(by);
+    if (!whole()) return update_in_turns(by, scale);
+#pragma unroll
+    for (int turn = 0; turn < kTurns; ++turn) {
+      elements_[turn].update(gradients_[turn], scale, by);
+      elements_[turn].write(state_, place(turn));
+    }
+  }
+
+ private:
+  __device__ bool whole() const {
+    return aligned_ && end_ - begin_ == kChunk;
+  }
+  __device__ std::int64_t place(int turn) const {
+    return begin_ + 4 * (turn * kThreads + threadIdx.x);
+  }
+  __device__ void update_in_turns(const AdamWUpdate& by, float scale) const {
+    const std::int64_t vectors_end = aligned_ ? end_ / 4 * 4 : begin_;
+    for (std::int64_t i = begin_ + 4 * threadIdx.x; i < vectors_end; i += 4 * kThreads)
+      update_elements<4>(state_, i, gradient_ + i, scale, by);
+    for (std::int64_t i = vectors_end + threadIdx.x; i < end_; i += kThreads)
+      update_elements<1>(state_, i, gradient_ + i, scale, by);
+  }
+
+  State state_;
+  const float* gradient_;
+  std::int64_t begin_, end_;
+  bool decayed_, aligned_;
+  Elements<4> elements_[kTurns];
+  float gradients_[kTurns][4];
+};
 
 template <int V>
 __device__ void update_row(const RowUpdates& rows, int row, const AdamWUpdate& update, float scale) {
@@ -132,23 +179,32 @@ struct StepAtHand {
   bool finite;
 };
 
+// A block's share of the update of the step at hand, after what it could ask for before that.
+__device__ StepAtHand read_step(const StepState& step, float max_norm) {
+  EMBER_SHARED(StepAtHand, at_hand, 1);
+  if (threadIdx.x == 0) at_hand[0] = {gradient_scale(step, max_norm), step.updates, step.finite != 0};
+  __syncthreads();
+  return at_hand[0];
+}
+
 // Blocks [0, chunks): the list's chunks; then the rows. With `finishing` the last block ends the step.
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(const __grid_constant__ ParameterList list, const __grid_constant__ RowUpdates rows, int chunks,
                  const AdamWUpdate* schedule, StepState* step, float max_norm, LossScaling scaling, StepLog log,
                  unsigned* finishing) {
-  await_previous_grid();
-  EMBER_SHARED(StepAtHand, at_hand, 1);
-  if (threadIdx.x == 0) at_hand[0] = {gradient_scale(*step, max_norm), step->updates, step->finite != 0};
-  __syncthreads();
-  const StepAtHand now = at_hand[0];
   const int block = static_cast<int>(blockIdx.x);
-  if (now.finite) {
-    const AdamWUpdate update = schedule[now.updates];
-    if (block < chunks)
-      update_chunk(list, block, update, now.scale);
-    else if (block - chunks < rows.count)
-      update_row(rows, block - chunks, update, now.scale, now.updates);
+  if (block < chunks) {
+    Chunk chunk(list, block);
+    chunk.ask();
+    await_previous_grid();
+    chunk.ask_gradient();
+    const StepAtHand now = read_step(*step, max_norm);
+    if (now.finite) chunk.update(schedule[now.updates], now.scale);
+  } else {
+    await_previous_grid();
+    const StepAtHand now = read_step(*step, max_norm);
+    if (now.finite && block - chunks < rows.count)
+      update_row(rows, block - chunks, schedule[now.updates], now.scale, now.updates);
   }
   if (finishing != nullptr && last_block(finishing) && threadIdx.x == 0) finish(*step, scaling, log);
 }
@@ -318,8 +374,9 @@ RowUpdates row_updates_of(const AdamWParameter& table, const std::int32_t* ids, 
           aligned_rows(table) && vectorises(4, {gradient})};
 }
 
-// All parameters in as few launches as their lists fill, the rows in the last one; `finishing` as in the kernel.
-void update(cudaStream_t stream, std::span<const AdamWParameter> parameters, const RowUpdates& rows,
+// All parameters in as few launches as their lists fill, the rows in the last one; `finishing` as in the kernel. Early
+// only if the grid before does not write the parameters.
+void update(GridStart start, cudaStream_t stream, std::span<const AdamWParameter> parameters, const RowUpdates& rows,
             const AdamWUpdate* schedule, const StepState* state, float max_norm, const LossScaling& scaling,
             const StepLog& log, unsigned* finishing) {
   for (const AdamWParameter& parameter : parameters) {
@@ -332,9 +389,9 @@ void update(cudaStream_t stream, std::span<const AdamWParameter> parameters, con
     const bool last = parameters.empty();
     const int blocks = chunks + (last ? rows.count : 0);
     if (blocks == 0 && !(last && finishing != nullptr)) continue;
-    launch_early("adamw", stream, dim3(static_cast<unsigned>(std::max(blocks, 1))), dim3(kThreads), 0, adamw_kernel,
-                 list, last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling,
-                 log, last ? finishing : nullptr);
+    launch(start, "adamw", stream, dim3(static_cast<unsigned>(std::max(blocks, 1))), dim3(kThreads), 0, adamw_kernel,
+           list, last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling, log,
+           last ? finishing : nullptr);
   } while (!parameters.empty());
 }
 
@@ -355,31 +412,34 @@ void replay(cudaStream_t stream, const AdamWParameter& table, const std::int32_t
 
 void CudaKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate* schedule, const StepState* state,
                         float max_norm) {
-  update(stream(), parameters, {}, schedule, state, max_norm, {}, {}, nullptr);
+  update(start_of_update(), stream(), parameters, {}, schedule, state, max_norm, {}, {}, nullptr);
 }
 
 void CudaKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                              const AdamWUpdate* schedule, const StepState* state, float max_norm) {
-  update(stream(), {}, row_updates_of(table, ids, row_updates), schedule, state, max_norm, {}, {}, nullptr);
+  update(start_of_update(), stream(), {}, row_updates_of(table, ids, row_updates), schedule, state, max_norm, {}, {},
+         nullptr);
 }
 
 void CudaKernels::adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table,
                              const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
                              StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log) {
-  update(stream(), parameters, row_updates_of(table, ids, row_updates), schedule, state, max_norm, scaling, log,
-         arrivals());
+  update(start_of_update(), stream(), parameters, row_updates_of(table, ids, row_updates), schedule, state, max_norm,
+         scaling, log, arrivals());
 }
 
 void CudaKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
   const std::int64_t rows = ids == nullptr ? table.weights.rows : count;
   replay(stream(), table, ids, rows, nullptr, row_updates, schedule, state, arrivals(rows));
+  weights_settled_ = false;
 }
 
 void CudaKernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                  const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
                                  const StepState* state) {
   replay(stream(), table, ids, count, also, row_updates, schedule, state, arrivals(count + 1));
+  weights_settled_ = false;
 }
 
 }  // namespace ember

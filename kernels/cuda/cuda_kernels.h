@@ -8,9 +8,11 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/deferred_gradients.h"
+#include "kernels/cuda/few_rows_product.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/cuda/device.h"
@@ -57,6 +59,8 @@ class CudaKernels final : public Kernels {
   bool defers_gradients() const override { return true; }
   void finish_gradients() override { deferred_.finish(stream_, matmul_); }
   void start_gradients(Tensor later) override { deferred_.start(stream_, matmul_, later); }
+  void linear_gelu_forward(Tensor out, Tensor before, Tensor in, Tensor weight, Tensor bias) override;
+  void linear_gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor weight, Tensor before, Tensor bias) override;
   void round_weights(Tensor working, Tensor weight) override;
   void attention_forward(Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads,
                          std::int64_t positions, Queries queries, const Dropout& dropout) override;
@@ -111,6 +115,10 @@ class CudaKernels final : public Kernels {
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
   bool code_can_await();
+  // For a kernel that reads a product's weight early.
+  few_rows::Device for_product();
+  // Of a grid that reads weights early and writes some.
+  GridStart start_of_update() { return std::exchange(weights_settled_, false) ? GridStart::early : GridStart::after; }
   // `count` counters of blocks (reduce.cuh), zero between launches; they grow and stay as scratch does.
   unsigned* arrivals(std::int64_t count = 1);
 
@@ -119,6 +127,9 @@ class CudaKernels final : public Kernels {
   Matmul matmul_{stream_};
   DeferredGradients deferred_;
   std::vector<Buffer> scratch_, arrivals_;
+  // Whether a grid has been awaited since one that writes weights (adamw and the like, round_weights): one that reads
+  // weights before it awaits the grid before it may start early then.
+  bool weights_settled_ = true;
 };
 
 }  // namespace ember

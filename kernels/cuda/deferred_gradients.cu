@@ -14,6 +14,7 @@
 #include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/matmul_operands.h"
 #include "kernels/cuda/token_sums.cuh"
+#include "kernels/cuda/work_list.cuh"
 #include "runtime/cuda/launch.h"
 #include "runtime/cuda/memory.h"
 
@@ -122,8 +123,7 @@ __device__ void sum_table_rows(const TokenSums& tokens, int rows, int block) {
 __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_constant__ JobList list) {
   const int block = static_cast<int>(blockIdx.x);
   if (block >= list.end) return sum_table_rows(list.tokens, list.table_rows, block - list.end);
-  int j = 0;
-  while (j + 1 < list.count && list.first_block[j + 1] <= block) ++j;
+  const int j = item_of(list.first_block, list.count, block);
   const Job& job = list.job[j];
   if (job.inputs == 0)
     sum_columns(job, block - list.first_block[j]);

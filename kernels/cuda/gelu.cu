@@ -1,11 +1,6 @@
 // GELU after a bias, exact (Kernels::gelu_forward; Hendrycks and Gimpel 2016): gelu(x) = x Phi(x), gelu'(x) = Phi(x) +
 // x phi(x) at x = in + bias.  (M, F).
 //
-// Phi(-|x|) is exp(-x² / 2) times a polynomial in t = 1 / (1 + 0.32 |x|), the form of Hastings, "Approximations for
-// digital computers" (1955), with coefficients of the least relative error, 4.1e-7 (7e-6 with the roundings), a
-// seventieth of f16's own. It keeps the digits of the left tail, and the density is at hand. With the library's erfc an
-// element took 57 instructions, and on an H100 the kernel ran at the speed of those and not of memory.
-//
 // A thread has 8 columns, a block (32, kRowWarps) a tile of 256 columns and kRowWarps rows; backward's blocks take
 // every gridDim.y-th group of rows and keep the column sums of dbias meanwhile (column_sums.cuh). Forward moves 4 M F
 // bytes and does about 19 operations an element; backward 6 M F bytes, 4 bytes a column and group of rows, and about 23
@@ -14,29 +9,12 @@
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/gelu.cuh"
 #include "kernels/require.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
 namespace {
-
-// Of the standard normal distribution at x, its density without the factor 1 / sqrt(2 pi).
-struct Normal {
-  float bell, cumulative;
-
-  __device__ explicit Normal(float x) {
-    constexpr float kHalfLog2E = 0.72134752f;
-    bell = exp2f(-kHalfLog2E * x * x);
-    const float t = __fdividef(1.0f, fmaf(0.32f, fabsf(x), 1.0f));
-    float series = 0.0344482176f;
-    for (const float coefficient :
-         {-0.122178085f, 0.105769105f, 0.0158235449f, 0.0972923934f, 0.113452688f, 0.127732426f, 0.127659917f})
-      series = fmaf(series, t, coefficient);
-    const float tail = bell * series * t;
-    cumulative = x > 0 ? 1 - tail : tail;
-  }
-  __device__ float density() const { return 0.398942280f * bell; }
-};
 
 template <int V>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
@@ -51,10 +29,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     float x[V];
     load<V>(x, in[row] + c);
 #pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const float value = x[j] + shift[j];
-      x[j] = value * Normal(value).cumulative;
-    }
+    for (int j = 0; j < V; ++j) x[j] = gelu(x[j] + shift[j]);
     store<V>(out[row] + c, x);
   }
 }
@@ -76,9 +51,7 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize)
       load<V>(dx, dout[row] + c);
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        const float value = x[j] + shift[j];
-        const Normal normal(value);
-        dx[j] *= normal.cumulative + value * normal.density();
+        dx[j] *= gelu_slope(x[j] + shift[j]);
         totals[j] += dx[j];
       }
       store<V>(din[row] + c, dx);

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/work_list.cuh"
 #include "kernels/require.h"
 #include "runtime/cuda/launch.h"
 
@@ -47,8 +48,8 @@ struct Squares {
 };
 
 __device__ double sum_of_chunk(const TensorList& list, int chunk) {
-  int t = 0;
-  while (t + 1 < list.count && list.first_chunk[t + 1] <= chunk) ++t;
+  if (list.count == 0) return 0;
+  const int t = item_of(list.first_chunk, list.count, chunk);
   const std::int64_t begin = (chunk - list.first_chunk[t]) * kChunk;
   const float* data = list.data[t] + begin;
   const int size = static_cast<int>(min(kChunk, list.size[t] - begin));
@@ -78,6 +79,7 @@ __device__ double sum_of_chunk(const TensorList& list, int chunk) {
 // with the norm of all `first` + gridDim.x.
 __global__ void __launch_bounds__(kThreads) gradient_norm_kernel(const __grid_constant__ TensorList list, double* sums,
                                                                  int first, StepState* state, unsigned* arrived) {
+  await_previous_grid();
   const int chunk = static_cast<int>(blockIdx.x);
   const double of_chunk = sum_of_chunk(list, chunk);
   if (threadIdx.x == 0) sums[first + chunk] = of_chunk;

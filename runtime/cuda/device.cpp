@@ -75,7 +75,8 @@ DeviceInfo use_device(std::string_view name) {
           properties.major,
           properties.minor,
           properties.totalGlobalMem,
-          static_cast<std::size_t>(properties.l2CacheSize)};
+          static_cast<std::size_t>(properties.l2CacheSize),
+          properties.multiProcessorCount};
 }
 
 bool starts_early() noexcept {

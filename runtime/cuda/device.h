@@ -13,6 +13,7 @@ struct DeviceInfo {
   int major = 0, minor = 0;  // compute capability
   std::size_t memory = 0;    // bytes
   std::size_t l2_cache = 0;  // bytes
+  int multiprocessors = 0;
 };
 
 // The oldest compute capability that the kernels run on: Turing.
@@ -22,6 +23,9 @@ inline constexpr int kOldestMajor = 7, kOldestMinor = 5;
 // when the name is neither, there is no driver, device or N-th device, the driver is too old for the CUDA version that
 // Ember was built with, the device is too old for the kernels, or it cannot be used now.
 DeviceInfo use_device(std::string_view name);
+
+// When a grid's blocks may come to the multiprocessors: when the grid before it is done, or while it ends.
+enum class GridStart { after, early };
 
 // Whether launch_early (runtime/cuda/launch.h) starts grids early; of the process. Not before it is allowed.
 bool starts_early() noexcept;

@@ -10,12 +10,10 @@
 
 namespace ember {
 
-enum class Start { after, early };
-
 // Runs kernel(arguments...) on `stream`. `name` stands in the error if it fails. A block gets `shared_bytes` of dynamic
-// shared memory; above 48 KB (and up to 64 KB, which sm_75 has) the kernel is told so first.
+// shared memory; above 48 KB (and up to 64 KB on sm_75, 227 on sm_90) the kernel is told so first.
 template <typename... Parameters, typename... Arguments>
-void launch(Start start, const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
+void launch(GridStart start, const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
   constexpr std::size_t kWithoutAsking = 48 << 10;
   if (shared_bytes > kWithoutAsking)
@@ -31,7 +29,7 @@ void launch(Start start, const char* name, cudaStream_t stream, dim3 grid, dim3 
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &early;
-  config.numAttrs = start == Start::early && starts_early() ? 1 : 0;
+  config.numAttrs = start == GridStart::early && starts_early() ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
   check_launched(name, stream);
 }
@@ -39,7 +37,7 @@ void launch(Start start, const char* name, cudaStream_t stream, dim3 grid, dim3 
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
-  launch(Start::after, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
+  launch(GridStart::after, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
 }
 
 // The same of a kernel whose threads call await_previous_grid() (runtime/cuda/simt.h) before all else: from compute
@@ -49,7 +47,7 @@ void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::s
 template <typename... Parameters, typename... Arguments>
 void launch_early(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
                   void (*kernel)(Parameters...), Arguments&&... arguments) {
-  launch(Start::early, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
+  launch(GridStart::early, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace ember

@@ -25,12 +25,14 @@
 
 namespace ember {
 
-// Waits until the grid before this one in the stream is done and what it wrote can be read. For launch_early
+// Waits until the grid before this one in the stream is done and what it wrote can be read; then the grid after this
+// one may come to the multiprocessors, to wait in its turn. So a grid may read before it waits what neither the grid
+// before it writes nor any later one: that all grids before that are done, holds. For launch_early
 // (runtime/cuda/launch.h). Code for compute capabilities below 9.0 has no such instruction, and must not start early on
 // a newer device either. PTX ISA, "griddepcontrol".
 __device__ __forceinline__ void await_previous_grid() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 __device__ __forceinline__ bool code_can_await() {
@@ -43,6 +45,22 @@ __device__ __forceinline__ bool code_can_await() {
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// Begins to copy 16 bytes, both addresses multiples of 16, from global to shared memory past the first-level cache; all
+// of a thread's copies are there after its await_copies(), for the others after a barrier behind that. Below compute
+// capability 8.0 they are there at once. PTX ISA, "cp.async".
+__device__ __forceinline__ void begin_copy(void* shared, const void* global) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+#else
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+#endif
+}
+__device__ __forceinline__ void await_copies() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 
 // Loads 8 x 8 matrices of b16 from shared memory. Lane 8 m + i gives the address (16-byte aligned) of row i of matrix
@@ -87,6 +105,22 @@ __device__ __forceinline__ void mma_m16n8k8(float (&d)[4], const std::uint32_t (
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+// d (16 x 8, fp32) += a (16 x 16, fp16) b (16 x 8, fp16): the same of two such products, the first of a[0], a[1] and
+// b[0]; one instruction from compute capability 8.0 on. PTX ISA, "Matrix Fragments for mma.m16n8k16".
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                             std::uint32_t b1) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  mma_m16n8k8(d, {a[0], a[1]}, b0);
+  mma_m16n8k8(d, {a[2], a[3]}, b1);
+#endif
 }
 
 }  // namespace ember

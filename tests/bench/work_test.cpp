@@ -38,6 +38,13 @@ TEST(Work, LinearBackward) {
   expect(work::round_weights(30, kBf16), 30 * 6, 0);
 }
 
+TEST(Work, LinearAndGeluTogether) {
+  // in, before and out; the weight; the bias.
+  expect(work::linear_gelu_forward(8, 3, 10, kFp16), 2 * (8 * 10 + 2 * 8 * 3 + 3 * 10) + 4 * 3, 480 + 6 * 8 * 3);
+  // dout, before and din; the weight; the bias and its gradient.
+  expect(work::linear_gelu_backward(8, 3, 10, kFp16), 2 * (8 * 3 + 2 * 8 * 10 + 3 * 10) + 8 * 10, 480 + 13 * 8 * 10);
+}
+
 TEST(Work, AttentionCountsPairsOfTokens) {
   const double c = 12, h = 3;
   expect(work::attention_forward(kBatch, c, h, Queries::all, false, kFp32), 4 * 4 * 8 * c + kCuSeqlens,

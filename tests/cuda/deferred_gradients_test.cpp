@@ -145,6 +145,15 @@ TEST(DeferredGradients, StartedOrNotTheBitsAreTheSame) {
   const auto recorded = kernels.record([&] { backward(&of_another_shape); });
   recorded->run();
   EXPECT_EQ(results(), plain);
+  // Twice, the second time all.
+  layers.add();
+  kernels.start_gradients(of_another_shape);
+  others.add();
+  kernels.start_gradients({});
+  const std::int64_t before = launches();
+  kernels.finish_gradients();
+  EXPECT_EQ(launches() - before, 1) << "some products are not under way";
+  EXPECT_EQ(results(), plain);
 }
 
 // Parts of column sums lie where they lay when the graph was recorded.

@@ -15,10 +15,9 @@ inline constexpr int warpSize = 32;
 namespace simt {
 
 inline constexpr int kWarpSize = 32;
-inline constexpr int kMostThreads = 1024;             // of a block
-inline constexpr std::size_t kShared = 48 << 10;      // bytes a block may use without asking
-inline constexpr std::size_t kMostShared = 64 << 10;  // and with cudaFuncSetAttribute: what sm_75 has
-inline constexpr int kMostWords = 12;                 // 32-bit words that a lane hands over in one collective
+inline constexpr int kMostThreads = 1024;         // of a block
+inline constexpr std::size_t kShared = 48 << 10;  // bytes a block may use without asking
+inline constexpr int kMostWords = 12;             // 32-bit words that a lane hands over in one collective
 
 // Where in the kernel's source a call stands, for the reports.
 using Place = std::source_location;
@@ -32,6 +31,14 @@ void block_barrier(Place place);
 // The block's memory for the declaration `key`: one exact chunk of the heap, filled with 0xFF on first use.
 void* shared_array(const void* key, std::size_t bytes);
 unsigned char* dynamic_shared();
+// A copy to shared memory that its thread has begun, and those that the running thread has, which it takes away.
+struct Copy {
+  void* to;
+  const void* from;
+};
+void remember_copy(Copy copy);
+bool take_copy(Copy& copy);
+
 // Aborts with a report unless `row` is 16 aligned bytes in the running block's shared memory.
 void require_shared_row(const void* row, const char* operation, Place place);
 

@@ -12,6 +12,7 @@
 #include <random>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "simt/grid.h"
@@ -82,6 +83,7 @@ struct Core {
   bool first = false, last = false;  // whether the block is the first or last of this grid for its pool
   char grid_starts, grid_ends;       // tags for TSan
   char block_ends, launcher_allocates;
+  std::uint64_t allocations = 0;  // what the launcher has released there so often
   Pool& pool() { return pools[pool_number]; }
 };
 
@@ -125,6 +127,7 @@ void thread_main() {
     Thread& self = *c.running;
     if (c.early && !self.awaited)
       report("a thread of a grid that was launched early has ended without await_previous_grid()");
+    if (!self.copies.empty()) report("a thread has ended without await_copies() for those that it began");
     self.ended = true;
     --c.alive;
     leave_warp(self);
@@ -155,16 +158,24 @@ void run_block(dim3 block) {
   c.running = nullptr;
 }
 
+// Does something in the name of `other`, as TSan sees it.
+template <typename Action>
+void act_as(Fiber& other, Fiber& self, const Action& action) {
+  other.impersonate();
+  action();
+  self.impersonate();
+}
+
 // By a thread of its own, which to TSan comes after the block's: were it the launching one, its next allocation would
 // order the next block after this one.
 void sweep_shared_memory() {
   Core& c = core();
   if (!has_shared_memory()) return;
-  c.sweeper.impersonate();
-  acquire(&c.block_ends);
-  acquire(&c.launcher_allocates);
-  end_shared_memory();
-  c.launcher.impersonate();
+  act_as(c.sweeper, c.launcher, [&c] {
+    acquire(&c.block_ends);
+    acquire(&c.launcher_allocates);
+    end_shared_memory();
+  });
 }
 
 std::vector<std::size_t> order_of_blocks(std::size_t count) {
@@ -301,14 +312,16 @@ void block_barrier(Place place) {
 
 void as_launcher(void (*allocate)(void*), void* argument) {
   Core& c = core();
-  c.launcher.impersonate();
-  allocate(argument);
-  release(&c.launcher_allocates);
-  c.running->fiber.impersonate();
+  act_as(c.launcher, c.running->fiber, [&] {
+    allocate(argument);
+    release(&c.launcher_allocates);
+  });
+  ++c.allocations;
 }
 
 void see_allocations() {
-  acquire(&core().launcher_allocates);
+  Core& c = core();
+  if (std::exchange(c.running->allocations_seen, c.allocations) != c.allocations) acquire(&c.launcher_allocates);
 }
 
 void fence() {
@@ -323,21 +336,27 @@ void fence() {
   }
   release(&self.fenced);
   self.fenced = true;
-  self.before_fence->impersonate();
-  acquire(&self.fenced);
-  self.fiber.impersonate();
+  act_as(*self.before_fence, self.fiber, [&self] { acquire(&self.fenced); });
 }
 
 void atomic_operation(void* address) {
   if constexpr (kPools == 1) return;
   Thread& self = current();
-  if (self.fenced) {
-    self.before_fence->impersonate();
-    release(address);
-    self.fiber.impersonate();
-  }
+  if (self.fenced) act_as(*self.before_fence, self.fiber, [address] { release(address); });
   if (std::find(self.atomics.begin(), self.atomics.end(), address) == self.atomics.end())
     self.atomics[self.next_atomic++ % self.atomics.size()] = address;
+}
+
+void remember_copy(Copy copy) {
+  current().copies.push_back(copy);
+}
+
+bool take_copy(Copy& copy) {
+  std::vector<Copy>& copies = current().copies;
+  if (copies.empty()) return false;
+  copy = copies.back();
+  copies.pop_back();
+  return true;
 }
 
 void await_previous_grid() {
@@ -367,6 +386,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most
     c.last = turn + pools >= order.size();
     start_shared_memory(dynamic_bytes, most_shared);
     release(&c.launcher_allocates);
+    ++c.allocations;
     run_block(block);
     sweep_shared_memory();
   }

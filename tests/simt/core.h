@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "simt/block.h"
 #include "simt/fiber.h"
@@ -39,6 +40,8 @@ struct Thread {
   unsigned mask = 0;               // of the collective it waits in
   Place place;
   Exchange* held = nullptr;  // the last collective, whose values it may still read
+  std::vector<Copy> copies;  // begun and not awaited
+  std::uint64_t allocations_seen = 0;
   // For TSan: whether there was a fence, the thread that knows what came before the last one, and the addresses of the
   // last atomic operations.
   bool fenced = false;

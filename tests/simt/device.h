@@ -1,5 +1,5 @@
 // The device that the emulator pretends to be, which a test may change: an older one, one with little memory, one that
-// fails.
+// fails. With EMBER_SIMT_DEVICE=7.5 in the environment it is a T4 from the start, which starts no grid early.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,7 +11,10 @@ namespace simt {
 struct Device {
   int count = 1;  // how many there are, all alike
   int major = 9, minor = 0;
+  int multiprocessors = 32;
   std::size_t memory = std::size_t{16} << 30;
+  // The shared memory that a block may have with cudaFuncSetAttribute: that of sm_90 and of sm_75.
+  std::size_t most_shared() const { return std::size_t{major >= 9 ? 227u : 64u} << 10; }
   int driver_version = CUDART_VERSION;  // 0: no driver
   // Every call of the runtime that reaches the device gives this from now on; a lost device gives cudaErrorUnknown.
   cudaError_t fault = cudaSuccess;

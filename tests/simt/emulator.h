@@ -32,6 +32,7 @@
 
 #include "simt/atomics.h"
 #include "simt/block.h"
+#include "simt/copies.h"
 #include "simt/device_functions.h"
 #include "simt/launch.h"
 #include "simt/matrix.h"

@@ -33,5 +33,10 @@ inline void mma_m16n8k8(float (&d)[4], const std::uint32_t (&a)[2], std::uint32_
                         simt::Place place = simt::Place::current()) {
   simt::multiply_accumulate(d, a, b, place);
 }
+inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                         simt::Place place = simt::Place::current()) {
+  simt::multiply_accumulate(d, {a[0], a[1]}, b0, place);
+  simt::multiply_accumulate(d, {a[2], a[3]}, b1, place);
+}
 
 }  // namespace ember

@@ -6,6 +6,7 @@
 
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/side_stream.h"
+#include "simt/device.h"
 #include "tests/simt/emulator_support.h"
 
 // A race ends the process, so that a death test sees it.
@@ -124,6 +125,61 @@ TEST(PlantedBug, AnEarlyGridThatDoesNotAwait) {
   const Stream stream;
   EXPECT_DEATH(launch_early("half", stream, 1, 32, 0, half_of_the_threads_await), "without await_previous_grid");
   launch("half", stream, 1, 32, 0, half_of_the_threads_await);
+}
+
+enum class CopyBug { none, not_awaited, no_barrier, misaligned };
+
+// out = in, by another thread than the one that copies.
+template <CopyBug kBug>
+__global__ void copy_through_shared(const float* in, float* out) {
+  EMBER_SHARED(float, tile, 4 * 64 + 4);
+  const int t = static_cast<int>(threadIdx.x), other = 63 - t;
+  begin_copy(tile + 4 * t + (kBug == CopyBug::misaligned), in + 4 * t);
+  if (kBug == CopyBug::not_awaited) __syncthreads();
+  const float early = tile[4 * t];
+  await_copies();
+  if (kBug != CopyBug::no_barrier) __syncthreads();
+  for (int i = 0; i < 4; ++i) out[4 * other + i] = kBug == CopyBug::not_awaited ? early : tile[4 * other + i];
+}
+
+template <CopyBug kBug>
+bool copies_right() {
+  std::vector<float> values(256);
+  std::iota(values.begin(), values.end(), 1.0f);
+  const DeviceArray<float> in(values), out(256);
+  const Stream stream;
+  launch("copy", stream, 1, 64, 0, copy_through_shared<kBug>, in.data(), out.data());
+  return out.values() == values;
+}
+
+TEST(PlantedBug, CopiesThatAreUsedTooEarly) {
+  EXPECT_TRUE(copies_right<CopyBug::none>());
+  EXPECT_FALSE(copies_right<CopyBug::not_awaited>());
+  EXPECT_DEATH(copies_right<CopyBug::misaligned>(), "begin_copy of a row whose address is not a multiple of 16");
+}
+
+TEST(PlantedBug, CopiesThatOthersReadWithoutABarrier) {
+  int wrong = 0;
+  const auto count = [&wrong] {
+    testing::under_every_schedule([&] { wrong += !copies_right<CopyBug::no_barrier>(); });
+  };
+  if (sanitizer("thread")) {
+    EMBER_EXPECT_RACE(count());
+  } else {
+    count();
+    EXPECT_GE(wrong, 6);
+  }
+}
+
+__global__ void copy_and_leave(const float* in) {
+  EMBER_SHARED(float, tile, 4);
+  begin_copy(tile, in);
+}
+
+TEST(PlantedBug, CopiesThatAreNeverAwaited) {
+  const DeviceArray<float> in(4);
+  const Stream stream;
+  EXPECT_DEATH(launch("copy", stream, 1, 1, 0, copy_and_leave, in.data()), "ended without await_copies");
 }
 
 // A graph keeps the arguments of its launches, and here outlives what they point to.
@@ -414,6 +470,11 @@ TEST(PlantedBug, MoreSharedMemoryThanThereIs) {
   EXPECT_DEATH(run(1, 1, uses_shared<(48 << 10) + 16>, 0), "49168 bytes of shared memory, the limit is 49152");
   EXPECT_DEATH(run(1, 1, uses_dynamic, 0), "launched without");
   const Stream stream;
+  const auto device = simt::device();
+  simt::device().major = 9;
+  launch("asks for 227 KB", stream, 1, 1, 227 << 10, uses_dynamic, 0);
+  EXPECT_THROW(launch("asks for more", stream, 1, 1, (227 << 10) + 1, uses_dynamic, 0), std::logic_error);
+  simt::device().major = 7;
   launch("asks for 64 KB", stream, 1, 1, 64 << 10, uses_dynamic, 0);
   EXPECT_THROW(launch("asks for more", stream, 1, 1, (64 << 10) + 1, uses_dynamic, 0), std::logic_error);
   const auto both = +[](int) {
@@ -422,6 +483,7 @@ TEST(PlantedBug, MoreSharedMemoryThanThereIs) {
     s[0] = d[0] = 1;
   };
   EXPECT_DEATH(launch("both", stream, 1, 1, 64 << 10, both, 0), "the limit is 65536");
+  simt::device() = device;
   cudaLaunchConfig_t config{};
   config.gridDim = config.blockDim = 1;
   config.stream = stream;

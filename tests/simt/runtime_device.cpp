@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
+#include <string_view>
 
 #include "simt/block.h"
 #include "simt/grid.h"
@@ -35,6 +37,19 @@ bool valid_shape(dim3 grid, dim3 block) {
          threads > 0 && threads <= kMostThreads && block.z <= 64;
 }
 
+Device device_of_environment() {
+  Device device;
+  const char* text = std::getenv("EMBER_SIMT_DEVICE");
+  if (text == nullptr) return device;
+  if (std::string_view(text) != "7.5") {
+    std::fprintf(stderr, "simt: EMBER_SIMT_DEVICE is '%s'; 7.5 was expected\n", text);
+    std::abort();
+  }
+  device.major = 7;
+  device.minor = 5;
+  return device;
+}
+
 bool starts_early(const cudaLaunchConfig_t& config) {
   for (unsigned i = 0; i < config.numAttrs; ++i)
     if (config.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization &&
@@ -46,7 +61,7 @@ bool starts_early(const cudaLaunchConfig_t& config) {
 }  // namespace
 
 Device& device() {
-  static Device instance;
+  static Device instance = device_of_environment();
   return instance;
 }
 
@@ -73,7 +88,7 @@ cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, st
   const auto allowed = allowed_shared().find(kernel);
   const std::size_t more = allowed == allowed_shared().end() ? 0 : allowed->second;
   if (config.dynamicSmemBytes > std::max(more, kShared)) return result(cudaErrorInvalidValue);
-  const std::size_t most = more > kShared ? kMostShared : kShared;
+  const std::size_t most = more > kShared ? device().most_shared() : kShared;
   return perform(config.stream, [config, most, early = starts_early(config), thread = std::move(thread)] {
     run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
   });
@@ -85,7 +100,7 @@ using simt::result;
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
-      static_cast<std::size_t>(value) > simt::kMostShared)
+      static_cast<std::size_t>(value) > simt::device().most_shared())
     return result(cudaErrorInvalidValue);
   simt::allowed_shared()[kernel] = static_cast<std::size_t>(value);
   return result(cudaSuccess);
@@ -114,9 +129,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   properties->major = simt::device().major;
   properties->minor = simt::device().minor;
   properties->totalGlobalMem = simt::device().memory;
-  properties->multiProcessorCount = 1;
+  properties->multiProcessorCount = simt::device().multiprocessors;
   properties->sharedMemPerBlock = simt::kShared;
-  properties->sharedMemPerBlockOptin = simt::kMostShared;
+  properties->sharedMemPerBlockOptin = simt::device().most_shared();
   properties->warpSize = simt::kWarpSize;
   return result(simt::state_of_device());
 }

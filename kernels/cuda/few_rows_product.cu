@@ -1,0 +1,55 @@
+// Products of few rows (few_rows_product.h) as they are, with a bias at most.
+#include "kernels/cuda/few_rows_product.cuh"
+
+namespace ember {
+namespace few_rows {
+namespace {
+
+// out = the sums + bias, rounded.
+struct Store {
+  Rows<__half> out;
+  const __half* bias;  // or null
+
+  struct Lane {
+    std::uint32_t bias[kFragments] = {};
+
+    __device__ Lane(const Store& to, const LanePlaces& at) {
+#pragma unroll
+      for (int n = 0; n < kFragments; ++n)
+        if (to.bias != nullptr && at.inside(n)) bias[n] = pair_at(to.bias + at.column(n));
+    }
+    __device__ void ask(const Store&, const LanePlaces&) {}
+    __device__ void write(const Store& to, const LanePlaces& at, const float (&d)[kFragments][4]) const {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int n = 0; n < kFragments; ++n) {
+          if (!at.inside(half, n)) continue;
+          float add[2];
+          unpack(add, bias[n]);
+          const float x[2] = {d[n][2 * half] + add[0], d[n][2 * half + 1] + add[1]};
+          pair_at(to.out[at.row(half)] + at.column(n)) = pack(x);
+        }
+    }
+  };
+};
+
+}  // namespace
+}  // namespace few_rows
+
+bool serves(const FewRowsProduct& p, int multiprocessors) {
+  if (!starts_early() || p.out.empty() || p.in.empty() || p.out.dtype != DType::f16) return false;
+  if (!vectorises(few_rows::kVector, {p.out, p.in, p.weight}) || (!p.bias.empty() && !vectorises(2, {p.bias})))
+    return false;
+  return few_rows::with_division(p, multiprocessors, [&]<typename Divided>(std::type_identity<Divided>) {
+    return few_rows::at_once<Divided>(p, multiprocessors);
+  });
+}
+
+void run(const FewRowsProduct& p, const few_rows::Device& on) {
+  const few_rows::Store store{rows_of<__half>(p.out), static_cast<const __half*>(p.bias.data)};
+  p.transposed ? few_rows::launch_few_rows<true>("few_rows_product", p, store, on)
+               : few_rows::launch_few_rows<false>("few_rows_product", p, store, on);
+}
+
+}  // namespace ember

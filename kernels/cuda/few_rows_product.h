@@ -1,0 +1,39 @@
+// Products of few rows with a weight matrix, by a kernel of our own, where a step of a small batch spends its time:
+// there a product waits for its launch and for its operands longer than it multiplies. Ours starts early, with its
+// weights on their way before its rows are there, and what follows the product can be done in it
+// (few_rows_product.cuh).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "runtime/cuda/device.h"
+#include "runtime/tensor.h"
+
+namespace ember {
+
+struct FewRowsProduct {
+  Tensor out, in, weight, bias;  // bias: of f16, or empty
+  bool transposed;               // out = in weightᵀ + bias, weight (O, I); or else out = in weight, weight (I, O)
+};
+
+// Whether the kernel serves a product on a device of so many multiprocessors: operands of f16 whose vectors of 8 are
+// aligned, and blocks that fit onto the device all at once; and only where kernels start early (runtime/cuda/device.h),
+// which is compute capability 9.0.
+bool serves(const FewRowsProduct& product, int multiprocessors);
+
+namespace few_rows {
+
+// Where and when it runs: GridStart::early if no grid that may still run writes the weights, which are read before the
+// grid before this one is awaited.
+struct Device {
+  cudaStream_t stream;
+  int multiprocessors;
+  GridStart start;
+};
+
+}  // namespace few_rows
+
+// out (M, O) from in (M, I), all f16, sums in f32, in one order. Requires serves().
+void run(const FewRowsProduct& product, const few_rows::Device& on);
+
+}  // namespace ember
