@@ -95,6 +95,9 @@ part_sanitizer() {
     return
   fi
   begin_part 240 1500
+  # Hundreds of steps of kernels that the other tests run too: minutes under these tools.
+  local -x GTEST_FILTER=-Training.NoStepWaitsForTheDevice:Training.RecordsComeAsSoonAsTheyAreCopied
+  GTEST_FILTER+=:Columns/DeviceLazyAdamW.HasTheBitsOfDense/1:Columns/DeviceLazyAdamW.HasTheBitsOfDense/2
   for tool in memcheck racecheck initcheck synccheck; do
     others=()
     # cuBLASLt's own kernels for sm_90 and later, which racecheck finds hazards in; what ours hand over to them and take
