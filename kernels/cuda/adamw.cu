@@ -432,14 +432,14 @@ void CudaKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* 
                                std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
   const std::int64_t rows = ids == nullptr ? table.weights.rows : count;
   replay(stream(), table, ids, rows, nullptr, row_updates, schedule, state, arrivals(rows));
-  weights_settled_ = false;
+  settled_ = false;
 }
 
 void CudaKernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                                  const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
                                  const StepState* state) {
   replay(stream(), table, ids, count, also, row_updates, schedule, state, arrivals(count + 1));
-  weights_settled_ = false;
+  settled_ = false;
 }
 
 }  // namespace ember

@@ -48,13 +48,18 @@ template <int kDim, int kRows>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     attention_forward_kernel(const __grid_constant__ Call call, HalfRows out, HalfRows query, HalfRows key,
                              HalfRows value, FirstRows first) {
-  await_previous_grid();
   EMBER_SHARED(std::uint16_t, keys, kRows * kTileStride<kDim>);
   EMBER_SHARED(std::uint16_t, values, kRows * kTileStride<kDim>);
   const Head head(call);
+  const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
+  const auto kept = [&](int begin) {
+    const int count = min(kRows, head.length - begin);
+    return call.mask.active() ? keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns) : ~0u;
+  };
+  std::uint32_t keep = rows > 0 ? kept(0) : ~0u;
+  await_previous_grid();
   if (block_row() >= head.queries) return;
   copy_first(first, head);
-  const int row = warp_row(), rows = head.queries - row;  // rows <= 0: this warp only helps to stage
   std::uint32_t q[kDim / 8][2];
   load_fragments<kDim>(q, head.of_queries(query, row), rows);
   Softmax softmax;
@@ -70,8 +75,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     scores<kDim>(p, q, keys, count);
     softmax.add(p, count, call.log2_scale, rescale);
     scale_rows<kDim>(sum, rescale);
-    const std::uint32_t keep =
-        call.mask.active() ? keep_by_queries(call, head, row, begin, (count + kColumns - 1) / kColumns) : ~0u;
+    if (begin > 0) keep = kept(begin);
     add_values<kDim>(sum, p, keep, values, count);
   }
   if (rows <= 0) return;
@@ -80,15 +84,15 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   store<kDim>(head.of_outputs(out, row), sum, rows);
 }
 
-void run(cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor key, Tensor value, const Batch& batch,
-         const FirstRows& first) {
+void run(GridStart start, cudaStream_t stream, const Call& call, Tensor out, Tensor query, Tensor key, Tensor value,
+         const Batch& batch, const FirstRows& first) {
   const std::int64_t dim = key.cols / call.heads, rows = call.first_only ? 1 : batch.max_length;
   const int width = common_width({out, query, key, value}, dim);
   const unsigned threads = threads_for(batch.max_length);
   with_dim_and_rows(dim, batch.max_length, [&](auto d, auto r) {
-    launch_early("attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0,
-                 attention_forward_kernel<d(), r()>, call, half_rows(out, dim, width), half_rows(query, dim, width),
-                 half_rows(key, dim, width), half_rows(value, dim, width), first);
+    launch(start, "attention_forward", stream, grid_for(batch, call.heads, rows, threads), threads, 0,
+           attention_forward_kernel<d(), r()>, call, half_rows(out, dim, width), half_rows(query, dim, width),
+           half_rows(key, dim, width), half_rows(value, dim, width), first);
   });
 }
 
@@ -99,7 +103,7 @@ void CudaKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor
                                     const Dropout& dropout) {
   const Call call = make_call(query, key, value, batch, heads, positions, queries, dropout);
   require(has_shape(out, query.rows, query.cols, DType::f16), "attention_forward: shape of the output");
-  if (batch.sequences > 0) run(stream(), call, out, query, key, value, batch, {});
+  if (batch.sequences > 0) run(start_of_reader(), stream(), call, out, query, key, value, batch, {});
 }
 
 // Queries of all rows cost less than to gather the first rows and to multiply them by themselves.
@@ -111,7 +115,7 @@ void CudaKernels::cls_attention_forward(Tensor out, Tensor first, Tensor kept, T
   require(all_have_shape({out, first}, batch.sequences, c, DType::f16), "cls_attention_forward: shape of the output");
   linear_forward(kept, in, weight, bias);
   if (batch.sequences == 0) return;
-  run(stream(), call, out, kept.columns(0, c), kept.columns(c, c), kept.columns(2 * c, c), batch,
+  run(start_of_reader(), stream(), call, out, kept.columns(0, c), kept.columns(c, c), kept.columns(2 * c, c), batch,
       {half_rows(in, dim, 1), half_rows(first, dim, 1)});
 }
 

@@ -237,8 +237,8 @@ std::size_t statistics_bytes(const Call& call, const Batch& batch, const Tensor&
 }
 
 // Without `statistics` for short sequences.
-void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const Tensors& t, const FirstRows& first,
-         const Batch& batch) {
+void run(GridStart start, cudaStream_t stream, const Call& call, RowStatistics* statistics, const Tensors& t,
+         const FirstRows& first, const Batch& batch) {
   const std::int64_t dim = t.key.cols / call.heads;
   const int width = common_width({t.dquery, t.dkey, t.dvalue, t.dout, t.query, t.key, t.value}, dim);
   const auto half = [dim, width](const Tensor& tensor) { return half_rows(tensor, dim, width); };
@@ -257,7 +257,7 @@ void run(cudaStream_t stream, const Call& call, RowStatistics* statistics, const
   const dim3 by_keys = grid_for(batch, call.heads, batch.max_length, threads);
   if (is_short(batch))
     return with_dim_and_rows(dim, batch.max_length, [&](auto d, auto r) {
-      launch_early("attention_backward", stream, by_keys, threads, 0, attention_backward_short<d(), r()>, x);
+      launch(start, "attention_backward", stream, by_keys, threads, 0, attention_backward_short<d(), r()>, x);
     });
   const dim3 by_queries = grid_for(batch, call.heads, call.first_only ? 1 : batch.max_length, threads);
   with_dim(dim, [&](auto d) {
@@ -278,7 +278,7 @@ void CudaKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, 
           "attention_backward: shape of dkey or dvalue");
   if (batch.sequences == 0) return;
   const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, batch, dout)));
-  run(stream(), call, statistics, {dquery, dkey, dvalue, dout, query, key, value}, {}, batch);
+  run(start_of_reader(), stream(), call, statistics, {dquery, dkey, dvalue, dout, query, key, value}, {}, batch);
 }
 
 // Its kernels spread dfirst, so that the product need not add to it: cuBLASLt would round before it adds, and is
@@ -295,7 +295,7 @@ Tensor CudaKernels::cls_attention_backward(Tensor din, Tensor dspread, Tensor dw
           "cls_attention_backward: shapes");
   if (batch.sequences > 0) {
     const auto statistics = static_cast<RowStatistics*>(scratch(statistics_bytes(call, batch, dout)));
-    run(stream(), call, statistics,
+    run(start_of_reader(), stream(), call, statistics,
         {dkept.columns(0, c), dkept.columns(c, c), dkept.columns(2 * c, c), dout, kept.columns(0, c),
          kept.columns(c, c), kept.columns(2 * c, c)},
         {half_rows(dspread, dim, 1), half_rows(dfirst, dim, 1)}, batch);

@@ -56,7 +56,6 @@ __device__ inline float largest_of_block(float bound, float* bounds) {
 template <int kDim, int kRows>
 __global__ void __launch_bounds__(kRows / kWarpRows * kWarpSize)
     attention_backward_short(const __grid_constant__ Operands x) {
-  await_previous_grid();
   constexpr int kSteps = kRows / kColumns, kTile = kRows * kTileStride<kDim>;
   constexpr int kScores = kRows * (kDim > kRows ? kTileStride<kDim> : kScoreStride<kRows>);
   EMBER_SHARED(std::uint16_t, keys, kScores);
@@ -67,11 +66,12 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kWarpSize)
   const Call& call = x.call;
   const Head head(call);
   const int row = warp_row(), query_rows = head.queries - row, key_rows = head.length - row;
+  const int steps = (head.length + kColumns - 1) / kColumns;
+  const std::uint32_t keep = call.mask.active() && query_rows > 0 ? keep_by_queries(call, head, row, 0, steps) : ~0u;
+  await_previous_grid();
   stage<kDim>({{keys, head.tokens(x.key, 0)}, {values, head.tokens(x.value, 0)}}, head.length);
   stage<kDim, kWarpRows>({{queries, head.of_queries(x.query, 0)}, {douts, head.of_outputs(x.dout, 0)}}, head.queries);
   spread_first(x, head);
-  const int steps = (head.length + kColumns - 1) / kColumns;
-  const std::uint32_t keep = call.mask.active() && query_rows > 0 ? keep_by_queries(call, head, row, 0, steps) : ~0u;
   __syncthreads();
 
   float p[kSteps][4], dp[kSteps][4];

@@ -115,10 +115,11 @@ class CudaKernels final : public Kernels {
   // work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
   bool code_can_await();
-  // For a kernel that reads a product's weight early.
-  few_rows::Device for_product();
-  // Of a grid that reads weights early and writes some.
-  GridStart start_of_update() { return std::exchange(weights_settled_, false) ? GridStart::early : GridStart::after; }
+  // When a grid may start that reads weights, a batch's lengths or the number of the step before it awaits the grid
+  // before it; and one that also writes some.
+  GridStart start_of_reader() { return std::exchange(settled_, true) ? GridStart::early : GridStart::after; }
+  GridStart start_of_update() { return std::exchange(settled_, false) ? GridStart::early : GridStart::after; }
+  few_rows::Device for_product() { return {stream(), device_.multiprocessors, start_of_reader()}; }
   // `count` counters of blocks (reduce.cuh), zero between launches; they grow and stay as scratch does.
   unsigned* arrivals(std::int64_t count = 1);
 
@@ -127,9 +128,9 @@ class CudaKernels final : public Kernels {
   Matmul matmul_{stream_};
   DeferredGradients deferred_;
   std::vector<Buffer> scratch_, arrivals_;
-  // Whether a grid has been awaited since one that writes weights (adamw and the like, round_weights): one that reads
-  // weights before it awaits the grid before it may start early then.
-  bool weights_settled_ = true;
+  // Whether a grid has been awaited since one that writes what others read early: weights (adamw and the like,
+  // round_weights), a batch (gather_batch), the number of the step (finish_step).
+  bool settled_ = true;
 };
 
 }  // namespace ember

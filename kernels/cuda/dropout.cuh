@@ -37,6 +37,14 @@ struct DropoutMask {
   __device__ float multiplier(unsigned word) const { return word >= threshold ? scale : 0.0f; }
 };
 
+// x[i] *= the multiplier of an element, by the words of these four, of an active mask.
+__device__ __forceinline__ void apply_words(float (&x)[4], const DropoutMask& mask, const uint4& words) {
+  x[0] *= mask.multiplier(words.x);
+  x[1] *= mask.multiplier(words.y);
+  x[2] *= mask.multiplier(words.z);
+  x[3] *= mask.multiplier(words.w);
+}
+
 // x[i] *= the multiplier of element first + i. V = 1, or V = 4 and `first` a multiple of 4: one block of words.
 template <int V>
 __device__ void apply_dropout(float (&x)[V], const DropoutMask& mask, std::int64_t first) {
@@ -44,10 +52,7 @@ __device__ void apply_dropout(float (&x)[V], const DropoutMask& mask, std::int64
   if (!mask.active()) return;
   const uint4 words = mask.words(static_cast<std::uint64_t>(first) / 4);
   if constexpr (V == 4) {
-    x[0] *= mask.multiplier(words.x);
-    x[1] *= mask.multiplier(words.y);
-    x[2] *= mask.multiplier(words.z);
-    x[3] *= mask.multiplier(words.w);
+    apply_words(x, mask, words);
   } else {
     const auto place = static_cast<unsigned>(first % 4);
     const unsigned low = place == 0 ? words.x : words.y, high = place == 2 ? words.z : words.w;

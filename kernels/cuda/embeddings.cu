@@ -99,7 +99,7 @@ void CudaKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, co
     launch_early("embeddings", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
                  embeddings_kernel<v(), n()>, a);
   });
-  weights_settled_ = true;
+  settled_ = true;
 }
 
 void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const LayerNormTensors& dnorm, Tensor dsum,

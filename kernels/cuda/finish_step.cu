@@ -16,6 +16,7 @@ __global__ void finish_step_kernel(StepState* state, LossScaling scaling, StepLo
 
 void CudaKernels::finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) {
   launch_early("finish_step", stream(), dim3(1), dim3(1), 0, finish_step_kernel, state, scaling, log);
+  settled_ = false;
 }
 
 }  // namespace ember

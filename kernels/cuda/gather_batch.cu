@@ -263,6 +263,7 @@ Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue
                  ranking);
     launch_early("list_unique", stream(), dim3(1), dim3(kThreads), 0, list_unique_kernel, unique);
   }
+  settled_ = false;
   return batch_of(arrays, shape, shape.tokens);
 }
 

@@ -1,17 +1,10 @@
 // Linear layers (Kernels::linear_*): the products are our own where rows are few (few_rows_product.h) and cuBLASLt's
 // elsewhere (matmul.h); those for gradients of weights wait for the end of backward (deferred_gradients.h).
-#include <utility>
-
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/matmul_operands.h"
 #include "kernels/require.h"
 
 namespace ember {
-
-few_rows::Device CudaKernels::for_product() {
-  const GridStart start = std::exchange(weights_settled_, true) ? GridStart::early : GridStart::after;
-  return {stream(), device_.multiprocessors, start};
-}
 
 void CudaKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require_forward_operands(out, in, weight, bias);

@@ -31,18 +31,25 @@ struct Forward {
 
 template <int V, int N>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kernel(Forward a) {
-  await_previous_grid();
   const int row = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  if (row >= a.rows) return;
-  const __half *in = a.in[row], *residual = a.residual[row];
-  __half *out = a.out[row], *sum = a.sum[row];
   Vector<V> x[kHeld<N>];
   Halves<V> ins[kHeld<N>], residuals[kHeld<N>];
   Vector<V> shifts[kHeld<N>];
+  uint4 words[kHeld<N>];
+  const auto element = [&](int c) { return static_cast<std::int64_t>(row) * a.cols + c; };
+  if (N > 0 && row < a.rows)
+    for_each_vector<V, N>(a.cols, [&](int i, int c) {
+      load<V>(shifts[i], a.bias + c);
+      if (a.mask.active()) words[i] = a.mask.words(static_cast<std::uint64_t>(element(c)) / 4);
+    });
+  await_previous_grid();
+  if (row >= a.rows) return;
+  const __half *in = a.in[row], *residual = a.residual[row];
+  __half *out = a.out[row], *sum = a.sum[row];
   const auto ask = [&](int i, int c) {
     ins[i].ask(in + c);
     residuals[i].ask(residual + c);
-    load<V>(shifts[i], a.bias + c);
+    if (N == 0) load<V>(shifts[i], a.bias + c);
   };
   if (N > 0) for_each_vector<V, N>(a.cols, ask);
   for_each_vector<V, N>(a.cols, [&](int i, int c) {
@@ -52,7 +59,10 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
     residuals[i].get(add);
 #pragma unroll
     for (int j = 0; j < V; ++j) x[i][j] += shifts[i][j];
-    apply_dropout(x[i], a.mask, static_cast<std::int64_t>(row) * a.cols + c);
+    if constexpr (N == 0)
+      apply_dropout(x[i], a.mask, element(c));
+    else if (a.mask.active())
+      apply_words(x[i], a.mask, words[i]);
 #pragma unroll
     for (int j = 0; j < V; ++j) x[i][j] += add[j];
     store<V>(sum + c, x[i]);
@@ -98,9 +108,10 @@ void CudaKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mom
                   DropoutMask(dropout),
                   static_cast<int>(rows),
                   static_cast<int>(cols)};
+  const GridStart start = start_of_reader();
   with_row_layout(cols, vectorises(4, {out, sum, in, residual, bias, norm.weight, norm.bias}), [&](auto v, auto n) {
-    launch_early("residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
-                 residual_layernorm_kernel<v(), n()>, a);
+    launch(start, "residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
+           residual_layernorm_kernel<v(), n()>, a);
   });
 }
 

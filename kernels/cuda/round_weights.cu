@@ -34,7 +34,7 @@ void CudaKernels::round_weights(Tensor working, Tensor weight) {
   launch_early("round_weights", stream(), tile_grid(wide ? 4 : 1, weight), tile_block(), 0,
                wide ? round_weights_kernel<4> : round_weights_kernel<1>, rows_of<__half>(working),
                rows_of<const float>(weight), static_cast<int>(working.rows), static_cast<int>(working.cols));
-  weights_settled_ = false;
+  settled_ = false;
 }
 
 }  // namespace ember
