@@ -39,6 +39,9 @@ echo '{"event":"eval","split":"dev","step":61,"epoch":1.0,"loss":0.25,"f1_micro"
 """
 FAKE_SMI = "#!/bin/bash\n[ -z \"$NO_GPU\" ] && echo 'Made-up GPU, 600.1, 9.0'\n"
 FAKE_SANITIZER = FAKE + r"""
+case " $BEHAVIOUR " in *" hazard="*) kernel=${BEHAVIOUR#*hazard=}
+  echo "========= Error: Race reported between Read access at ${kernel%% *}+0xb00" ;;
+esac
 [ "$1" = --tool ] && "${@: -1}"
 """
 FAKE_COMPARE = "#!/bin/bash\nprintf '| training on CUDA | precision |\\n| Ember | fp16 | %s |\\n' \"$EMBER_ROW\"\n"
@@ -112,6 +115,12 @@ class Passing(Case):
         self.assertEqual({name: result for name, result in rows.items() if result != "passed"},
                          {"peers": "SKIPPED (--model and --data are needed)"})
         self.assertIn((self.root / "build-gpu" / "logs" / "table.md").read_text(), done.stdout)
+
+    def test_hazards_are_those_of_our_kernels(self):
+        self.ended(self.check("--only", "sanitizer", behaviour="hazard=nvjet_sm90_hsh_64x8"), 0)
+        self.ended(self.check("--only", "sanitizer", behaviour="hazard=ember::gelu_kernel"), 1)
+        failed = {name for name, result in self.rows().items() if result != "passed"}
+        self.assertEqual(failed, {f"racecheck {name}" for name in TESTS})
 
     def test_only(self):
         self.ended(self.check("--only", "ptx,tests"), 0)

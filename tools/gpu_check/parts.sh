@@ -89,7 +89,7 @@ part_ptx() {
 }
 
 part_sanitizer() {
-  local tool program others
+  local tool program command
   if ! command -v compute-sanitizer >/dev/null; then
     fail_row "compute-sanitizer" "not installed" 0
     return
@@ -99,14 +99,11 @@ part_sanitizer() {
   local -x GTEST_FILTER=-Training.NoStepWaitsForTheDevice:Training.RecordsComeAsSoonAsTheyAreCopied
   GTEST_FILTER+=:Columns/DeviceLazyAdamW.HasTheBitsOfDense/1:Columns/DeviceLazyAdamW.HasTheBitsOfDense/2
   for tool in memcheck racecheck initcheck synccheck; do
-    others=()
-    # cuBLASLt's own kernels for sm_90 and later, which racecheck finds hazards in; what ours hand over to them and take
-    # from them lies in global memory, which racecheck does not look at.
-    [ "$tool" != racecheck ] || others=(--kernel-name-exclude kernel_substring=nvjet)
+    # The test that asks for too much memory makes memcheck report the refusal.
+    command=(compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no)
+    [ "$tool" != racecheck ] || command=("$root/tools/gpu_check/racecheck.sh")
     for program in "$native_tests"/gpu_*_test; do
-      # The test that asks for too much memory makes memcheck report the refusal.
-      start_check "$tool $(basename "$program")" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        --report-api-errors no "${others[@]}" "$program"
+      start_check "$tool $(basename "$program")" "${command[@]}" "$program"
     done
   done
   end_checks
