@@ -119,7 +119,7 @@ class CudaKernels final : public Kernels {
   // before it; and one that also writes some.
   GridStart start_of_reader() { return std::exchange(settled_, true) ? GridStart::early : GridStart::after; }
   GridStart start_of_update() { return std::exchange(settled_, false) ? GridStart::early : GridStart::after; }
-  few_rows::Device for_product() { return {stream(), device_.multiprocessors, start_of_reader()}; }
+  few_rows::Launch for_product() { return {device_, stream(), start_of_reader()}; }
   // `count` counters of blocks (reduce.cuh), zero between launches; they grow and stay as scratch does.
   unsigned* arrivals(std::int64_t count = 1);
 

@@ -37,16 +37,15 @@ struct Store {
 }  // namespace
 }  // namespace few_rows
 
-bool serves(const FewRowsProduct& p, int multiprocessors) {
+bool serves(const FewRowsProduct& p, const DeviceInfo& device) {
   if (!starts_early() || p.out.empty() || p.in.empty() || p.out.dtype != DType::f16) return false;
   if (!vectorises(few_rows::kVector, {p.out, p.in, p.weight}) || (!p.bias.empty() && !vectorises(2, {p.bias})))
     return false;
-  return few_rows::with_division(p, multiprocessors, [&]<typename Divided>(std::type_identity<Divided>) {
-    return few_rows::at_once<Divided>(p, multiprocessors);
-  });
+  return few_rows::with_division(
+      p, device, [&]<typename Divided>(std::type_identity<Divided>) { return few_rows::at_once<Divided>(p, device); });
 }
 
-void run(const FewRowsProduct& p, const few_rows::Device& on) {
+void run(const FewRowsProduct& p, const few_rows::Launch& on) {
   const few_rows::Store store{rows_of<__half>(p.out), static_cast<const __half*>(p.bias.data)};
   p.transposed ? few_rows::launch_few_rows<true>("few_rows_product", p, store, on)
                : few_rows::launch_few_rows<false>("few_rows_product", p, store, on);

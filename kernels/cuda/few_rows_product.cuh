@@ -35,7 +35,6 @@ constexpr int kWarpRows = 16, kColumns = 8, kFragments = 3;  // of a warp; of a 
 constexpr int kStep = 32;                                    // inputs that a warp takes at a time
 constexpr int kVector = 8;                                   // halves of a copy
 constexpr std::int64_t kManyInputs = 640;
-constexpr std::int64_t kMostShared = 227 << 10;  // that a block has on compute capability 9.0
 
 struct Operands {
   Rows<const __half> in, weight;
@@ -237,31 +236,32 @@ dim3 grid_of(const FewRowsProduct& p) {
 
 // Whether all blocks of a product run at once, by their shared memory, and no more than `most` on a multiprocessor.
 template <typename Divided>
-bool at_once(const FewRowsProduct& p, int multiprocessors, std::int64_t most = 8) {
+bool at_once(const FewRowsProduct& p, const DeviceInfo& device, std::int64_t most = 8) {
   const dim3 grid = grid_of<Divided>(p);
-  const std::int64_t together = std::min(kMostShared / Divided::shared_bytes(p.in.cols), most);
-  return std::int64_t{grid.x} * grid.y <= together * multiprocessors;
+  const std::int64_t together =
+      std::min(static_cast<std::int64_t>(device.shared_memory) / Divided::shared_bytes(p.in.cols), most);
+  return std::int64_t{grid.x} * grid.y <= together * device.multiprocessors;
 }
 
 // Calls use(division) of the table above.
 template <typename Use>
-auto with_division(const FewRowsProduct& p, int multiprocessors, const Use& use) {
+auto with_division(const FewRowsProduct& p, const DeviceInfo& device, const Use& use) {
   const auto with = [&]<int kByRows, int kByColumns>(Warps<kByRows, kByColumns>) {
     return p.transposed ? use(std::type_identity<Division<kByRows, kByColumns, true>>{})
                         : use(std::type_identity<Division<kByRows, kByColumns, false>>{});
   };
   if (p.out.rows <= kWarpRows) return with(Warps<1, 1>{});
   if (p.in.cols > kManyInputs)
-    return at_once<Division<1, 2, true>>(p, multiprocessors) ? with(Warps<1, 2>{}) : with(Warps<2, 2>{});
-  return at_once<Division<2, 1, true>>(p, multiprocessors, 1) ? with(Warps<2, 1>{}) : with(Warps<2, 4>{});
+    return at_once<Division<1, 2, true>>(p, device) ? with(Warps<1, 2>{}) : with(Warps<2, 2>{});
+  return at_once<Division<2, 1, true>>(p, device, 1) ? with(Warps<2, 1>{}) : with(Warps<2, 4>{});
 }
 
 // Launches the kernel for products of this kind, whose weight is transposed or not. Requires serves().
 template <bool kTransposed, typename Finish>
-void launch_few_rows(const char* name, const FewRowsProduct& p, const Finish& finish, const Device& on) {
+void launch_few_rows(const char* name, const FewRowsProduct& p, const Finish& finish, const Launch& on) {
   const Operands a{rows_of<const __half>(p.in), rows_of<const __half>(p.weight), static_cast<int>(p.out.rows),
                    static_cast<int>(p.out.cols), static_cast<int>(p.in.cols)};
-  with_division(p, on.multiprocessors, [&]<typename Divided>(std::type_identity<Divided>) {
+  with_division(p, on.device, [&]<typename Divided>(std::type_identity<Divided>) {
     if constexpr (Divided::kTransposed == kTransposed)
       launch(on.start, name, on.stream, grid_of<Divided>(p), dim3(kThreads),
              static_cast<std::size_t>(Divided::shared_bytes(p.in.cols)), few_rows_kernel<Divided, Finish>, a, finish);

@@ -16,24 +16,24 @@ struct FewRowsProduct {
   bool transposed;               // out = in weightᵀ + bias, weight (O, I); or else out = in weight, weight (I, O)
 };
 
-// Whether the kernel serves a product on a device of so many multiprocessors: operands of f16 whose vectors of 8 are
-// aligned, and blocks that fit onto the device all at once; and only where kernels start early (runtime/cuda/device.h),
-// which is compute capability 9.0.
-bool serves(const FewRowsProduct& product, int multiprocessors);
+// Whether the kernel serves a product on a device: operands of f16 whose vectors of 8 are aligned, and blocks that are
+// on the device all at once; and only where kernels start early (runtime/cuda/device.h), from compute capability 9.0
+// on.
+bool serves(const FewRowsProduct& product, const DeviceInfo& device);
 
 namespace few_rows {
 
 // Where and when it runs: GridStart::early if no grid that may still run writes the weights, which are read before the
 // grid before this one is awaited.
-struct Device {
+struct Launch {
+  const DeviceInfo& device;
   cudaStream_t stream;
-  int multiprocessors;
   GridStart start;
 };
 
 }  // namespace few_rows
 
 // out (M, O) from in (M, I), all f16, sums in f32, in one order. Requires serves().
-void run(const FewRowsProduct& product, const few_rows::Device& on);
+void run(const FewRowsProduct& product, const few_rows::Launch& on);
 
 }  // namespace ember

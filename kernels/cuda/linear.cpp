@@ -9,13 +9,13 @@ namespace ember {
 void CudaKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require_forward_operands(out, in, weight, bias);
   const FewRowsProduct product{out, in, weight, bias, true};
-  serves(product, device_.multiprocessors) ? run(product, for_product()) : matmul_.forward(out, in, weight, bias);
+  serves(product, device_) ? run(product, for_product()) : matmul_.forward(out, in, weight, bias);
 }
 
 void CudaKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
   require_backward_input_operands(din, dout, weight);
   const FewRowsProduct product{din, dout, weight, {}, false};
-  serves(product, device_.multiprocessors) ? run(product, for_product()) : matmul_.backward_input(din, dout, weight);
+  serves(product, device_) ? run(product, for_product()) : matmul_.backward_input(din, dout, weight);
 }
 
 void CudaKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {

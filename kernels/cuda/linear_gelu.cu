@@ -127,7 +127,7 @@ void CudaKernels::linear_gelu_forward(Tensor out, Tensor before, Tensor in, Tens
   require(has_shape(out, in.rows, weight.rows, DType::f16) && has_shape(bias, 1, weight.rows, DType::f32),
           "linear_gelu_forward: shapes");
   require_forward_operands(before, in, weight, {});
-  if (!serves(product, device_.multiprocessors) || !vectorises(2, {out, bias}))
+  if (!serves(product, device_) || !vectorises(2, {out, bias}))
     return Kernels::linear_gelu_forward(out, before, in, weight, bias);
   few_rows::launch_few_rows<true>("linear_gelu", product,
                                   Forward{rows_of<__half>(before), rows_of<__half>(out), bias.f32()}, for_product());
@@ -140,7 +140,7 @@ void CudaKernels::linear_gelu_backward(Tensor din, Tensor dbias, Tensor dout, Te
               all_have_shape({dbias, bias}, 1, weight.cols, DType::f32),
           "linear_gelu_backward: shapes");
   require_backward_input_operands(din, dout, weight);
-  if (!serves(product, device_.multiprocessors) || !vectorises(2, {before, bias}))
+  if (!serves(product, device_) || !vectorises(2, {before, bias}))
     return Kernels::linear_gelu_backward(din, dbias, dout, weight, before, bias);
   const std::int64_t count = blocks_for(din.rows, few_rows::kWarpRows), stride = part_stride(din.cols);
   auto* parts = static_cast<float*>(deferred_.keep(part_bytes(count, 1, din.cols)));

@@ -76,7 +76,8 @@ DeviceInfo use_device(std::string_view name) {
           properties.minor,
           properties.totalGlobalMem,
           static_cast<std::size_t>(properties.l2CacheSize),
-          properties.multiProcessorCount};
+          properties.multiProcessorCount,
+          properties.sharedMemPerBlockOptin};
 }
 
 bool starts_early() noexcept {

@@ -14,6 +14,7 @@ struct DeviceInfo {
   std::size_t memory = 0;    // bytes
   std::size_t l2_cache = 0;  // bytes
   int multiprocessors = 0;
+  std::size_t shared_memory = 0;  // bytes that a block may ask for
 };
 
 // The oldest compute capability that the kernels run on: Turing.

@@ -148,6 +148,29 @@ TEST_P(Linear, RowsMayLieApart) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::ValuesIn(kCases),
                          [](const auto& tested) { return tested.param.name; });
 
+// Ours takes what the device at hand has room for: a GPU may start grids early and have less shared memory than an
+// H100.
+TEST(FewRowsProduct, IsForProductsThatAreOnTheDeviceAtOnce) {
+  testing::device();
+  const bool early = starts_early();
+  DeviceInfo device;
+  device.multiprocessors = 132;
+  device.shared_memory = 227 << 10;
+  const DeviceMatrix in(kHalf, 288, 312), wide(kHalf, 288, 1200), weight(kHalf, 1200, 312), out(kHalf, 288, 312),
+      many(kHalf, 3000, 312), many_out(kHalf, 3000, 1200), odd(kHalf, 288, 1199), floats(kFloat, 288, 1200);
+  const auto served = [&](const Tensor& to, const Tensor& from, bool transposed) {
+    return serves({to, from, weight.view, {}, transposed}, device);
+  };
+  EXPECT_EQ(served(wide.view, in.view, true), early);
+  EXPECT_EQ(served(out.view, wide.view, false), early);
+  EXPECT_FALSE(served(many_out.view, many.view, true));
+  EXPECT_FALSE(served(odd.view, in.view, true));
+  EXPECT_FALSE(served(floats.view, in.view, true));
+  device.shared_memory = 99 << 10;
+  EXPECT_EQ(served(wide.view, in.view, true), early);
+  EXPECT_FALSE(served(out.view, wide.view, false)) << "1,200 inputs at once";
+}
+
 TEST(LinearShapes, WrongOnesAreRefused) {
   const DeviceMatrix in(kHalf, 3, 4), weight(kHalf, 5, 4), out(kHalf, 3, 5), narrow(kHalf, 3, 3), bias(kHalf, 1, 5),
       single(kFloat, 1, 5), dweight(kFloat, 5, 4);
