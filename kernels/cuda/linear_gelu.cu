@@ -1,10 +1,10 @@
 // A linear layer and GELU in one kernel each way (Kernels::linear_gelu_forward), where rows are few
 // (few_rows_product.cuh):
 //
-//   forward    before = in weightᵀ, rounded to f16; out = gelu(before + bias), of the rounded product as backward reads
-//   it backward   din = (dout weight, rounded to f16) gelu'(before + bias); its column sums in two stages, a part for
-//   every
-//              16 rows (column_sums.cuh).
+//   forward    before = in weightᵀ, rounded to f16; out = gelu(before + bias), of the rounded product, which backward
+//              reads too
+//   backward   din = (dout weight, rounded to f16) gelu'(before + bias); its column sums in two stages, a part for
+//              every 16 rows (column_sums.cuh).
 //
 // So all but the order of the column sums is what the product and gelu.cu make. Moves what the product does, and 2 M O
 // bytes forward, 2 M I + 4 I M / 16 backward.

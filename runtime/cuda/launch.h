@@ -40,7 +40,7 @@ void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::s
   launch(GridStart::after, name, stream, grid, block, shared_bytes, kernel, std::forward<Arguments>(arguments)...);
 }
 
-// The same of a kernel whose threads call await_previous_grid() (runtime/cuda/simt.h) before all else: from compute
+// The same of a kernel whose threads call await_previous_grid() (runtime/cuda/simt.h: and what before): from compute
 // capability 9.0 on its blocks come to the multiprocessors while the grid before it in the stream ends, which saves
 // most of what a launch costs. Not where the stream waits for anything but that grid. NVIDIA, CUDA C++ Programming
 // Guide, "Programmatic Dependent Launch and Synchronization".
