@@ -8,7 +8,7 @@ namespace {
 
 constexpr Widths kFp32{4, 4}, kFp16{2, 2}, kBf16{4, 2};
 // Two sequences of 3 and 5 tokens, 6 different ones.
-constexpr BatchSize kBatch{2, 8, 5, 6, 9 + 25};
+constexpr BatchSize kWorkBatch{2, 8, 5, 6, 9 + 25};
 constexpr double kCuSeqlens = 4 * 3;
 
 void expect(Work work, double bytes, double flop) {
@@ -19,7 +19,7 @@ void expect(Work work, double bytes, double flop) {
 TEST(Work, GatherBatchCountsIdsAndLabels) {
   // Tokens in and out, occurrences, ids with their offsets, lengths; a row's two pairs of offsets, its label, its
   // targets.
-  expect(work::gather_batch(kBatch, 7), 4 * (3 * 8 + 2 * 6 + 1) + kCuSeqlens + 2 * (4 * 8 + 4 + 4 * 7), 0);
+  expect(work::gather_batch(kWorkBatch, 7), 4 * (3 * 8 + 2 * 6 + 1) + kCuSeqlens + 2 * (4 * 8 + 4 + 4 * 7), 0);
 }
 
 TEST(Work, LinearForward) {
@@ -47,31 +47,31 @@ TEST(Work, LinearAndGeluTogether) {
 
 TEST(Work, AttentionCountsPairsOfTokens) {
   const double c = 12, h = 3;
-  expect(work::attention_forward(kBatch, c, h, Queries::all, false, kFp32), 4 * 4 * 8 * c + kCuSeqlens,
+  expect(work::attention_forward(kWorkBatch, c, h, Queries::all, false, kFp32), 4 * 4 * 8 * c + kCuSeqlens,
          34 * (4 * c + h * 6));
-  expect(work::attention_forward(kBatch, c, h, Queries::all, true, kFp16), 2 * 4 * 8 * c + kCuSeqlens,
+  expect(work::attention_forward(kWorkBatch, c, h, Queries::all, true, kFp16), 2 * 4 * 8 * c + kCuSeqlens,
          34 * (4 * c + h * 7));
   // The first row of each sequence asks: 2 queries, 8 pairs.
-  expect(work::attention_forward(kBatch, c, h, Queries::first, false, kFp32), 4 * (2 * 2 + 2 * 8) * c + kCuSeqlens,
+  expect(work::attention_forward(kWorkBatch, c, h, Queries::first, false, kFp32), 4 * (2 * 2 + 2 * 8) * c + kCuSeqlens,
          8 * (4 * c + h * 6));
-  expect(work::attention_backward(kBatch, c, h, Queries::all, false, kFp32), 4 * 7 * 8 * c + kCuSeqlens,
+  expect(work::attention_backward(kWorkBatch, c, h, Queries::all, false, kFp32), 4 * 7 * 8 * c + kCuSeqlens,
          34 * (10 * c + h * 11));
-  expect(work::attention_backward(kBatch, c, h, Queries::first, true, kFp32), 4 * (3 * 2 + 4 * 8) * c + kCuSeqlens,
+  expect(work::attention_backward(kWorkBatch, c, h, Queries::first, true, kFp32), 4 * (3 * 2 + 4 * 8) * c + kCuSeqlens,
          8 * (10 * c + h * 13));
 }
 
 TEST(Work, FirstAttentionCountsRowsForEachHead) {
   const double c = 12, h = 3, b = 2, n = 8;
-  expect(work::first_attention_forward(kBatch, c, h, true, kFp16),
+  expect(work::first_attention_forward(kWorkBatch, c, h, true, kFp16),
          2 * (2 * b + n) * c + 2 * 2 * c * c + 4 * 2 * c + kCuSeqlens,
          4 * b * c * c + n * h * (4 * c + 6 + 1 + 1) + 2 * b * c);
-  expect(work::first_attention_backward(kBatch, c, h, false, kFp32),
+  expect(work::first_attention_backward(kWorkBatch, c, h, false, kFp32),
          4 * (3 * b + 2 * n) * c + 8 * 2 * c * c + 8 * 2 * c + kCuSeqlens,
          8 * b * c * c + n * h * (8 * c + 6) + 4 * b * c);
-  expect(work::cls_attention_forward(kBatch, c, h, true, kFp16),
+  expect(work::cls_attention_forward(kWorkBatch, c, h, true, kFp16),
          2 * (2 * b + n) * c + 2 * 3 * c * c + 4 * 3 * c + kCuSeqlens,
          6 * b * c * c + n * h * (4 * c + 6 + 1 + 1) + 3 * b * c);
-  expect(work::cls_attention_backward(kBatch, c, h, false, kFp32),
+  expect(work::cls_attention_backward(kWorkBatch, c, h, false, kFp32),
          4 * (3 * b + 2 * n) * c + 8 * 3 * c * c + 8 * 3 * c + kCuSeqlens,
          12 * b * c * c + n * h * (8 * c + 6) + 7 * b * c);
 }
@@ -79,15 +79,15 @@ TEST(Work, FirstAttentionCountsRowsForEachHead) {
 TEST(Work, EmbeddingsTouchTheRowsThatTheBatchNames) {
   const double c = 12;
   const double tables = 4 * c * (6 + 5 + 1), ids = 4 * 8 + kCuSeqlens, moments = 2 * 4 * 8, norm = 2 * 4 * c;
-  expect(work::embeddings_forward(kBatch, c, false, kFp32), tables + ids + moments + norm + 2 * 4 * 8 * c,
+  expect(work::embeddings_forward(kWorkBatch, c, false, kFp32), tables + ids + moments + norm + 2 * 4 * 8 * c,
          8 * c * (2 + 8));
-  expect(work::embeddings_forward(kBatch, c, true, kFp16), tables + ids + moments + norm + 2 * 2 * 8 * c,
+  expect(work::embeddings_forward(kWorkBatch, c, true, kFp16), tables + ids + moments + norm + 2 * 2 * 8 * c,
          8 * c * (2 + 8 + 1));
   const double positions = 64, types = 2;
   const double dtables = 4 * c * (6 + positions + types), places = 4 * (8 + 7) + kCuSeqlens;
-  expect(work::embeddings_backward(kBatch, c, positions, types, false, true, kFp32),
+  expect(work::embeddings_backward(kWorkBatch, c, positions, types, false, true, kFp32),
          dtables + places + moments + 3 * 4 * c + 3 * 4 * 8 * c, 8 * c * (13 + 3 + 1));
-  expect(work::embeddings_backward(kBatch, c, positions, types, true, false, kFp16),
+  expect(work::embeddings_backward(kWorkBatch, c, positions, types, true, false, kFp16),
          dtables + places + moments + 3 * 4 * c + 4 * 2 * 8 * c, 8 * c * (1 + 13 + 3));
 }
 
@@ -107,8 +107,8 @@ TEST(Work, Rows) {
 }
 
 TEST(Work, HeadAndLoss) {
-  expect(work::gather_first(kBatch, 12, kFp16), 2 * 2 * 2 * 12 + kCuSeqlens, 0);
-  expect(work::gather_first_backward(kBatch, 12, kFp32), 4 * 3 * 2 * 12 + kCuSeqlens, 2 * 12);
+  expect(work::gather_first(kWorkBatch, 12, kFp16), 2 * 2 * 2 * 12 + kCuSeqlens, 0);
+  expect(work::gather_first_backward(kWorkBatch, 12, kFp32), 4 * 3 * 2 * 12 + kCuSeqlens, 2 * 12);
   // in, activated and pooled; the weight; biases and logits.
   expect(work::head_forward(2, 12, 28, true, kFp16), 3 * 2 * 2 * 12 + 2 * 28 * 12 + 4 * (12 + 28 + 2 * 28),
          2 * 12 * 3 + 2 * 2 * 28 * 12 + 2 * 28);

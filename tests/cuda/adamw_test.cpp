@@ -16,15 +16,7 @@
 namespace ember {
 namespace {
 
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::floats;
-using testing::Layout;
-using testing::StridedMatrix;
-
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+using namespace testing;
 
 AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
   AdamWUpdate update;
@@ -298,7 +290,7 @@ TEST(DeviceAdamW, NothingToUpdate) {
 
 // ---- Lazy rows ------------------------------------------------------------------------------------------------------
 
-constexpr std::int64_t kSteps = 1000, kRows = 12;
+constexpr std::int64_t kAdamWSteps = 1000, kRows = 12;
 
 // Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
 // the rest at random, the later ones rarely.
@@ -315,7 +307,7 @@ std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) 
 // A table trained densely and lazily side by side.
 struct Pair {
   explicit Pair(std::int64_t cols)
-      : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kSteps, 5e-3)) {}
+      : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kAdamWSteps, 5e-3)) {}
 
   void step(std::int64_t t, std::mt19937& generator) {
     std::vector<std::int32_t> rows = touched_rows(t, generator);
@@ -357,7 +349,7 @@ class DeviceLazyAdamW : public ::testing::TestWithParam<std::int64_t> {};
 TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
   Pair pair(GetParam());
   std::mt19937 generator(3);
-  for (std::int64_t t = 0; t < kSteps; ++t) {
+  for (std::int64_t t = 0; t < kAdamWSteps; ++t) {
     pair.step(t, generator);
     if (t == 400) {  // an evaluation in between
       pair.catch_up();
@@ -374,7 +366,7 @@ TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
   EXPECT_EQ(pair.lazy.bits(), pair.dense.bits());
   EXPECT_TRUE(pair.lazy.working.intact());
   pair.lazy.values();  // watches the surroundings
-  EXPECT_EQ(pair.updates.values(), std::vector<std::int32_t>(kRows, kSteps - kSteps / 50));
+  EXPECT_EQ(pair.updates.values(), std::vector<std::int32_t>(kRows, kAdamWSteps - kAdamWSteps / 50));
 }
 
 // In one block, in two, and in five; for dense and rows single elements and vectors of four.

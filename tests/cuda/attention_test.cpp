@@ -15,20 +15,11 @@
 namespace ember {
 namespace {
 
-using testing::device;
-using testing::DeviceBatch;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw_halves;
-using testing::floats;
-using testing::Layout;
-using testing::Results;
-using testing::to_half;
-using testing::to_halves;
+using namespace testing;
 
 constexpr std::int64_t kPositions = 514;  // not a multiple of 4
 
-struct Case {
+struct AttentionCase {
   std::vector<std::int64_t> lengths;
   std::int64_t heads, dim;
   Layout layout = {};  // of every matrix: their widest access follows from it
@@ -52,7 +43,7 @@ using Twin = reference::Attention<float, RoundBits>;
 
 // One call's operands on the host, by which it is run on either backend.
 struct Operands {
-  Operands(const Case& shape, Queries queries, float probability, const Scales& scales = {})
+  Operands(const AttentionCase& shape, Queries queries, float probability, const Scales& scales = {})
       : shape(shape),
         cols(shape.heads * shape.dim),
         packed(shape.lengths, 100, 1),
@@ -71,7 +62,7 @@ struct Operands {
     return Reference(shape.lengths, shape.heads, shape.dim, kPositions, queries, dropout);
   }
 
-  Case shape;
+  AttentionCase shape;
   std::int64_t cols;
   testing::PackedSequences packed;
   std::int64_t tokens, rows;
@@ -194,7 +185,7 @@ std::vector<std::int64_t> batch_of_33() {
   return lengths;
 }
 
-const Case kCases[] = {
+const AttentionCase kAttentionCases[] = {
     {{1}, 2, 26, {2}},
     {{2}, 2, 26, {2}},
     {{31}, 2, 26, {2}},
@@ -226,7 +217,7 @@ const Case kCases[] = {
 class Attention : public ::testing::TestWithParam<std::tuple<int, Queries, float>> {
  protected:
   Operands operands() const {
-    return Operands(kCases[std::get<0>(GetParam())], std::get<1>(GetParam()), std::get<2>(GetParam()));
+    return Operands(kAttentionCases[std::get<0>(GetParam())], std::get<1>(GetParam()), std::get<2>(GetParam()));
   }
 };
 
@@ -236,13 +227,13 @@ TEST_P(Attention, AgreesWithTheOracleAndRepeatsItsBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Attention,
-                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kCases))),
+                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kAttentionCases))),
                                             ::testing::Values(Queries::all, Queries::first),
                                             ::testing::Values(0.0f, 0.1f)));
 
 // The layer that only [CLS] asks in sees what it would see in a layer where all ask.
 TEST(AttentionQueries, FirstHasTheBitsOfTheFirstRowsOfAll) {
-  const Case shape{{20, 1, 70, 33}, 2, 26, {2}};
+  const AttentionCase shape{{20, 1, 70, 33}, 2, 26, {2}};
   const Operands all(shape, Queries::all, 0.5f);
   Operands first(shape, Queries::first, 0.5f);
   const auto out = run(all)[0];

@@ -11,19 +11,11 @@
 namespace ember {
 namespace {
 
-using testing::DeviceBatch;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw_halves;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
+using namespace testing;
 
-constexpr std::int64_t kPositions = 514;
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+constexpr std::int64_t kClsPositions = 514;
 
-struct Case {
+struct ClsAttentionCase {
   std::vector<std::int64_t> lengths;
   std::int64_t heads, dim;
   float probability;
@@ -31,7 +23,7 @@ struct Case {
   Layout layout = {};  // of out, first, in, din, dspread, dfirst and dout
 };
 
-const Case kCases[] = {
+const ClsAttentionCase kClsAttentionCases[] = {
     {{1}, 2, 26, 0},
     {{2}, 2, 26, 0.1f, false},
     {{31, 1, 32}, 2, 26, 0.1f, true, {2}},
@@ -45,7 +37,7 @@ const Case kCases[] = {
 
 class ClsAttention : public ::testing::TestWithParam<int> {
  protected:
-  const Case shape = kCases[GetParam()];
+  const ClsAttentionCase shape = kClsAttentionCases[GetParam()];
   const std::int64_t cols = shape.heads * shape.dim;
   const testing::PackedSequences packed{shape.lengths, 100, 1};
   const std::int64_t tokens = packed.batch.tokens, rows = packed.batch.sequences;
@@ -69,16 +61,16 @@ class ClsAttention : public ::testing::TestWithParam<int> {
     const Tensor added = shape.biased ? bias_.view : Tensor{};
     if (by_definition) {
       device.Kernels::cls_attention_forward(out.view, first.view, kept.view, in_.view, weight_.view, added, batch.batch,
-                                            shape.heads, kPositions, dropout);
-      rest = device.Kernels::cls_attention_backward(din.view, dspread.view, dweight.view, dbias.view, dkept.view,
-                                                    dfirst_.view, dout_.view, kept.view, first.view, in_.view,
-                                                    weight_.view, added, batch.batch, shape.heads, kPositions, dropout);
+                                            shape.heads, kClsPositions, dropout);
+      rest = device.Kernels::cls_attention_backward(
+          din.view, dspread.view, dweight.view, dbias.view, dkept.view, dfirst_.view, dout_.view, kept.view, first.view,
+          in_.view, weight_.view, added, batch.batch, shape.heads, kClsPositions, dropout);
     } else {
       device.cls_attention_forward(out.view, first.view, kept.view, in_.view, weight_.view, added, batch.batch,
-                                   shape.heads, kPositions, dropout);
+                                   shape.heads, kClsPositions, dropout);
       rest = device.cls_attention_backward(din.view, dspread.view, dweight.view, dbias.view, dkept.view, dfirst_.view,
                                            dout_.view, kept.view, first.view, in_.view, weight_.view, added,
-                                           batch.batch, shape.heads, kPositions, dropout);
+                                           batch.batch, shape.heads, kClsPositions, dropout);
     }
     const Results all = testing::device_results({&out, &first, &din, &dweight, &dbias, &kept, &dkept});
     EXPECT_TRUE(rest.empty() || rest.data == dspread.view.data);
@@ -94,10 +86,10 @@ class ClsAttention : public ::testing::TestWithParam<int> {
     const auto kernels = make_cpu_kernels(Precision::fp32, 1);
     const Tensor added = shape.biased ? bias_.view : Tensor{};
     kernels->cls_attention_forward(out.view, first.view, kept.view, in_.view, weight_.view, added, packed.batch,
-                                   shape.heads, kPositions, dropout);
+                                   shape.heads, kClsPositions, dropout);
     kernels->cls_attention_backward(din.view, {}, dweight.view, dbias.view, dkept.view, dfirst_.view, dout_.view,
                                     kept.view, first.view, in_.view, weight_.view, added, packed.batch, shape.heads,
-                                    kPositions, dropout);
+                                    kClsPositions, dropout);
     return testing::results({&out, &first, &din, &dweight, &dbias});
   }
 };
@@ -114,7 +106,7 @@ TEST_P(ClsAttention, AgreesWithTheCpuAndRepeatsItsBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, ClsAttention, ::testing::Range(0, static_cast<int>(std::size(kCases))));
+INSTANTIATE_TEST_SUITE_P(Cases, ClsAttention, ::testing::Range(0, static_cast<int>(std::size(kClsAttentionCases))));
 
 TEST(ClsAttentionEdge, AnEmptyBatchHasNoGradient) {
   const Tensor none = matrix(nullptr, 0, 52, kHalf), kept = matrix(nullptr, 0, 156, kHalf);

@@ -20,6 +20,7 @@
 
 namespace ember::testing {
 
+constexpr DType kHalf = DType::f16, kFloat = DType::f32;
 constexpr double kLargestHalf = 65504, kSmallestHalf = 0x1p-24;
 
 inline CudaKernels& device() {

@@ -14,12 +14,7 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::draw_halves;
-using testing::Results;
-
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+using namespace testing;
 
 // Layers of one shape whose operands lie equally far apart in three blocks of memory, `rows` rows of the `most` there
 // is room for.

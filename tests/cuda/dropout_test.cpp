@@ -9,7 +9,7 @@
 namespace ember {
 namespace {
 
-using testing::DeviceMatrix;
+using namespace testing;
 
 std::vector<float> multipliers(std::int64_t rows, std::int64_t cols, const Dropout& dropout) {
   const auto ones = static_cast<std::size_t>(rows * cols);

@@ -11,28 +11,14 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceBatch;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::PackedSequences;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_halves;
+using namespace testing;
 
-constexpr float kEpsilon = 1e-12f;
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+constexpr float kEmbeddingsEpsilon = 1e-12f;
 constexpr std::int64_t kTypes = 2;
 // f32 sums in another order than the twin's.
-constexpr double kFloor = 1e-5;
+constexpr double kEmbeddingsFloor = 1e-5;
 
-struct Case {
+struct EmbeddingsCase {
   std::string name;
   std::vector<std::int64_t> lengths;
   std::int64_t cols, vocabulary;
@@ -41,7 +27,7 @@ struct Case {
   float dscale = 1;  // of the gradient
 };
 
-const Case kCases[] = {
+const EmbeddingsCase kEmbeddingsCases[] = {
     {"empty", {}, 312, 50, 0.1f},
     {"one_token", {1}, 312, 50, 0.0f},
     {"padding_token_only", {3, 1}, 32, 1, 0.1f},
@@ -57,7 +43,7 @@ const Case kCases[] = {
     {"small", {9, 2}, 312, 20, 0.1f, 1e-2f, 1e-5f},
 };
 
-class Embeddings : public ::testing::TestWithParam<Case> {
+class Embeddings : public ::testing::TestWithParam<EmbeddingsCase> {
  protected:
   const std::int64_t cols = GetParam().cols, vocabulary = GetParam().vocabulary;
   const float scale = GetParam().scale, dscale = GetParam().dscale;
@@ -71,12 +57,12 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   const reference::Embeddings<double> oracle{draw(vocabulary * cols, 1, scale),
                                              draw(positions* cols, 2, scale / 2),
                                              draw(kTypes* cols, 3, scale / 2),
-                                             {draw(cols, 4), draw(cols, 5), kEpsilon},
+                                             {draw(cols, 4), draw(cols, 5), kEmbeddingsEpsilon},
                                              dropout};
   const reference::Embeddings<float> twin{floats(oracle.word),
                                           floats(oracle.position),
                                           floats(oracle.type),
-                                          {floats(oracle.norm.weight), floats(oracle.norm.bias), kEpsilon},
+                                          {floats(oracle.norm.weight), floats(oracle.norm.bias), kEmbeddingsEpsilon},
                                           dropout};
 
   // out, sum, mean, rstd
@@ -87,8 +73,8 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     const DeviceMatrix out(kHalf, rows, cols, {}, layout), sum(kHalf, rows, cols, {}, layout), mean(kFloat, 1, rows),
         rstd(kFloat, 1, rows);
     testing::device().embeddings_forward(out.view, sum.view, {mean.view, rstd.view}, on_device.batch,
-                                         {word.view, position.view, type.view}, {weight.view, bias.view}, kEpsilon,
-                                         dropout);
+                                         {word.view, position.view, type.view}, {weight.view, bias.view},
+                                         kEmbeddingsEpsilon, dropout);
     return device_results({&out, &sum, &mean, &rstd});
   }
 
@@ -115,7 +101,8 @@ class Embeddings : public ::testing::TestWithParam<Case> {
         out(rows, cols, 0), sum(rows, cols, 0), mean(1, rows, 0), rstd(1, rows, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->embeddings_forward(out.view, sum.view, {mean.view, rstd.view}, packed.batch,
-                             {word.view, position.view, type.view}, {weight.view, bias.view}, kEpsilon, dropout);
+                             {word.view, position.view, type.view}, {weight.view, bias.view}, kEmbeddingsEpsilon,
+                             dropout);
     return testing::results({&out, &sum, &mean, &rstd});
   }
   Results cpu_backward(const Results& saved, bool branch) const {
@@ -139,11 +126,11 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     const auto moments = twin.norm.statistics(sum);
     const auto exact_sum = oracle.sum(sequences);
     const auto exact = oracle.norm.statistics(exact_sum);
-    EXPECT_TRUE(near_twin(actual[0], to_halves(out), oracle.forward(sequences), kFloor));
+    EXPECT_TRUE(near_twin(actual[0], to_halves(out), oracle.forward(sequences), kEmbeddingsFloor));
     EXPECT_TRUE(near_twin(actual[1], sum, exact_sum, kSmallestHalf));
-    EXPECT_TRUE(near_twin(actual[2], moments.mean, exact.mean, kFloor * scale));
-    EXPECT_TRUE(near_twin(actual[3], moments.rstd, exact.rstd, kFloor / scale));
-    EXPECT_TRUE(near_twin(actual[0], to_halves(out), doubles(cpu[0]), kFloor));
+    EXPECT_TRUE(near_twin(actual[2], moments.mean, exact.mean, kEmbeddingsFloor * scale));
+    EXPECT_TRUE(near_twin(actual[3], moments.rstd, exact.rstd, kEmbeddingsFloor / scale));
+    EXPECT_TRUE(near_twin(actual[0], to_halves(out), doubles(cpu[0]), kEmbeddingsFloor));
     EXPECT_TRUE(near_twin(actual[1], sum, doubles(cpu[1]), kSmallestHalf));
   }
 
@@ -176,7 +163,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     const auto twins = gradients(twin, saved, branch, true);
     const auto exact = gradients(oracle, saved, branch, false);
     const Results cpu = cpu_backward(saved, branch);
-    const double sum_floor = kFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
+    const double sum_floor = kEmbeddingsFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
     for (std::size_t i = 0; i < actual.size(); ++i) {
       const double floor = (i < 4 ? sum_floor / scale : sum_floor) + kSmallestHalf;
       EXPECT_TRUE(near_twin(actual[i], twins[i], exact[i], floor)) << "result " << i;
@@ -239,7 +226,7 @@ TEST(EmbeddingsGradients, WaitForTheEnd) {
     for (const float value : gradient) EXPECT_TRUE(std::isfinite(value));
 }
 
-INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kEmbeddingsCases),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST(EmbeddingsShapes, WrongOnesAreRefused) {
@@ -252,7 +239,7 @@ TEST(EmbeddingsShapes, WrongOnesAreRefused) {
   const LayerNormTensors norm{row.view, row.view};
   const auto forward = [&](const DeviceMatrix& to, const DeviceMatrix& positions) {
     testing::device().embeddings_forward(to.view, sum.view, {moments.view, moments.view}, batch.batch,
-                                         {word.view, positions.view, row.view}, norm, kEpsilon, {});
+                                         {word.view, positions.view, row.view}, norm, kEmbeddingsEpsilon, {});
   };
   EXPECT_NO_THROW(forward(out, position));
   EXPECT_THROW(forward(few_rows, position), std::logic_error);

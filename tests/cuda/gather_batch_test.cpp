@@ -67,11 +67,11 @@ void expect_equal(const HostBatch& actual, const HostBatch& expected) {
   EXPECT_EQ(actual.targets, expected.targets);
 }
 
-struct Case {
+struct GatherBatchCase {
   std::int64_t rows, batch, longest;
 };
 
-class GatherBatch : public ::testing::TestWithParam<Case> {
+class GatherBatch : public ::testing::TestWithParam<GatherBatchCase> {
  protected:
   GatherBatch() {
     config.positions = GetParam().longest, config.labels = anonymous_labels(kLabels), config.pad_token_id = kPadding;
@@ -121,8 +121,10 @@ TEST_P(GatherBatch, AFillingOfPaddingFollowsWithoutATarget) {
 
 // The last has more rows than a block has threads.
 INSTANTIATE_TEST_SUITE_P(Sizes, GatherBatch,
-                         ::testing::Values(Case{1, 1, 1}, Case{5, 2, 3}, Case{70, 16, 31}, Case{300, 300, 9},
-                                           Case{24, 8, 128}, Case{40, 40, 70}, Case{1100, 1100, 3}),
+                         ::testing::Values(GatherBatchCase{1, 1, 1}, GatherBatchCase{5, 2, 3},
+                                           GatherBatchCase{70, 16, 31}, GatherBatchCase{300, 300, 9},
+                                           GatherBatchCase{24, 8, 128}, GatherBatchCase{40, 40, 70},
+                                           GatherBatchCase{1100, 1100, 3}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "_rows_by_" + std::to_string(tested.param.batch) +
                                   "_to_" + std::to_string(tested.param.longest);

@@ -10,28 +10,15 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_halves;
+using namespace testing;
 
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
-
-struct Case {
+struct GeluCase {
   std::string name;
   std::int64_t rows, cols;
   float scale = 1, dscale = 1;
 };
 
-const Case kCases[] = {
+const GeluCase kGeluCases[] = {
     {"empty", 0, 1200},
     {"one_row", 1, 1200},
     {"tinybert", 33, 1200},
@@ -43,7 +30,7 @@ const Case kCases[] = {
     {"small", 9, 312, 1e-3f, 1e-5f},
 };
 
-class Gelu : public ::testing::TestWithParam<Case> {
+class Gelu : public ::testing::TestWithParam<GeluCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const float scale = GetParam().scale, dscale = GetParam().dscale;
@@ -106,7 +93,7 @@ TEST_P(Gelu, RowsMayBeMisaligned) {
   expect_all(forward(layout), backward(true, layout));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Gelu, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Gelu, ::testing::ValuesIn(kGeluCases),
                          [](const auto& tested) { return tested.param.name; });
 
 // Every half: each result is the half nearest the exact one, or its neighbour where float's rounding decides. erfc and

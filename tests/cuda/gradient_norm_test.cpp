@@ -10,9 +10,7 @@
 namespace ember {
 namespace {
 
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Layout;
+using namespace testing;
 
 // A thread sums at most 64 squares in float, the rest is in double: 64 roundings of 6e-8, halved by the square root, if
 // all were the same way.

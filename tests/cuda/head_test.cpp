@@ -10,19 +10,9 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
+using namespace testing;
 
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
-
-struct Case {
+struct HeadCase {
   std::string name;
   std::int64_t rows, cols, labels;
   float probability = 0.1f;
@@ -30,7 +20,7 @@ struct Case {
   Layout layout = {};  // of all activations
 };
 
-const Case kCases[] = {
+const HeadCase kHeadCases[] = {
     {"empty", 0, 312, 28},
     {"one_row", 1, 312, 28},
     {"tinybert", 16, 312, 28, 0.1f, true, {8, 8}},
@@ -43,7 +33,7 @@ const Case kCases[] = {
     {"too_many_columns", 2, 1032, 3},
 };
 
-class Head : public ::testing::TestWithParam<Case> {
+class Head : public ::testing::TestWithParam<HeadCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols, labels = GetParam().labels;
   const Layout layout = GetParam().layout;
@@ -92,7 +82,7 @@ TEST_P(Head, AgreesWithTheCpuAndRepeatsItsBits) {
     EXPECT_TRUE(near_twin(actual[i], twin[i], doubles(expected[i]), 1e-6 * static_cast<double>(1 + rows))) << names[i];
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Head, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Head, ::testing::ValuesIn(kHeadCases),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST(HeadShapes, WrongOnesAreRefused) {

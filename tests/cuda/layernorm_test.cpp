@@ -10,25 +10,13 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_halves;
+using namespace testing;
 
-constexpr float kEpsilon = 1e-12f;
+constexpr float kLayerNormEpsilon = 1e-12f;
 // f32 sums in another order than the twin's: for 1,000 terms both are off by a few 1e-7 of the largest, here below 10.
-constexpr double kFloor = 1e-5;
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+constexpr double kLayerNormFloor = 1e-5;
 
-struct Case {
+struct LayerNormCase {
   std::string name;
   std::int64_t rows, cols;
   float probability;
@@ -36,7 +24,7 @@ struct Case {
   float dscale = 1;  // of the gradients
 };
 
-const Case kCases[] = {
+const LayerNormCase kLayerNormCases[] = {
     {"empty", 0, 312, 0.1f},
     {"one_row", 1, 312, 0.1f},
     {"two_rows", 2, 384, 0.0f},
@@ -54,7 +42,7 @@ const Case kCases[] = {
     {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
 };
 
-class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
+class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const float scale = GetParam().scale, dscale = GetParam().dscale;
@@ -73,7 +61,8 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
         mean(kFloat, 1, rows), rstd(kFloat, 1, rows);
     const DeviceMatrix& sum = alias == Alias::in ? in_ : alias == Alias::residual ? residual_ : own_sum;
     testing::device().residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view,
-                                                 residual_.view, {weight_.view, norm_bias_.view}, kEpsilon, dropout);
+                                                 residual_.view, {weight_.view, norm_bias_.view}, kLayerNormEpsilon,
+                                                 dropout);
     return device_results({&out, &sum, &mean, &rstd});
   }
 
@@ -101,7 +90,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
         mean(1, rows, 0), rstd(1, rows, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view, residual_.view,
-                                     {weight_.view, norm_bias_.view}, kEpsilon, dropout);
+                                     {weight_.view, norm_bias_.view}, kLayerNormEpsilon, dropout);
     return testing::results({&out, &sum, &mean, &rstd});
   }
   Results cpu_backward(const Results& saved, bool branch) const {
@@ -119,7 +108,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
 
   template <typename T>
   reference::ResidualLayerNorm<T> oracle() const {
-    return {{{weight.begin(), weight.end()}, {norm_bias.begin(), norm_bias.end()}, kEpsilon}, dropout};
+    return {{{weight.begin(), weight.end()}, {norm_bias.begin(), norm_bias.end()}, kLayerNormEpsilon}, dropout};
   }
 
   void expect_forward(const Results& actual) const {
@@ -130,11 +119,11 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     const auto moments = single.norm.statistics(sum);
     const auto exact_sum = oracle<double>().sum(in, bias, residual);
     const auto exact = oracle<double>().norm.statistics(exact_sum);
-    EXPECT_TRUE(near_twin(actual[0], out, oracle<double>().norm.forward(exact_sum), kFloor));
+    EXPECT_TRUE(near_twin(actual[0], out, oracle<double>().norm.forward(exact_sum), kLayerNormFloor));
     EXPECT_TRUE(near_twin(actual[1], sum, exact_sum, kSmallestHalf));
-    EXPECT_TRUE(near_twin(actual[2], moments.mean, exact.mean, kFloor * scale));
-    EXPECT_TRUE(near_twin(actual[3], moments.rstd, exact.rstd, kFloor / scale));
-    EXPECT_TRUE(near_twin(actual[0], out, doubles(cpu[0]), kFloor));
+    EXPECT_TRUE(near_twin(actual[2], moments.mean, exact.mean, kLayerNormFloor * scale));
+    EXPECT_TRUE(near_twin(actual[3], moments.rstd, exact.rstd, kLayerNormFloor / scale));
+    EXPECT_TRUE(near_twin(actual[0], out, doubles(cpu[0]), kLayerNormFloor));
     EXPECT_TRUE(near_twin(actual[1], sum, doubles(cpu[1]), kSmallestHalf));
   }
 
@@ -143,8 +132,8 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     auto twin = oracle<float>().backward(floats(gradient), saved[1]);
     twin.residual = to_halves(twin.residual), twin.in = to_halves(twin.in);
     const auto exact = oracle<double>().backward(gradient, doubles(saved[1]));
-    const double floor = kFloor * dscale / scale + kSmallestHalf;
-    const double sum_floor = kFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
+    const double floor = kLayerNormFloor * dscale / scale + kSmallestHalf;
+    const double sum_floor = kLayerNormFloor * dscale * (1 + std::sqrt(static_cast<double>(rows)));
     const std::vector<float>* const twins[] = {&twin.residual, &twin.in, &twin.bias, &twin.weight, &twin.norm_bias};
     const std::vector<double>* const exacts[] = {&exact.residual, &exact.in, &exact.bias, &exact.weight,
                                                  &exact.norm_bias};
@@ -193,7 +182,7 @@ TEST_P(ResidualLayerNorm, RowsMayBeMisaligned) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(kLayerNormCases),
                          [](const auto& tested) { return tested.param.name; });
 
 // A row without variance is all epsilon: its normalised values are zeros where the mean is exact.
@@ -204,7 +193,7 @@ TEST(LayerNorm, ConstantRowGivesTheBias) {
       weight(kFloat, 1, cols, draw(cols, 1)), bias(kFloat, 1, cols, biases), out(kHalf, 1, cols), sum(kHalf, 1, cols),
       mean(kFloat, 1, 1), rstd(kFloat, 1, 1);
   testing::device().residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in.view, zero.view,
-                                               residual.view, {weight.view, bias.view}, kEpsilon, {});
+                                               residual.view, {weight.view, bias.view}, kLayerNormEpsilon, {});
   EXPECT_EQ(out.values(), to_halves(floats(biases)));
   EXPECT_EQ(mean.values()[0], 0.5f);
   EXPECT_NEAR(rstd.values()[0], 1e6, 1);
@@ -215,8 +204,8 @@ TEST(LayerNorm, WrongShapesAreRefused) {
       single(kFloat, 2, 4);
   const LayerNormTensors norm{vector.view, vector.view};
   const auto forward = [&](Tensor in, Tensor bias, Tensor mean) {
-    testing::device().residual_layernorm_forward(a.view, a.view, {mean, moments.view}, in, bias, a.view, norm, kEpsilon,
-                                                 {});
+    testing::device().residual_layernorm_forward(a.view, a.view, {mean, moments.view}, in, bias, a.view, norm,
+                                                 kLayerNormEpsilon, {});
   };
   EXPECT_NO_THROW(forward(a.view, vector.view, moments.view));
   EXPECT_THROW(forward(other.view, vector.view, moments.view), std::logic_error);

@@ -10,27 +10,17 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
-
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+using namespace testing;
 
 // Of the layer before GELU: in (M, I), activated (M, F). Behind it is a layer whose output is (M, I) again.
-struct Case {
+struct LinearGeluCase {
   std::string name;
   std::int64_t rows, inputs, features;
   Layout layout = {};  // of all activations
 };
 
 // One for each way to divide a block, at its edges, and some that one kernel does not serve.
-const Case kCases[] = {
+const LinearGeluCase kLinearGeluCases[] = {
     {"empty", 0, 312, 1200},
     {"one_row", 1, 312, 1200},
     {"sixteen_rows", 16, 312, 1200, {8, 8}},
@@ -44,7 +34,7 @@ const Case kCases[] = {
     {"misaligned", 5, 312, 64, {2, 1}},
 };
 
-class LinearGelu : public ::testing::TestWithParam<Case> {
+class LinearGelu : public ::testing::TestWithParam<LinearGeluCase> {
  protected:
   const std::int64_t rows = GetParam().rows, inputs = GetParam().inputs, features = GetParam().features;
   const Layout layout = GetParam().layout;
@@ -93,7 +83,7 @@ TEST_P(LinearGelu, HasTheBitsOfItsPartsAndAgreesWithTheCpu) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, LinearGelu, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearGelu, ::testing::ValuesIn(kLinearGeluCases),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST(LinearGeluShapes, WrongOnesAreRefused) {

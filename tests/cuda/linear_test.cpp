@@ -11,28 +11,16 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_halves;
+using namespace testing;
 
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
-
-struct Case {
+struct LinearCase {
   std::string name;
   std::int64_t rows, outputs, inputs;
   DType out_type = kHalf;
   float scale = 1, dscale = 1;
 };
 
-const Case kCases[] = {
+const LinearCase kLinearCases[] = {
     {"empty", 0, 312, 312},
     {"one_row", 1, 312, 312},
     {"two_rows", 2, 32, 30},
@@ -47,7 +35,7 @@ const Case kCases[] = {
     {"small", 33, 28, 312, kHalf, 1e-2f, 1e-4f},
 };
 
-class Linear : public ::testing::TestWithParam<Case> {
+class Linear : public ::testing::TestWithParam<LinearCase> {
  protected:
   const std::int64_t rows = GetParam().rows, outputs = GetParam().outputs, inputs = GetParam().inputs;
   const DType out_type = GetParam().out_type;
@@ -145,7 +133,7 @@ TEST_P(Linear, RowsMayLieApart) {
   EXPECT_EQ(apart[2], backward({})[2]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Linear, ::testing::ValuesIn(kLinearCases),
                          [](const auto& tested) { return tested.param.name; });
 
 // Ours takes what the device at hand has room for: a GPU may start grids early and have less shared memory than an

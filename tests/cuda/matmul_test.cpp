@@ -2,7 +2,6 @@
 // repetition.
 #include "kernels/cuda/matmul.h"
 
-#include <cuda_fp16.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,21 +16,20 @@
 #include "runtime/cuda/device.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/memory.h"
+#include "tests/cuda/cuda_support.h"
 #include "tests/cuda/product_error.h"
-#include "tests/kernels/strided.h"
 #include "tests/reference/linear.h"
-#include "tests/support.h"
 
 namespace ember {
 namespace {
 
-using testing::draw;
+using namespace testing;
 
 // A matrix on the device with `gap` elements between its rows, which must stay as they are.
-class DeviceMatrix {
+class ProductMatrix {
  public:
-  DeviceMatrix(const Stream& stream, DType type, std::int64_t rows, std::int64_t cols, std::int64_t gap,
-               const std::vector<double>& values = {})
+  ProductMatrix(const Stream& stream, DType type, std::int64_t rows, std::int64_t cols, std::int64_t gap,
+                const std::vector<double>& values = {})
       : stream_(stream), before_(static_cast<std::size_t>(rows * (cols + gap))) {
     for (std::size_t i = 0; i < before_.size(); ++i) {
       const auto r = static_cast<std::int64_t>(i) / (cols + gap), c = static_cast<std::int64_t>(i) % (cols + gap);
@@ -79,14 +77,6 @@ class DeviceMatrix {
   std::vector<float> before_;
   Buffer memory_;
 };
-
-// Normals that f16 holds exactly.
-std::vector<double> draw_halves(std::int64_t size, unsigned seed) {
-  std::vector<double> out;
-  for (const auto value : draw(static_cast<std::size_t>(size), seed))
-    out.push_back(static_cast<double>(__half2float(__float2half_rn(static_cast<float>(value)))));
-  return out;
-}
 
 // Sums of products of unit normals in f32; rounding them to f16 costs 2^-11 of them.
 ::testing::AssertionResult near(const std::vector<float>& actual, const std::vector<double>& expected,
@@ -150,11 +140,11 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
   Matmul matmul(stream_);
   const auto in = draw_halves(m * i, 1), weight = draw_halves(o * i, 2), bias = draw_halves(o, 3),
              dout = draw_halves(m * o, 4);
-  const DeviceMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, gap, weight),
+  const ProductMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, gap, weight),
       dout_(stream_, DType::f16, m, o, gap, dout);
   for (const DType type : {DType::f16, DType::f32})
     for (const bool with_bias : {false, true}) {
-      const DeviceMatrix out(stream_, type, m, o, gap), bias_(stream_, type, 1, o, 0, bias);
+      const ProductMatrix out(stream_, type, m, o, gap), bias_(stream_, type, 1, o, 0, bias);
       matmul.forward(out.view, in_.view, weight_.view, with_bias ? bias_.view : Tensor{});
       const auto first = out.values();
       EXPECT_TRUE(near(first, reference::linear_forward(in, weight, with_bias ? bias : std::vector<double>{}, m, o, i),
@@ -164,11 +154,11 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
     }
 
   const auto expected = reference::linear_backward(dout, in, weight, m, o, i);
-  const DeviceMatrix din(stream_, DType::f16, m, i, gap);
+  const ProductMatrix din(stream_, DType::f16, m, i, gap);
   matmul.backward_input(din.view, dout_.view, weight_.view);
   EXPECT_TRUE(near(din.values(), expected.in, o, DType::f16));
 
-  const DeviceMatrix dweight(stream_, DType::f32, o, i, 0);
+  const ProductMatrix dweight(stream_, DType::f32, o, i, 0);
   matmul.backward_weight(dweight.view, dout_.view, in_.view);
   EXPECT_TRUE(near(dweight.values(), expected.weight, m, DType::f32));
 }
@@ -180,7 +170,7 @@ TEST_P(MatmulOf, ABatchOfProductsAgreesWithPlainSums) {
   constexpr std::int64_t kCount = 3, kBetween = 2;  // rows
   Matmul matmul(stream_);
   const auto in = draw_halves(kCount * (m + kBetween) * i, 1), dout = draw_halves(kCount * (m + kBetween) * o, 2);
-  const DeviceMatrix in_(stream_, DType::f16, kCount * (m + kBetween), i, gap, in),
+  const ProductMatrix in_(stream_, DType::f16, kCount * (m + kBetween), i, gap, in),
       dout_(stream_, DType::f16, kCount * (m + kBetween), o, gap, dout),
       dweight(stream_, DType::f32, kCount * (o + kBetween), i, 0);
   matmul.backward_weight(dweight.view.row_block(0, o), dout_.view.row_block(0, m), in_.view.row_block(0, m),
@@ -210,9 +200,9 @@ class MatmulEdge : public MatmulOf {};
 
 TEST_F(MatmulEdge, NoRows) {
   Matmul matmul(stream_);
-  const DeviceMatrix some(stream_, DType::f16, 1, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
+  const ProductMatrix some(stream_, DType::f16, 1, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
       dout(stream_, DType::f16, 1, 4, 0);
-  const DeviceMatrix dweight(stream_, DType::f32, 4, 8, 2);
+  const ProductMatrix dweight(stream_, DType::f32, 4, 8, 2);
   const Tensor in = some.view.row_block(0, 0), out = dout.view.row_block(0, 0);
   matmul.forward(out, in, weight.view, {});
   matmul.backward_input(in, out, weight.view);
@@ -222,7 +212,7 @@ TEST_F(MatmulEdge, NoRows) {
 
 TEST_F(MatmulEdge, WrongOperandsAreDefects) {
   Matmul matmul(stream_);
-  const DeviceMatrix in(stream_, DType::f16, 2, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
+  const ProductMatrix in(stream_, DType::f16, 2, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
       out(stream_, DType::f16, 2, 4, 0), single(stream_, DType::f32, 2, 8, 0), bias(stream_, DType::f32, 1, 4, 0);
   EXPECT_THROW(matmul.forward(out.view, single.view, weight.view, {}), std::logic_error);
   EXPECT_THROW(matmul.forward(out.view, in.view, in.view, {}), std::logic_error);
@@ -236,7 +226,7 @@ TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
   setenv("EMBER_CACHE_DIR", folder.path().c_str(), 1);
   Matmul matmul(stream_);
   const auto in = draw_halves(16 * 64, 1), weight = draw_halves(24 * 64, 2);
-  const DeviceMatrix in_(stream_, DType::f16, 16, 64, 0, in), weight_(stream_, DType::f16, 24, 64, 0, weight),
+  const ProductMatrix in_(stream_, DType::f16, 16, 64, 0, in), weight_(stream_, DType::f16, 24, 64, 0, weight),
       out(stream_, DType::f32, 16, 24, 0), again(stream_, DType::f32, 16, 24, 0);
   matmul.forward(out.view, in_.view, weight_.view, {});
   const Graph graph(stream_, [&] { matmul.forward(again.view, in_.view, weight_.view, {}); });

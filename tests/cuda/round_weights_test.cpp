@@ -9,12 +9,7 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceMatrix;
-using testing::Layout;
-using testing::Results;
-
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+using namespace testing;
 
 TEST(RoundWeights, RoundsEveryElementOfEveryLayout) {
   for (const auto& [rows, cols] :

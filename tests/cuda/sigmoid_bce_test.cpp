@@ -10,28 +10,15 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_halves;
+using namespace testing;
 
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
-
-struct Case {
+struct SigmoidBceCase {
   std::int64_t rows, cols;
   float scale;       // of the logits
   float loss_scale;  // 1: no state
 };
 
-class SigmoidBce : public ::testing::TestWithParam<Case> {
+class SigmoidBce : public ::testing::TestWithParam<SigmoidBceCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const float loss_scale = GetParam().loss_scale;
@@ -104,8 +91,9 @@ TEST_P(SigmoidBce, OutputsThatAreNotWantedStayAway) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SigmoidBce,
-                         ::testing::Values(Case{1, 1, 1, 1}, Case{1, 28, 2, 65536}, Case{16, 28, 2, 65536},
-                                           Case{33, 28, 10, 1024}, Case{300, 28, 1, 65536}, Case{7, 5, 40, 1}));
+                         ::testing::Values(SigmoidBceCase{1, 1, 1, 1}, SigmoidBceCase{1, 28, 2, 65536},
+                                           SigmoidBceCase{16, 28, 2, 65536}, SigmoidBceCase{33, 28, 10, 1024},
+                                           SigmoidBceCase{300, 28, 1, 65536}, SigmoidBceCase{7, 5, 40, 1}));
 
 // Logits far beyond where a probability rounds to 0 or 1.
 TEST(SigmoidBceValues, StayFiniteAtTheEdges) {

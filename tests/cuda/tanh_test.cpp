@@ -11,23 +11,7 @@
 namespace ember {
 namespace {
 
-using testing::device_results;
-using testing::DeviceBatch;
-using testing::DeviceMatrix;
-using testing::doubles;
-using testing::draw;
-using testing::draw_halves;
-using testing::floats;
-using testing::kSmallestHalf;
-using testing::Layout;
-using testing::near_twin;
-using testing::PackedSequences;
-using testing::Results;
-using testing::StridedMatrix;
-using testing::to_half;
-using testing::to_halves;
-
-constexpr DType kHalf = DType::f16, kFloat = DType::f32;
+using namespace testing;
 
 // ---- gather_first ---------------------------------------------------------------------------------------------------
 
@@ -98,14 +82,14 @@ TEST(GatherFirstShapes, WrongOnesAreRefused) {
 
 // ---- tanh -----------------------------------------------------------------------------------------------------------
 
-struct Case {
+struct TanhCase {
   std::string name;
   std::int64_t rows, cols;
   float probability;
   float scale = 1, dscale = 1;
 };
 
-const Case kCases[] = {
+const TanhCase kTanhCases[] = {
     {"empty", 0, 312, 0.1f},
     {"one_row", 1, 312, 0.1f},
     {"two_rows", 2, 768, 0.0f},
@@ -118,7 +102,7 @@ const Case kCases[] = {
     {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
 };
 
-class Tanh : public ::testing::TestWithParam<Case> {
+class Tanh : public ::testing::TestWithParam<TanhCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const float dscale = GetParam().dscale;
@@ -189,7 +173,7 @@ TEST_P(Tanh, RowsMayBeMisaligned) {
   expect_all(saved, backward(saved, true, layout));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Tanh, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Shapes, Tanh, ::testing::ValuesIn(kTanhCases),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST(TanhShapes, WrongOnesAreRefused) {

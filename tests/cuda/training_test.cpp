@@ -25,7 +25,7 @@
 namespace ember {
 namespace {
 
-constexpr int kSteps = 50, kBatch = 4;
+constexpr int kTrainingSteps = 50, kBatch = 4;
 constexpr std::uint64_t kSeed = 5;
 constexpr BatchLimits kLimits{72, kBatch + 1};
 
@@ -44,7 +44,7 @@ BertConfig smallest_config() {
 
 // A model with its optimizer on one backend.
 struct Rig {
-  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {}, int steps = kSteps)
+  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {}, int steps = kTrainingSteps)
       : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), batches(*kernels, config) {
     std::vector<float> values;
     for (std::size_t i = 0; i < weights.list.size(); ++i) {
@@ -116,7 +116,7 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
   constexpr int kOverflow = 10, kGrowth = 30;
   std::vector<float> losses;
   std::int32_t skipped = 0;
-  for (int s = 0; s < kSteps; ++s) {
+  for (int s = 0; s < kTrainingSteps; ++s) {
     const Dataset texts = batch_of(s);
     StepState before = device.optimizer->read_state();
     if (s == kOverflow) before.loss_scale = 0x1p24f;  // more than the gradient's fp16 can hold

@@ -18,7 +18,7 @@ using testing::StridedMatrix;
 
 constexpr std::int64_t kPositions = 514;  // not a multiple of 4
 
-struct Case {
+struct AttentionCase {
   std::vector<std::int64_t> lengths;
   std::int64_t heads, dim;
 };
@@ -29,7 +29,7 @@ std::vector<std::int64_t> batch_of_33() {
   return lengths;
 }
 
-const Case kCases[] = {
+const AttentionCase kAttentionCases[] = {
     {{1}, 2, 26},   {{2}, 2, 26},   {{3}, 1, 26},           {{31}, 2, 26},          {{32}, 2, 26},
     {{33}, 2, 26},  {{127}, 1, 26}, {{128}, 2, 26},         {{129}, 1, 26},         {{512}, 2, 26},
     {{19}, 12, 26}, {{31}, 2, 32},  {{19}, 12, 64},         {{33}, 1, 64},          {{5, 40}, 3, 1},
@@ -39,7 +39,7 @@ const Case kCases[] = {
 // The operands of one call. Query, key and value are blocks of columns of one matrix, as the model has them, or for
 // Queries::first the query is a matrix of its own; so are their gradients.
 struct Operands {
-  Operands(const Case& shape, Queries queries, float probability, float query_scale = 1)
+  Operands(const AttentionCase& shape, Queries queries, float probability, float query_scale = 1)
       : heads(shape.heads),
         cols(shape.heads * shape.dim),
         packed(shape.lengths, 100, 1),
@@ -110,7 +110,7 @@ constexpr double kBound = 2e-6;
 
 class Attention : public ::testing::TestWithParam<std::tuple<int, Queries, float>> {
  protected:
-  const Case& shape() const { return kCases[std::get<0>(GetParam())]; }
+  const AttentionCase& shape() const { return kAttentionCases[std::get<0>(GetParam())]; }
   Operands operands() const { return Operands(shape(), std::get<1>(GetParam()), std::get<2>(GetParam())); }
 };
 
@@ -149,14 +149,14 @@ TEST_P(Attention, GivesTheSameBitsAgainAndOnOtherThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Attention,
-                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kCases))),
+                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kAttentionCases))),
                                             ::testing::Values(Queries::all, Queries::first),
                                             ::testing::Values(0.0f, 0.1f)));
 
 // The layer that only [CLS] asks in sees what it would see in a layer where all ask.
 TEST(AttentionQueries, FirstHasTheBitsOfTheFirstRowsOfAll) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
-  for (const Case& shape : kCases)
+  for (const AttentionCase& shape : kAttentionCases)
     for (const float probability : {0.0f, 0.5f}) {
       const Operands all(shape, Queries::all, probability), first(shape, Queries::first, probability);
       const auto out = all.forward(*kernels);

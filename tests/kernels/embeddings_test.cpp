@@ -18,17 +18,17 @@ using testing::Results;
 using testing::results;
 using testing::StridedMatrix;
 
-constexpr float kEpsilon = 1e-12f;
-constexpr std::int64_t kPositions = 130, kTypes = 2;
+constexpr float kEmbeddingsEpsilon = 1e-12f;
+constexpr std::int64_t kTablePositions = 130, kTypes = 2;
 
-struct Case {
+struct EmbeddingsCase {
   std::string name;
   std::vector<std::int64_t> lengths;
   std::int64_t cols, vocabulary;
   float probability;
 };
 
-const Case kCases[] = {
+const EmbeddingsCase kEmbeddingsCases[] = {
     {"empty", {}, 312, 50, 0.1f},
     {"one_token", {1}, 312, 50, 0.0f},
     {"padding_token_only", {3, 1}, 26, 1, 0.1f},
@@ -40,7 +40,7 @@ const Case kCases[] = {
     {"many_of_one", {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 768, 4, 0.5f},
 };
 
-class Embeddings : public ::testing::TestWithParam<Case> {
+class Embeddings : public ::testing::TestWithParam<EmbeddingsCase> {
  protected:
   const std::int64_t cols = GetParam().cols, vocabulary = GetParam().vocabulary;
   const PackedSequences packed{GetParam().lengths, vocabulary, 7};
@@ -49,11 +49,11 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   const reference::Sequences sequences{packed.lengths, packed.tokens};
   const std::vector<double> dout = draw(rows * cols, 6), dbranch = draw(rows * cols, 7);
   const reference::Embeddings<double> oracle{draw(vocabulary * cols, 1),
-                                             draw(kPositions* cols, 2),
+                                             draw(kTablePositions* cols, 2),
                                              draw(kTypes* cols, 3),
-                                             {draw(cols, 4), draw(cols, 5), kEpsilon},
+                                             {draw(cols, 4), draw(cols, 5), kEmbeddingsEpsilon},
                                              dropout};
-  const StridedMatrix word{vocabulary, cols, 0, oracle.word}, position{kPositions, cols, 0, oracle.position},
+  const StridedMatrix word{vocabulary, cols, 0, oracle.word}, position{kTablePositions, cols, 0, oracle.position},
       type{kTypes, cols, 0, oracle.type}, weight{1, cols, 0, oracle.norm.weight}, bias{1, cols, 0, oracle.norm.bias};
   const LayerNormTensors norm{weight.view, bias.view};
 
@@ -61,7 +61,7 @@ class Embeddings : public ::testing::TestWithParam<Case> {
   Results forward(Kernels& kernels, std::int64_t gap) const {
     const StridedMatrix out(rows, cols, gap), sum(rows, cols, gap), mean(1, rows, 0), rstd(1, rows, 0);
     kernels.embeddings_forward(out.view, sum.view, {mean.view, rstd.view}, packed.batch,
-                               {word.view, position.view, type.view}, norm, kEpsilon, dropout);
+                               {word.view, position.view, type.view}, norm, kEmbeddingsEpsilon, dropout);
     return results({&out, &sum, &mean, &rstd});
   }
 
@@ -75,8 +75,8 @@ class Embeddings : public ::testing::TestWithParam<Case> {
     const StridedMatrix sum(rows, cols, gap, doubles(saved[1])), mean(1, rows, 0, doubles(saved[2])),
         rstd(1, rows, 0, doubles(saved[3])), dout_(rows, cols, gap, dout), dbranch_(rows, cols, gap, dbranch),
         own_dsum(rows, cols, gap);
-    const StridedMatrix dword(packed.batch.unique, cols, 0), dposition(kPositions, cols, 0), dtype(kTypes, cols, 0),
-        dweight(1, cols, 0), dbias(1, cols, 0);
+    const StridedMatrix dword(packed.batch.unique, cols, 0), dposition(kTablePositions, cols, 0),
+        dtype(kTypes, cols, 0), dweight(1, cols, 0), dbias(1, cols, 0);
     const StridedMatrix& dsum = into == Into::own ? own_dsum : into == Into::dout ? dout_ : dbranch_;
     kernels.embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view}, dsum.view,
                                 dout_.view, branch ? dbranch_.view : Tensor{}, sum.view, {mean.view, rstd.view},
@@ -132,7 +132,7 @@ TEST_P(Embeddings, OperandsMayOverlapAndBeStrided) {
       EXPECT_EQ(backward(*kernels, plain, branch, Into::own, 0), backward(*kernels, plain, branch, into, 3));
 }
 
-INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kCases),
+INSTANTIATE_TEST_SUITE_P(Batches, Embeddings, ::testing::ValuesIn(kEmbeddingsCases),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST(EmbeddingsShapes, WrongOnesAreRefused) {
@@ -145,7 +145,7 @@ TEST(EmbeddingsShapes, WrongOnesAreRefused) {
   const LayerNormTensors norm{small.view, small.view};
   const auto forward = [&](const StridedMatrix& to, const StridedMatrix& words, const StridedMatrix& positions) {
     kernels->embeddings_forward(to.view, sum.view, {moments.view, moments.view}, packed.batch,
-                                {words.view, positions.view, small.view}, norm, kEpsilon, {});
+                                {words.view, positions.view, small.view}, norm, kEmbeddingsEpsilon, {});
   };
   EXPECT_NO_THROW(forward(out, word, position));
   EXPECT_THROW(forward(few_rows, word, position), std::logic_error);

@@ -18,14 +18,14 @@ using testing::all_close;
 using testing::draw;
 using testing::StridedMatrix;
 
-constexpr std::int64_t kPositions = 514;
+constexpr std::int64_t kFirstAttentionPositions = 514;
 
-struct Case {
+struct FirstAttentionCase {
   std::vector<std::int64_t> lengths;
   std::int64_t heads, dim;
 };
 
-const Case kCases[] = {
+const FirstAttentionCase kFirstAttentionCases[] = {
     {{1}, 2, 26},
     {{2}, 2, 26},
     {{31, 1, 32}, 2, 26},
@@ -52,18 +52,18 @@ Values times_transposed(const Values& a, const Values& b, std::int64_t rows, std
   return c;
 }
 
-struct Results {
+struct FirstAttentionResults {
   std::vector<float> out, dquery, din, dweight, dbias;
-  bool operator==(const Results&) const = default;
+  bool operator==(const FirstAttentionResults&) const = default;
 };
 
-struct Expected {
+struct FirstAttentionExpected {
   Values out, dquery, din, dweight, dbias;
 };
 
-class Operands {
+class FirstAttentionOperands {
  public:
-  Operands(const Case& shape, float probability, bool biased)
+  FirstAttentionOperands(const FirstAttentionCase& shape, float probability, bool biased)
       : shape_(shape),
         cols(shape.heads * shape.dim),
         packed(shape.lengths, 100, 1),
@@ -84,29 +84,29 @@ class Operands {
 
   // As the backend does it, or by the definition in Kernels.
   template <bool kDefinition = false>
-  Results run(Kernels& kernels) const {
+  FirstAttentionResults run(Kernels& kernels) const {
     StridedMatrix out(rows, cols, 7), dquery(rows, cols, 1), din(tokens, cols, 3), dweight(2 * cols, cols, 2),
         dbias(1, 2 * cols, 0), kept(tokens, 2 * cols, 0), dkept(tokens, 2 * cols, 0);
     const Tensor added = biased_ ? bias.view : Tensor{};
     const Batch& batch = packed.batch;
     if constexpr (kDefinition) {
       kernels.Kernels::first_attention_forward(out.view, kept.view, query.view, in.view, weight.view, added, batch,
-                                               shape_.heads, kPositions, dropout_);
+                                               shape_.heads, kFirstAttentionPositions, dropout_);
       kernels.Kernels::first_attention_backward(dquery.view, din.view, dweight.view, dbias.view, dkept.view, dout.view,
                                                 kept.view, query.view, in.view, weight.view, added, batch, shape_.heads,
-                                                kPositions, dropout_);
+                                                kFirstAttentionPositions, dropout_);
     } else {
       kernels.first_attention_forward(out.view, kept.view, query.view, in.view, weight.view, added, batch, shape_.heads,
-                                      kPositions, dropout_);
+                                      kFirstAttentionPositions, dropout_);
       kernels.first_attention_backward(dquery.view, din.view, dweight.view, dbias.view, dkept.view, dout.view,
                                        kept.view, query.view, in.view, weight.view, added, batch, shape_.heads,
-                                       kPositions, dropout_);
+                                       kFirstAttentionPositions, dropout_);
     }
     for (const StridedMatrix* output : {&out, &dquery, &din, &dweight, &dbias}) EXPECT_TRUE(output->intact());
     return {out.values(), dquery.values(), din.values(), dweight.values(), dbias.values()};
   }
 
-  Expected expected() const {
+  FirstAttentionExpected expected() const {
     Values key = times_transposed(in_, weight_, tokens, 2 * cols, cols), value(static_cast<std::size_t>(tokens * cols));
     Values keys(value.size());
     for (std::int64_t n = 0; n < tokens; ++n)
@@ -114,9 +114,9 @@ class Operands {
         keys[n * cols + c] = key[n * 2 * cols + c] + (biased_ ? bias_[c] : 0);
         value[n * cols + c] = key[n * 2 * cols + cols + c] + (biased_ ? bias_[cols + c] : 0);
       }
-    const reference::Attention<double> oracle(shape_.lengths, shape_.heads, shape_.dim, kPositions, Queries::first,
-                                              dropout_);
-    Expected e;
+    const reference::Attention<double> oracle(shape_.lengths, shape_.heads, shape_.dim, kFirstAttentionPositions,
+                                              Queries::first, dropout_);
+    FirstAttentionExpected e;
     e.out = oracle.forward(query_, keys, value);
     const auto g = oracle.backward(dout_, query_, keys, value);
     e.dquery = g.query;
@@ -136,7 +136,7 @@ class Operands {
   }
 
  private:
-  Case shape_;
+  FirstAttentionCase shape_;
 
  public:
   std::int64_t cols;
@@ -154,7 +154,7 @@ class Operands {
 
 // Sums of up to C = 768 products of size about one, and of L of them: eight roundings relative to the whole, as in
 // attention_test; the elements by an absolute bound because most of din and dweight is far smaller than its largest.
-void expect_close(const Results& actual, const Expected& expected, const char* what) {
+void expect_close(const FirstAttentionResults& actual, const FirstAttentionExpected& expected, const char* what) {
   SCOPED_TRACE(what);
   const auto close = [](const char* name, const std::vector<float>& a, const Values& e) {
     EXPECT_TRUE(all_close(a, e, 4e-5, 1e-5)) << name;
@@ -174,36 +174,37 @@ void expect_close(const Results& actual, const Expected& expected, const char* w
 
 class FirstAttention : public ::testing::TestWithParam<std::tuple<int, float, bool>> {
  protected:
-  Operands operands() const {
-    return Operands(kCases[std::get<0>(GetParam())], std::get<1>(GetParam()), std::get<2>(GetParam()));
+  FirstAttentionOperands operands() const {
+    return FirstAttentionOperands(kFirstAttentionCases[std::get<0>(GetParam())], std::get<1>(GetParam()),
+                                  std::get<2>(GetParam()));
   }
 };
 
 TEST_P(FirstAttention, AgreesWithTheOracleAsDoesItsDefinition) {
-  const Operands on = operands();
+  const FirstAttentionOperands on = operands();
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
-  const Expected expected = on.expected();
+  const FirstAttentionExpected expected = on.expected();
   expect_close(on.run(*kernels), expected, "without keys and values");
   expect_close(on.run<true>(*kernels), expected, "by the definition");
 }
 
 TEST_P(FirstAttention, GivesTheSameBitsAgainAndOnOtherThreads) {
-  const Operands on = operands();
+  const FirstAttentionOperands on = operands();
   const auto one = make_cpu_kernels(Precision::fp32, 1), two = make_cpu_kernels(Precision::fp32, 2);
-  const Results first = on.run(*two);
+  const FirstAttentionResults first = on.run(*two);
   EXPECT_TRUE(on.run(*two) == first);
   EXPECT_TRUE(on.run(*one) == first);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, FirstAttention,
-                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kCases))),
+                         ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kFirstAttentionCases))),
                                             ::testing::Values(0.0f, 0.1f), ::testing::Bool()));
 
 TEST(FirstAttentionEdge, NotANumberStaysInItsSequenceAndIsNotHidden) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
-  const Operands on({{5, 20, 3}, 1, 26}, 0.1f, true);
+  const FirstAttentionOperands on({{5, 20, 3}, 1, 26}, 0.1f, true);
   on.in.view.row(5 + 11)[4] = std::numeric_limits<float>::quiet_NaN();
-  const Results results = on.run(*kernels);
+  const FirstAttentionResults results = on.run(*kernels);
   for (std::size_t i = 0; i < results.out.size(); ++i) EXPECT_EQ(std::isnan(results.out[i]), i / 26 == 1) << i;
   for (std::size_t i = 0; i < results.din.size(); ++i)
     EXPECT_EQ(std::isnan(results.din[i]), i / 26 >= 5 && i / 26 < 25) << i;
@@ -211,10 +212,11 @@ TEST(FirstAttentionEdge, NotANumberStaysInItsSequenceAndIsNotHidden) {
 
 TEST(FirstAttentionEdge, WrongShapesAreRefused) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  const Operands on({{5, 3}, 2, 26}, 0, true);
+  const FirstAttentionOperands on({{5, 3}, 2, 26}, 0, true);
   StridedMatrix out(2, 52, 0), kept(8, 104, 0);
   const auto forward = [&](Tensor to, Tensor query, Tensor in, Tensor weight, Tensor bias) {
-    kernels->first_attention_forward(to, kept.view, query, in, weight, bias, on.packed.batch, 2, kPositions, {});
+    kernels->first_attention_forward(to, kept.view, query, in, weight, bias, on.packed.batch, 2,
+                                     kFirstAttentionPositions, {});
   };
   const Tensor q = on.query.view, x = on.in.view, w = on.weight.view, b = on.bias.view;
   EXPECT_NO_THROW(forward(out.view, q, x, w, b));

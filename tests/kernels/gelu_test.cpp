@@ -17,11 +17,11 @@ using testing::Results;
 using testing::results;
 using testing::StridedMatrix;
 
-struct Case {
+struct GeluCase {
   std::int64_t rows, cols;
 };
 
-class Gelu : public ::testing::TestWithParam<Case> {
+class Gelu : public ::testing::TestWithParam<GeluCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const std::vector<double> in = draw(rows * cols, 1, 2), bias = draw(cols, 2), dout = draw(rows * cols, 3);
@@ -59,8 +59,8 @@ TEST_P(Gelu, OperandsMayOverlapAndBeStrided) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Gelu,
-                         ::testing::Values(Case{0, 1200}, Case{1, 1200}, Case{2, 26}, Case{31, 33}, Case{33, 312},
-                                           Case{308, 1200}, Case{16, 1}, Case{2049, 13}),
+                         ::testing::Values(GeluCase{0, 1200}, GeluCase{1, 1200}, GeluCase{2, 26}, GeluCase{31, 33},
+                                           GeluCase{33, 312}, GeluCase{308, 1200}, GeluCase{16, 1}, GeluCase{2049, 13}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "x" + std::to_string(tested.param.cols);
                          });

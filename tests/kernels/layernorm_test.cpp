@@ -16,16 +16,16 @@ using testing::Results;
 using testing::results;
 using testing::StridedMatrix;
 
-constexpr float kEpsilon = 1e-12f;
+constexpr float kLayerNormEpsilon = 1e-12f;
 
-struct Case {
+struct LayerNormCase {
   std::int64_t rows, cols;
   float probability;
 };
 
 // Rows and columns around chunks and vectors; (0, C) is the empty batch.
-std::vector<Case> cases() {
-  std::vector<Case> all;
+std::vector<LayerNormCase> layernorm_cases() {
+  std::vector<LayerNormCase> all;
   for (const std::int64_t rows : {0, 1, 2, 31, 33, 308})
     for (const std::int64_t cols : {26, 32, 312, 384, 768})
       for (const float probability : {0.0f, 0.1f, 0.5f})
@@ -35,14 +35,14 @@ std::vector<Case> cases() {
   return all;
 }
 
-class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
+class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x302, 77};
   const std::vector<double> in = draw(rows * cols, 1), bias = draw(cols, 2), residual = draw(rows * cols, 3),
                             weight = draw(cols, 4), norm_bias = draw(cols, 5), dout = draw(rows * cols, 6),
                             dbranch = draw(rows * cols, 7);
-  const reference::ResidualLayerNorm<double> oracle{{weight, norm_bias, kEpsilon}, dropout};
+  const reference::ResidualLayerNorm<double> oracle{{weight, norm_bias, kLayerNormEpsilon}, dropout};
   const StridedMatrix bias_{1, cols, 0, bias}, weight_{1, cols, 0, weight}, norm_bias_{1, cols, 0, norm_bias};
   const LayerNormTensors norm{weight_.view, norm_bias_.view};
 
@@ -53,7 +53,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<Case> {
     const StridedMatrix out(rows, cols, gap), own_sum(rows, cols, gap), mean(1, rows, 0), rstd(1, rows, 0);
     const StridedMatrix& sum = alias == Alias::in ? in_ : alias == Alias::residual ? residual_ : own_sum;
     kernels.residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view, residual_.view,
-                                       norm, kEpsilon, dropout);
+                                       norm, kLayerNormEpsilon, dropout);
     return results({&out, &sum, &mean, &rstd});
   }
 
@@ -118,7 +118,7 @@ TEST_P(ResidualLayerNorm, OperandsMayOverlapAndBeStrided) {
       EXPECT_EQ(backward(*kernels, plain, branch, Into::own, 0), backward(*kernels, plain, branch, into, 5));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(cases()), [](const auto& tested) {
+INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(layernorm_cases()), [](const auto& tested) {
   return std::to_string(tested.param.rows) + "x" + std::to_string(tested.param.cols) + "_dropout" +
          std::to_string(static_cast<int>(100 * tested.param.probability));
 });
@@ -131,7 +131,7 @@ TEST(LayerNorm, ConstantRowGivesTheBias) {
       weight(1, cols, 0, draw(cols, 1)), bias(1, cols, 0, draw(cols, 2)), out(1, cols, 0), sum(1, cols, 0),
       mean(1, 1, 0), rstd(1, 1, 0);
   kernels->residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in.view, zeros.view, zeros.view,
-                                      {weight.view, bias.view}, kEpsilon, {});
+                                      {weight.view, bias.view}, kLayerNormEpsilon, {});
   EXPECT_EQ(out.values(), bias.values());
   EXPECT_EQ(mean.values()[0], 0.5f);
   EXPECT_NEAR(rstd.values()[0], 1e6, 1);
@@ -142,7 +142,8 @@ TEST(LayerNorm, WrongShapesAreRefused) {
   const StridedMatrix a(2, 4, 0), other(2, 5, 0), vector(1, 4, 0), moments(1, 2, 0), few(1, 1, 0);
   const LayerNormTensors norm{vector.view, vector.view};
   const auto forward = [&](Tensor in, Tensor bias, Tensor mean) {
-    kernels->residual_layernorm_forward(a.view, a.view, {mean, moments.view}, in, bias, a.view, norm, kEpsilon, {});
+    kernels->residual_layernorm_forward(a.view, a.view, {mean, moments.view}, in, bias, a.view, norm, kLayerNormEpsilon,
+                                        {});
   };
   EXPECT_NO_THROW(forward(a.view, vector.view, moments.view));
   EXPECT_THROW(forward(other.view, vector.view, moments.view), std::logic_error);

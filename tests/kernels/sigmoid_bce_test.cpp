@@ -16,12 +16,12 @@ using testing::Results;
 using testing::results;
 using testing::StridedMatrix;
 
-struct Case {
+struct SigmoidBceCase {
   std::int64_t rows, cols;
   float spread;
 };
 
-class SigmoidBce : public ::testing::TestWithParam<Case> {
+class SigmoidBce : public ::testing::TestWithParam<SigmoidBceCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const float scale = 1024;
@@ -58,8 +58,10 @@ TEST_P(SigmoidBce, AgreesWithTheOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, SigmoidBce,
-                         ::testing::Values(Case{0, 28, 1}, Case{1, 28, 1}, Case{2, 28, 30}, Case{16, 28, 1},
-                                           Case{31, 28, 5}, Case{33, 28, 30}, Case{308, 28, 3}, Case{3, 1, 1}),
+                         ::testing::Values(SigmoidBceCase{0, 28, 1}, SigmoidBceCase{1, 28, 1},
+                                           SigmoidBceCase{2, 28, 30}, SigmoidBceCase{16, 28, 1},
+                                           SigmoidBceCase{31, 28, 5}, SigmoidBceCase{33, 28, 30},
+                                           SigmoidBceCase{308, 28, 3}, SigmoidBceCase{3, 1, 1}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "x" + std::to_string(tested.param.cols) +
                                   "_spread" + std::to_string(static_cast<int>(tested.param.spread));

@@ -64,20 +64,20 @@ TEST(GatherFirst, EmptyBatchAndWrongShapes) {
   EXPECT_THROW(kernels->gather_first(sequences.view, sequences.view, hollow.batch), std::logic_error);
 }
 
-struct Case {
+struct TanhCase {
   std::int64_t rows, cols;
   float probability;
 };
 
-std::vector<Case> cases() {
-  std::vector<Case> all;
+std::vector<TanhCase> tanh_cases() {
+  std::vector<TanhCase> all;
   for (const std::int64_t rows : {0, 1, 2, 16, 31, 33, 308})
     for (const std::int64_t cols : {26, 312, 384})
       for (const float probability : {0.0f, 0.1f, 0.5f}) all.push_back({rows, cols, probability});
   return all;
 }
 
-class Tanh : public ::testing::TestWithParam<Case> {
+class Tanh : public ::testing::TestWithParam<TanhCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x500, 3};
@@ -123,7 +123,7 @@ TEST_P(Tanh, OperandsMayOverlapAndBeStrided) {
   EXPECT_EQ(backward(*kernels, plain, false, 0), backward(*kernels, plain, true, 3));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Tanh, ::testing::ValuesIn(cases()), [](const auto& tested) {
+INSTANTIATE_TEST_SUITE_P(Shapes, Tanh, ::testing::ValuesIn(tanh_cases()), [](const auto& tested) {
   return std::to_string(tested.param.rows) + "x" + std::to_string(tested.param.cols) + "_dropout" +
          std::to_string(static_cast<int>(100 * tested.param.probability));
 });

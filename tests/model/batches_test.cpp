@@ -47,12 +47,12 @@ Ids ids(const std::int32_t* from, std::int64_t count) {
   return {from, from + count};
 }
 
-const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+const auto one_thread = make_cpu_kernels(Precision::fp32, 1);
 
 TEST(Batches, LaySequencesEndToEnd) {
   const Dataset dataset = small_dataset();
   const BertConfig config = config_of(3);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   batches.reorder(Indices{2, 0, 1});
   const Batch batch = batches.next(3);
   EXPECT_EQ(batch.sequences, 3);
@@ -72,7 +72,7 @@ TEST(Batches, LaySequencesEndToEnd) {
 TEST(Batches, FollowOneAnotherInTheOrderGiven) {
   const Dataset dataset = small_dataset();
   const BertConfig config = config_of(3);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   EXPECT_EQ(ids(batches.next(2).token_ids, 7), (Ids{101, 7, 0, 7, 102, 101, 102})) << "as the rows lie";
   EXPECT_EQ(batches.left(), 1);
   EXPECT_EQ(ids(batches.next(1).token_ids, 4), (Ids{101, 0, 3, 102}));
@@ -89,7 +89,7 @@ TEST(Batches, FollowOneAnotherInTheOrderGiven) {
 TEST(Batches, TakeOtherPaddingIdsAndRepeatedSequences) {
   const Dataset dataset = small_dataset();
   const BertConfig config = config_of(4, 102);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   batches.reorder(Indices{1, 1});
   const Batch batch = batches.next(2);
   EXPECT_EQ(ids(batch.token_ids, 4), (Ids{101, 102, 101, 102}));
@@ -103,7 +103,7 @@ TEST(Batches, TakeOtherPaddingIdsAndRepeatedSequences) {
 TEST(Batches, TakeNothingAtAll) {
   const Dataset dataset = small_dataset();
   const BertConfig config = config_of(3);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   batches.next(2);
   const Batch batch = batches.next(0);
   EXPECT_EQ(batch.sequences, 0);
@@ -119,14 +119,14 @@ TEST(Batches, WithoutTargetsTakeAnyLabel) {
   Dataset dataset;
   dataset.append(Ids{101, 102}, Ids{77});
   const BertConfig config = config_of(3);
-  Batches batches(*kernels, config, dataset, Batches::Targets::none);
+  Batches batches(*one_thread, config, dataset, Batches::Targets::none);
   EXPECT_TRUE(batches.next(1).targets.empty());
 }
 
 TEST(Batches, ListEveryOccurrenceOnce) {
   const Dataset dataset = random_dataset(200, 128, 500);
   const BertConfig config = config_of(28);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   const Batch batch = batches.next(200);
   ASSERT_EQ(ids(batch.token_ids, batch.tokens), dataset.token_ids);
   std::map<std::int32_t, Ids> expected;
@@ -151,7 +151,7 @@ TEST(Batches, AllocateNothingOnceWarm) {
   Indices order(static_cast<std::size_t>(dataset.size()));
   std::iota(order.begin(), order.end(), 0);
   const BertConfig config = config_of(28);
-  Batches batches(*kernels, config, dataset);
+  Batches batches(*one_thread, config, dataset);
   batches.reorder(order);
   batches.next(16);
   const std::int64_t before = allocations;
@@ -165,10 +165,10 @@ TEST(Batches, AllocateNothingOnceWarm) {
 TEST(Batches, RefuseWhatIsOutOfRange) {
   const Dataset dataset = small_dataset();
   const BertConfig three = config_of(3), two = config_of(2);
-  Batches batches(*kernels, three, dataset);
+  Batches batches(*one_thread, three, dataset);
   EXPECT_EQ(error_of([&] { batches.reorder(Indices{0, 3}); }), "row 3 is not in a data set of 3");
   EXPECT_EQ(error_of([&] { batches.reorder(Indices{-1}); }), "row -1 is not in a data set of 3");
-  EXPECT_EQ(error_of([&] { Batches(*kernels, two, dataset); }), "label 2 of row 0 is out of range, expected 0 to 1");
+  EXPECT_EQ(error_of([&] { Batches(*one_thread, two, dataset); }), "label 2 of row 0 is out of range, expected 0 to 1");
   batches.take(dataset);
   EXPECT_EQ(error_of([&] { batches.next(4); }), "a batch of 4 rows, but 3 are left");
 }

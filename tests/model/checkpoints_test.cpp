@@ -30,7 +30,7 @@ std::uint32_t crc_of(const StoredTensor& tensor) {
   return static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-std::string complaint(const fs::path& path) {
+std::string checkpoint_complaint(const fs::path& path) {
   try {
     const WeightFiles file(path);
     file.check_data();
@@ -67,8 +67,10 @@ TEST(Checkpoints, AreReadAsTheirLibrariesReadThem) {
 TEST(Checkpoints, AreRefusedForTheRightReason) {
   const fs::path directory = shared_dir() / "checkpoints/torch-reader";
   EMBER_NEEDS_DATA(directory);
-  EXPECT_NE(complaint(directory / "burn_broken.pt").find("neither a zip file nor a pickle"), std::string::npos);
-  EXPECT_NE(complaint(directory / "burn_tar_float32.tar").find("the tar form of torch.save before"), std::string::npos);
+  EXPECT_NE(checkpoint_complaint(directory / "burn_broken.pt").find("neither a zip file nor a pickle"),
+            std::string::npos);
+  EXPECT_NE(checkpoint_complaint(directory / "burn_tar_float32.tar").find("the tar form of torch.save before"),
+            std::string::npos);
 }
 
 TEST(Checkpoints, TheTwoFormsOfOneModelHaveTheSameBytes) {

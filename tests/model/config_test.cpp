@@ -21,7 +21,7 @@ BertConfig parse(const std::string& text) {
 }
 
 // What the reader says about this text after the file's name; empty when it takes it.
-std::string complaint(const std::string& text) {
+std::string config_complaint(const std::string& text) {
   try {
     parse(text);
     return "";
@@ -33,20 +33,20 @@ std::string complaint(const std::string& text) {
   }
 }
 
-json small() {
+json small_json() {
   return {{"vocab_size", 50},         {"hidden_size", 12},       {"num_hidden_layers", 2},
           {"num_attention_heads", 3}, {"intermediate_size", 20}, {"max_position_embeddings", 16},
           {"type_vocab_size", 2}};
 }
 
 std::string complaint_with(const char* key, const json& value) {
-  json object = small();
+  json object = small_json();
   object[key] = value;
-  return complaint(object.dump());
+  return config_complaint(object.dump());
 }
 
 TEST(ReadConfig, TakesTheSizesAloneAndDefaultsTheRest) {
-  const BertConfig config = parse(small().dump());
+  const BertConfig config = parse(small_json().dump());
   EXPECT_EQ(config.vocabulary, 50);
   EXPECT_EQ(config.hidden, 12);
   EXPECT_EQ(config.layers, 2);
@@ -65,22 +65,22 @@ TEST(ReadConfig, TakesTheSizesAloneAndDefaultsTheRest) {
 }
 
 TEST(ReadConfig, IgnoresKeysThatItDoesNotKnow) {
-  json object = small();
+  json object = small_json();
   object.update({{"cell", json::object()},
                  {"structure", json::array()},
                  {"pre_trained", ""},
                  {"emb_size", 312},
                  {"torch_dtype", "float32"},
                  {"deep", {{"a", {{"b", json::array({1, 2})}}}}}});
-  EXPECT_EQ(complaint(object.dump()), "");
+  EXPECT_EQ(config_complaint(object.dump()), "");
 }
 
 TEST(ReadConfig, EverySizeIsRequiredAndInRange) {
-  const json sizes = small();
+  const json sizes = small_json();
   for (const auto& [key, value] : sizes.items()) {
     json object = sizes;
     object.erase(key);
-    EXPECT_EQ(complaint(object.dump()), key + " is missing");
+    EXPECT_EQ(config_complaint(object.dump()), key + " is missing");
     for (const json& wrong : {json("12"), json(12.0), json(nullptr), json(true), json::array({12})})
       EXPECT_EQ(complaint_with(key.c_str(), wrong), key + " must be an integer, not " + wrong.dump());
     for (const json& wrong : {json(0), json(-12), json((1 << 24) + 1), json(~std::uint64_t{0}), json(INT64_MIN)})
@@ -96,9 +96,9 @@ TEST(ReadConfig, HeadsDivideTheHiddenSize) {
 }
 
 TEST(ReadConfig, BoundsTheNumberOfWeights) {
-  json object = small();
+  json object = small_json();
   object.update({{"hidden_size", 3 << 20}, {"intermediate_size", 1 << 24}});
-  EXPECT_EQ(complaint(object.dump()), "the sizes ask for more than 2^40 weights");
+  EXPECT_EQ(config_complaint(object.dump()), "the sizes ask for more than 2^40 weights");
 }
 
 TEST(ReadConfig, RefusesWhatEmberDoesNotCompute) {
@@ -133,14 +133,14 @@ TEST(ReadConfig, NumbersAreFiniteAndInRange) {
   EXPECT_EQ(complaint_with("layer_norm_eps", 1e-5), "");
   for (const json& wrong : {json(-0.02), json(1.5)})
     EXPECT_TRUE(complaint_with("initializer_range", wrong).starts_with("initializer_range is ")) << wrong;
-  std::string text = small().dump();
+  std::string text = small_json().dump();
   text.pop_back();
   for (const char* wrong : {"NaN", "Infinity", "-Infinity", "1e999", "0x1", ".1"})
-    EXPECT_TRUE(complaint(text + ",\"hidden_dropout_prob\":" + wrong + "}").starts_with("not JSON")) << wrong;
+    EXPECT_TRUE(config_complaint(text + ",\"hidden_dropout_prob\":" + wrong + "}").starts_with("not JSON")) << wrong;
 }
 
 TEST(ReadConfig, ClassifierDropoutFallsBackToHiddenDropout) {
-  json object = small();
+  json object = small_json();
   object["hidden_dropout_prob"] = 0.25;
   EXPECT_EQ(parse(object.dump()).classifier_dropout, 0.25f);
   object["classifier_dropout"] = nullptr;
@@ -156,7 +156,7 @@ TEST(ReadConfig, ThePaddingTokenIsInTheVocabulary) {
 }
 
 TEST(ReadConfig, LabelsComeInTheOrderOfTheirIds) {
-  json object = small();
+  json object = small_json();
   std::vector<std::string> names;
   for (int id = 0; id < 12; ++id) {
     names.push_back("name " + std::to_string(11 - id));
@@ -166,11 +166,11 @@ TEST(ReadConfig, LabelsComeInTheOrderOfTheirIds) {
   object["num_labels"] = 12;
   EXPECT_EQ(parse(object.dump()).labels, names);
   object["num_labels"] = 11;
-  EXPECT_EQ(complaint(object.dump()), "num_labels is 11, but id2label names 12 labels");
+  EXPECT_EQ(config_complaint(object.dump()), "num_labels is 11, but id2label names 12 labels");
 }
 
 TEST(ReadConfig, ANumberOfLabelsAloneGivesAnonymousOnes) {
-  json object = small();
+  json object = small_json();
   object["num_labels"] = 3;
   EXPECT_EQ(parse(object.dump()).labels, (std::vector<std::string>{"LABEL_0", "LABEL_1", "LABEL_2"}));
   for (const json& wrong : {json(0), json(-1), json("3"), json(1e9), json(1 << 20)})
@@ -192,21 +192,22 @@ TEST(ReadConfig, RefusesLabelsThatAreNotAList) {
 }
 
 TEST(ReadConfig, RefusesMalformedFiles) {
-  EXPECT_TRUE(complaint("").starts_with("not JSON"));
-  EXPECT_TRUE(complaint("{").starts_with("not JSON"));
-  EXPECT_TRUE(complaint("{} {}").starts_with("not JSON"));
-  EXPECT_TRUE(complaint("{\"a\n\":1}").starts_with("not JSON"));
-  EXPECT_TRUE(complaint("{\"\xFF\":1}").starts_with("not JSON"));
-  EXPECT_TRUE(complaint(std::string("{}\0", 3)).starts_with("not JSON"));
-  EXPECT_EQ(complaint("[]"), "a JSON object was expected, not array");
-  EXPECT_EQ(complaint("3"), "a JSON object was expected, not number");
-  EXPECT_EQ(complaint(R"({"vocab_size":1,"vocab_size":2})"), "key \"vocab_size\" stands there twice");
-  EXPECT_EQ(complaint(R"({"x":[{"a":{"b":1,"\u0062":2}}]})"), "key \"b\" stands there twice");
-  EXPECT_EQ(complaint("{\"x\":" + std::string(1'000'000, '[')), "nested deeper than 64 levels");
+  EXPECT_TRUE(config_complaint("").starts_with("not JSON"));
+  EXPECT_TRUE(config_complaint("{").starts_with("not JSON"));
+  EXPECT_TRUE(config_complaint("{} {}").starts_with("not JSON"));
+  EXPECT_TRUE(config_complaint("{\"a\n\":1}").starts_with("not JSON"));
+  EXPECT_TRUE(config_complaint("{\"\xFF\":1}").starts_with("not JSON"));
+  EXPECT_TRUE(config_complaint(std::string("{}\0", 3)).starts_with("not JSON"));
+  EXPECT_EQ(config_complaint("[]"), "a JSON object was expected, not array");
+  EXPECT_EQ(config_complaint("3"), "a JSON object was expected, not number");
+  EXPECT_EQ(config_complaint(R"({"vocab_size":1,"vocab_size":2})"), "key \"vocab_size\" stands there twice");
+  EXPECT_EQ(config_complaint(R"({"x":[{"a":{"b":1,"\u0062":2}}]})"), "key \"b\" stands there twice");
+  EXPECT_EQ(config_complaint("{\"x\":" + std::string(1'000'000, '[')), "nested deeper than 64 levels");
   std::string objects;
   for (int i = 0; i < 100'000; ++i) objects += "{\"x\":";
-  EXPECT_EQ(complaint(objects), "nested deeper than 64 levels");
-  EXPECT_TRUE(complaint(std::string((3 << 19) + 1, ' ')).find("more than the 1572864 allowed") != std::string::npos);
+  EXPECT_EQ(config_complaint(objects), "nested deeper than 64 levels");
+  EXPECT_TRUE(config_complaint(std::string((3 << 19) + 1, ' ')).find("more than the 1572864 allowed") !=
+              std::string::npos);
   EXPECT_THROW(read_config("/nonexistent/config.json"), Error);
   EXPECT_THROW(read_config("/"), Error);
 }

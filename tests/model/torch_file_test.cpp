@@ -19,7 +19,7 @@ using testing::source_dir;
 using testing::TemporaryDirectory;
 
 // A file's message, or nothing when it is read.
-std::string complaint(const std::string& content) {
+std::string torch_file_complaint(const std::string& content) {
   static const TemporaryDirectory directory;
   fs::remove(directory / "x");  // rewriting a file in place waits for the disk on some file systems
   std::ofstream(directory / "x", std::ios::binary) << content;
@@ -92,7 +92,7 @@ std::string legacy(const std::string& pickle, const std::string& keys = kKeys, c
   return magic + version + system + kStart + pickle + "." + keys + raw(elements) + data;
 }
 std::string complaint_of(const std::string& pickle) {
-  return complaint(legacy(pickle));
+  return torch_file_complaint(legacy(pickle));
 }
 // Of a tensor of the one storage.
 std::string complaint_of(std::int64_t offset, const std::string& shape, const std::string& strides) {
@@ -161,8 +161,9 @@ TEST(TorchFile, ReadsWhatTorchWrites) {
 TEST(TorchFile, RefusesEveryTruncation) {
   for (const char* form : {"zip", "legacy"}) {
     const std::string whole = read_file(small(form));
-    ASSERT_EQ(complaint(whole), "");
-    for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_NE(complaint(whole.substr(0, size)), "") << size;
+    ASSERT_EQ(torch_file_complaint(whole), "");
+    for (std::size_t size = 0; size < whole.size(); ++size)
+      EXPECT_NE(torch_file_complaint(whole.substr(0, size)), "") << size;
   }
 }
 
@@ -172,7 +173,7 @@ TEST(TorchFile, SurvivesEveryWrongByte) {
     std::string bytes = read_file(small(form));
     for (std::size_t i = 0; i < bytes.size(); ++i) {
       const char right = std::exchange(bytes[i], static_cast<char>(bytes[i] ^ (i % 2 == 0 ? 0xff : 1 << i / 2 % 8)));
-      complaint(bytes);
+      torch_file_complaint(bytes);
       bytes[i] = right;
     }
   }
@@ -183,7 +184,7 @@ TEST(TorchFile, RefusesWrongDataByItsCrc) {
   const std::size_t at = bytes.find(raw(-3.5f) + raw(-2.5f));
   ASSERT_NE(at, bytes.npos);
   bytes[at] = 1;
-  EXPECT_CONTAINS(complaint(bytes), "CRC");
+  EXPECT_CONTAINS(torch_file_complaint(bytes), "CRC");
 }
 
 TEST(TorchPickle, IsReadAsDictOfTensors) {
@@ -220,7 +221,7 @@ TEST(TorchPickle, RefusesCodeByName) {
   EXPECT_CONTAINS(at_start("ccollections\nOrderedDict\n(NtR"), "OrderedDict is given 1 arguments");
   EXPECT_CONTAINS(at_start(kTensor + "}b"), "opcode BUILD at");
   EXPECT_CONTAINS(at_start(kNoHooks + dict(text("__class__") + "N") + "b"), "_metadata alone");
-  EXPECT_CONTAINS(complaint("\x80\x04."), "protocol 4, expected 2");
+  EXPECT_CONTAINS(torch_file_complaint("\x80\x04."), "protocol 4, expected 2");
 }
 
 TEST(TorchPickle, RefusesBrokenNesting) {
@@ -307,13 +308,13 @@ TEST(TorchStorage, MustBeAsItIsDescribed) {
 
 TEST(TorchLegacy, MustHoldItsStorages) {
   const std::string pickle = dict(text("t") + kTensor);
-  EXPECT_CONTAINS(complaint(legacy(pickle, kKeys, "\x89")), "the byte order is not little-endian");
-  EXPECT_CONTAINS(complaint(legacy(pickle, kStart + "].")), "bytes after the last storage");
-  EXPECT_CONTAINS(complaint(legacy(pickle, kKeys, "\x88", std::int64_t{1} << 62)), "but the pickle says 6");
-  EXPECT_CONTAINS(complaint(legacy(pickle) + "x"), "1 bytes after the last storage");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kKeys, "\x89")), "the byte order is not little-endian");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kStart + "].")), "bytes after the last storage");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kKeys, "\x88", std::int64_t{1} << 62)), "but the pickle says 6");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle) + "x"), "1 bytes after the last storage");
   const std::string twice = legacy(pickle, kStart + "](" + text("0") + text("0") + "e.");
-  EXPECT_CONTAINS(complaint(twice + twice.substr(twice.size() - 32)), "storage 0 stands there twice");
-  EXPECT_CONTAINS(complaint(kStart + "N."), "its first pickle is no magic number");
+  EXPECT_CONTAINS(torch_file_complaint(twice + twice.substr(twice.size() - 32)), "storage 0 stands there twice");
+  EXPECT_CONTAINS(torch_file_complaint(kStart + "N."), "its first pickle is no magic number");
 }
 
 TEST(TorchData, HasTheValuesThatPyTorchReads) {
@@ -349,8 +350,8 @@ TEST(TorchData, HasTheValuesThatPyTorchReads) {
   EXPECT_EQ(find(state, "weight").description(), "F32 [3, 4]");
   EXPECT_EQ(floats(state, "bias"), (Values{1.1351022720336914f, 0.7592452168464661f, -3.594468832015991f}));
   EXPECT_EQ(floats(state, "running_var"), (Values{1, 1, 1}));
-  EXPECT_CONTAINS(complaint(read_file(directory / "burn_broken.pt")), "neither a zip file nor a pickle");
-  EXPECT_CONTAINS(complaint(read_file(directory / "burn_tar_float32.tar")), "the tar form");
+  EXPECT_CONTAINS(torch_file_complaint(read_file(directory / "burn_broken.pt")), "neither a zip file nor a pickle");
+  EXPECT_CONTAINS(torch_file_complaint(read_file(directory / "burn_tar_float32.tar")), "the tar form");
 }
 
 TEST(TorchData, EqualsTheSafetensorsOfTheSameWeights) {

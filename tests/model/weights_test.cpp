@@ -11,7 +11,7 @@
 namespace ember {
 namespace {
 
-BertConfig small() {
+BertConfig small_bert() {
   BertConfig config;
   config.vocabulary = 11;
   config.hidden = 6;
@@ -40,7 +40,7 @@ struct HostWeights {
 };
 
 TEST(Parameters, HaveTheNamesAndShapesOfHuggingFace) {
-  const HostWeights weights(small(), 11);
+  const HostWeights weights(small_bert(), 11);
   std::map<std::string, std::vector<std::int64_t>> expected{
       {"bert.embeddings.word_embeddings.weight", {11, 6}},
       {"bert.embeddings.position_embeddings.weight", {7, 6}},
@@ -73,7 +73,7 @@ TEST(Parameters, HaveTheNamesAndShapesOfHuggingFace) {
 }
 
 TEST(Parameters, CoverDisjointContiguousMemory) {
-  const HostWeights weights(small(), 11);
+  const HostWeights weights(small_bert(), 11);
   std::set<const float*> elements;
   std::int64_t count = 0;
   for (const Parameter& parameter : weights.list) {
@@ -90,7 +90,7 @@ TEST(Parameters, CoverDisjointContiguousMemory) {
 }
 
 TEST(Parameters, DecayWeightsButNeitherBiasesNorLayerNorm) {
-  for (const Parameter& parameter : HostWeights(small(), 11).list) {
+  for (const Parameter& parameter : HostWeights(small_bert(), 11).list) {
     const bool bias = parameter.name.ends_with(".bias"), norm = parameter.name.find("LayerNorm") != std::string::npos;
     EXPECT_EQ(parameter.decayed, !bias && !norm) << parameter.name;
     EXPECT_EQ(parameter.start, bias ? Start::zero : norm ? Start::one : Start::normal) << parameter.name;
@@ -98,7 +98,7 @@ TEST(Parameters, DecayWeightsButNeitherBiasesNorLayerNorm) {
 }
 
 TEST(Parameters, QueryKeyAndValueAreBlocksOfOneProduct) {
-  const HostWeights weights(small(), 11);
+  const HostWeights weights(small_bert(), 11);
   const LayerWeights& layer = weights.tensors.layers[1];
   EXPECT_EQ(layer.qkv_weight.rows, 18);
   EXPECT_EQ(layer.qkv_weight.cols, 6);
@@ -118,7 +118,7 @@ TEST(Parameters, QueryKeyAndValueAreBlocksOfOneProduct) {
 }
 
 TEST(Parameters, OfGradientsHaveFewerWordRows) {
-  const HostWeights weights(small(), 11), gradients(small(), 4);
+  const HostWeights weights(small_bert(), 11), gradients(small_bert(), 4);
   ASSERT_EQ(weights.list.size(), gradients.list.size());
   EXPECT_EQ(gradients.list[0].shape, (std::vector<std::int64_t>{4, 6}));
   EXPECT_EQ(gradients.list[0].value.rows, 4);
@@ -129,10 +129,10 @@ TEST(Parameters, OfGradientsHaveFewerWordRows) {
 }
 
 TEST(LayOut, WorksForOtherTypesAndWithoutMemory) {
-  const HostWeights working(small(), 11, DType::bf16);
+  const HostWeights working(small_bert(), 11, DType::bf16);
   for (const Parameter& parameter : working.list) EXPECT_EQ(parameter.value.dtype, DType::bf16);
   Arena measure;
-  for (const Parameter& parameter : parameters(small(), lay_out(small(), measure, 11))) {
+  for (const Parameter& parameter : parameters(small_bert(), lay_out(small_bert(), measure, 11))) {
     EXPECT_EQ(parameter.value.data, nullptr);
     EXPECT_FALSE(parameter.shape.empty());
   }
@@ -192,8 +192,8 @@ TEST(Draw, IsNormal) {
 
 TEST(BertWeights, OwnsTheWholeSetAndMoves) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  BertWeights weights(small(), *kernels);
-  ASSERT_EQ(weights.list.size(), HostWeights(small(), 11).list.size());
+  BertWeights weights(small_bert(), *kernels);
+  ASSERT_EQ(weights.list.size(), HostWeights(small_bert(), 11).list.size());
   EXPECT_EQ(weights.list[0].value.data, weights.memory.data());
   const void* data = weights.memory.data();
   const BertWeights moved = std::move(weights);

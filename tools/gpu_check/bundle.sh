@@ -24,7 +24,7 @@ libraries_of() { ldd "$1" | awk '$2 == "=>" { print $3 == "not" ? $1 : $3 }'; }
 gather_libraries() { # FOLDER
   local folder=$1 program library
   for program in "$folder"/*/*; do
-    if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
+    if [ ! -f "$program" ] || [ ! -x "$program" ] || [ -L "$program" ]; then continue; fi
     for library in $(libraries_of "$program"); do
       [[ ! ${library##*/} =~ $not_bundled ]] || continue
       [ -f "$library" ] || die "$program: needs $library, which is not here"
@@ -39,44 +39,29 @@ glibc_needed() { # FOLDER
     cut -d _ -f 2
 }
 
-# The tests that have device code of their own beside the library's.
-tests_with_kernels() {
-  local program
-  for program in build-bundle/tests/cuda/gpu_*_test; do
-    if objdump -h "$program" | grep -q nv_fatbin; then echo "${program##*/}"; fi
-  done
-}
-
 fill_bundle() { # FOLDER
   local folder=$1 program
   rm -rf "$folder" && mkdir -p "$folder"/{train,tools,bench,tests,lib,ptx/tests,ptx/lib,data} || return
   for program in "${bundle_programs[@]}"; do cp "build-bundle/$program" "$folder/$program" || return; done
-  cp build-bundle/tests/cuda/gpu_*_test "$folder/tests/" && cp -R data/sample "$folder/data/" &&
-    cp build-bundle/kernels/cuda/libember_cuda.so "$folder/lib/" &&
+  # Most names of tests are links of one program.
+  cp -P build-bundle/tests/cuda/gpu_*test* "$folder/tests/" && cp -P build-bundle-ptx/tests/cuda/gpu_*test* "$folder/ptx/tests/" &&
+    cp -R data/sample "$folder/data/" && cp build-bundle/kernels/cuda/libember_cuda.so "$folder/lib/" &&
     cp build-bundle-ptx/kernels/cuda/libember_cuda.so "$folder/ptx/lib/" || return
   gather_libraries "$folder" || return
-  for program in $(tests_with_kernels); do
-    cp "build-bundle-ptx/tests/cuda/$program" "$folder/ptx/tests/" || return
-  done
   find "$folder" -type f \( -perm -100 -o -name '*.so*' \) -exec strip {} + || return
-  # A test without kernels of its own is the same file; the library that it finds makes the difference.
-  for program in "$folder"/tests/*; do
-    [ -e "$folder/ptx/tests/${program##*/}" ] || ln "$program" "$folder/ptx/tests/" || return
-  done
   printf '%s\n' "commit $(commit)" "date $(date -u +%F)" "architectures 75 90" "glibc $(glibc_needed "$folder")" \
     >"$folder/manifest" && tar -cJf "$folder.tar.xz" -C "$folder" .
 }
 
 make_bundle() { # FOLDER
-  local folder=$1 own_kernels
+  local folder=$1
   [ ! -e "$folder" ] || [ -e "$folder/manifest" ] || [ -z "$(ls -A "$folder")" ] ||
     die "--bundle $folder: it holds something else than a bundle; a new folder was expected"
   echo "building in build-bundle and build-bundle-ptx"
   configure_bundle build-bundle "75-real;90-real"
   compile build-bundle gpu_tests "${bundle_programs[@]##*/}"
-  mapfile -t own_kernels < <(tests_with_kernels)
   configure_bundle build-bundle-ptx 75-virtual -DEMBER_BENCH=OFF
-  compile build-bundle-ptx ember_cuda "${own_kernels[@]}"
+  compile build-bundle-ptx gpu_tests
   fill_bundle "$folder" || die "--bundle $folder: it could not be written whole"
   echo "$folder: $(du -sm "$folder" | cut -f 1) MiB; $folder.tar.xz: $(du -m "$folder.tar.xz" | cut -f 1) MiB"
 }
