@@ -107,8 +107,7 @@ void Suite::add_backend(Backend& backend, const std::vector<Operation>& operatio
   for (const Shape& shape : kShapes) {
     if (shape.large && !large) continue;
     for (const Operation& operation : operations) {
-      // bf16 changes the products alone.
-      const bool same_as_fp32 = backend.name() == "cpu-bf16" && !operation.of_products;
+      const bool same_as_fp32 = backend.name() == "cpu-bf16" && !operation.differs_in_bf16;
       if (same_as_fp32 || !measured_on(operation, shape) || !applies(operation, backend.kernels())) continue;
       for (const Cache cache : {Cache::warm, Cache::cold})
         entries_.push_back({{operation.name(), shape.model, shape.tokens, cache, &backend, {}, {}}, operation});

@@ -30,8 +30,9 @@ struct Operation {
   std::string method;   // its name in kernels.h
   std::string variant;  // "" or how it is called: "ffn_in"
   Extent extent;
-  // Whether it reads or writes product weights, which is all that differs between fp32 and bf16 on the CPU.
-  bool of_products;
+  // Whether it reads or writes product weights or the optimizer's working copies, which are all that differs between
+  // fp32 and bf16 on the CPU.
+  bool differs_in_bf16;
   std::function<Prepared(Workspace&)> prepare;
 
   std::string name() const { return variant.empty() ? method : method + ":" + variant; }

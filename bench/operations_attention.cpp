@@ -132,8 +132,8 @@ std::vector<Operation> attention_operations() {
        [](Workspace& w) { return forward(w, Queries::first, true); }},
       {"attention_backward", "", Extent::batches, false, [](Workspace& w) { return backward(w, Queries::all); }},
       {"attention_backward", "first", Extent::batches, false, [](Workspace& w) { return backward(w, Queries::first); }},
-      {"first_attention_forward", "", Extent::batches, false, first_forward},
-      {"first_attention_backward", "", Extent::batches, false, first_backward},
+      {"first_attention_forward", "", Extent::batches, true, first_forward},
+      {"first_attention_backward", "", Extent::batches, true, first_backward},
       {"cls_attention_forward", "", Extent::batches, true, cls_forward},
       {"cls_attention_backward", "", Extent::batches, true, cls_backward},
   };

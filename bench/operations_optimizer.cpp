@@ -142,12 +142,12 @@ Prepared adamw_step(Workspace& w) {
 std::vector<Operation> optimizer_operations() {
   return {
       {"gradient_norm", "", Extent::model, false, gradient_norm},
-      {"adamw", "", Extent::model, false, adamw},
-      {"adamw_rows", "", Extent::batches, false, adamw_rows},
-      {"adamw_replay", "", Extent::batches, false, adamw_replay},
-      {"adamw_catch_up", "", Extent::batches, false, adamw_catch_up},
+      {"adamw", "", Extent::model, true, adamw},
+      {"adamw_rows", "", Extent::batches, true, adamw_rows},
+      {"adamw_replay", "", Extent::batches, true, adamw_replay},
+      {"adamw_catch_up", "", Extent::batches, true, adamw_catch_up},
       {"finish_step", "", Extent::model, false, finish_step},
-      {"adamw_step", "", Extent::batches, false, adamw_step},
+      {"adamw_step", "", Extent::batches, true, adamw_step},
   };
 }
 

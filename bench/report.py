@@ -7,7 +7,7 @@ counters bytes and FLOP (or flops), and results.jsonl of bench/compare.sh. The p
   same run's peak benchmarks measured (the copy's bytes a second, the product's FLOP a second);
 - scaling: time against tokens, both logarithmic, a line for each operation, with the fitted exponent;
 - bars: how many times as fast Ember is as each peer, wrong and missing ones marked.
-The mouse shows a point's figures. Exit status 2 with one line for a file that cannot be read or written, or is not
+What came from two files, or from two runs of compare.sh, is drawn apart. The mouse shows a point's figures. Exit status 2 with one line for a file that cannot be read or written, or is not
 results.
 """
 
@@ -62,11 +62,21 @@ def read(path):
 
 
 class Results:
-    def __init__(self):
-        self.machines, self.kernels, self.steps, self.events = [], [], [], []
-        self.peaks = defaultdict(dict)  # backend -> {"copy": bytes/s, "product": FLOP/s}
+    """What the files have. Figures of two files are two machines' or versions' and never share a roof or a line."""
+
+    def __init__(self, files):
+        self.several = len(files) > 1
+        self.machines, self.kernels, self.steps, self.predictions, self.comparisons = [], [], [], [], []
+        self.peaks = defaultdict(dict)  # (file, backend) -> {"copy": bytes/s, "product": FLOP/s}
+        for path in files:
+            self.add(path)
+
+    def titled(self, title, path):
+        """With the file's name where there are several."""
+        return f"{title} ({path})" if self.several else title
 
     def add(self, path):
+        self.path = path
         values = read(path)
         try:
             known = [self.add_value(value) for value in values]
@@ -87,14 +97,16 @@ class Results:
             if value["event"] == "machine":
                 facts = ("processor", "cores", "system", "date")
                 self.machines.append({name: value[name] for name in facts if name in value})
-            self.events.append(value)
+            if value["event"] == "machine" or not self.comparisons or self.comparisons[-1][0] != self.path:
+                self.comparisons.append((self.path, []))  # a run of compare.sh, which appends to its file
+            self.comparisons[-1][1].append(value)
         else:
             return False
         return True
 
     def add_result(self, result):
         if "operation" not in result:
-            self.steps.append(result)
+            (self.predictions if result.get("kind") == "inference" else self.steps).append({**result, "file": self.path})
             return
         self.add_kernel(result["name"], float(result["seconds"]), float(result["bytes"]), float(result["flop"]))
 
@@ -118,14 +130,14 @@ class Results:
         if not seconds > 0:
             raise ValueError(f"{name}: took {seconds} seconds")
         if parts[0] == "peak_copy":
-            self.peaks[backend]["copy"] = size / seconds
+            self.peaks[self.path, backend]["copy"] = size / seconds
         elif parts[0] == "peak_product":
-            self.peaks[backend]["product"] = flop / seconds
+            self.peaks[self.path, backend]["product"] = flop / seconds
         else:
             tokens = next((int(part) for part in parts[1:] if part.isdecimal()), None)
             group = "/".join(part for part in parts if not part.isdecimal())
-            self.kernels.append({"name": name, "operation": parts[0], "group": group, "backend": backend,
-                                 "tokens": tokens, "seconds": seconds, "bytes": size, "flop": flop})
+            self.kernels.append({"file": self.path, "name": name, "operation": parts[0], "group": group,
+                                 "backend": backend, "tokens": tokens, "seconds": seconds, "bytes": size, "flop": flop})
 
 
 # ---- drawing ----
@@ -203,10 +215,10 @@ class LogPlot:
         return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(self.parts)}</svg>'
 
 
-def roofline(kernels, peaks, backend):
+def roofline(kernels, peaks, title):
     drawn = [k for k in kernels if k["bytes"] > 0 and k["flop"] > 0]
     left_out = sorted({k["operation"] for k in kernels} - {k["operation"] for k in drawn})
-    section = [f"<h2>Roofline{': ' + escape(backend) if backend else ''}</h2>"]
+    section = [f"<h2>{escape(title)}</h2>"]
     if drawn:
         intensity = [k["flop"] / k["bytes"] for k in drawn]
         speed = [k["flop"] / k["seconds"] for k in drawn]
@@ -294,13 +306,28 @@ def scalings(results):
     for k in results.kernels:
         if k["tokens"]:
             operation, _, state = k["group"].partition("/")
-            panels[f"Time against tokens: {state}"][operation].append((k["tokens"], k["seconds"]))
+            title = results.titled(f"Time against tokens: {state}", k["file"])
+            panels[title][operation].append((k["tokens"], k["seconds"]))
     for step in results.steps:
         for phase in ("forward", "backward", "optimizer", "step"):
             if phase in step and "tokens" in step:
                 title = f"Training against tokens of a batch: {step['backend']}, {step['lengths']}"
-                panels[title][phase].append((float(step["tokens"]), float(step[phase]["seconds"])))
+                panels[results.titled(title, step["file"])][phase].append((float(step["tokens"]), float(step[phase]["seconds"])))
+    for result in results.predictions:
+        if result.get("tokens"):
+            title = results.titled("Prediction against the tokens of a text", result["file"])
+            panels[title][result["backend"]].append((float(result["tokens"]), float(result["seconds"])))
     return "\n".join(scaling(title, curves) for title, curves in panels.items())
+
+
+def predictions(results):
+    if not results.predictions:
+        return ""
+    rows = [["backend", "texts", "time", "cv", "texts/s"]]
+    for result in results.predictions:
+        rows.append([results.titled(result["backend"], result["file"]), result["texts"], quantity(result["seconds"]) + "s",
+                     f"{100 * result['cv']:.1f}%", f"{result['texts_per_second']:,.0f}"])
+    return f"<h2>Prediction, tokenisation included</h2>{html_table(rows)}"
 
 
 def bars(rows, title):
@@ -320,10 +347,10 @@ def bars(rows, title):
     return f'<h3>{escape(title)}</h3><svg viewBox="0 0 {WIDTH} {bottom + 4}" role="img">{"".join(parts)}</svg>'
 
 
-def peers(events):
+def peers(events, where):
     section = []
     for task in dict.fromkeys(event["task"] for event in events if "task" in event):
-        section.append(f"<h2>Beside others: {escape(task)}</h2>")
+        section.append(f"<h2>Beside others: {escape(task)}{escape(where)}</h2>")
         rows = table.rows_of(events, task)
         for metric, (column, _) in table.METRICS.items():
             if any(table.rounds(events, row, metric) for row in rows):
@@ -342,7 +369,8 @@ def peer_rows(events, rows, metric):
         notes = ["against Ember in fp32"] if mark else []
         notes += ["wrong"] if table.accuracy(events, row)[1] else []
         notes += [table.outcome(events, row)] if table.outcome(events, row) else []
-        out.append((f"{row[1]}, {row[2]}", factor, "; ".join(notes) or ("" if factor else "not measured")))
+        unknown = "Ember not measured" if table.rounds(events, row, metric) else "not measured"
+        out.append((f"{row[1]}, {row[2]}", factor, "; ".join(notes) or ("" if factor else unknown)))
     return out
 
 
@@ -353,10 +381,14 @@ def page(results):
     for machine in results.machines:
         facts = ", ".join(f"{name}: {value}" for name, value in machine.items() if isinstance(value, (str, int, float)))
         sections.append(f"<p>{escape(facts)}</p>")
-    for backend in dict.fromkeys(k["backend"] for k in results.kernels):
-        own = [k for k in results.kernels if k["backend"] == backend]
-        sections.append(roofline(own, results.peaks.get(backend, {}), backend))
-    sections += [scalings(results), peers(results.events)]
+    for source in dict.fromkeys((k["file"], k["backend"]) for k in results.kernels):
+        own = [k for k in results.kernels if (k["file"], k["backend"]) == source]
+        title = f"Roofline: {source[1]}" if source[1] else "Roofline"
+        sections.append(roofline(own, results.peaks.get(source, {}), results.titled(title, source[0])))
+    sections += [scalings(results), predictions(results)]
+    for number, (path, events) in enumerate(results.comparisons, 1):
+        where = f", run {number}" if len(results.comparisons) > 1 else ""
+        sections.append(peers(events, results.titled(where, path)))
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Ember: benchmark results</title>'
             f"<style>{STYLE}</style></head><body>\n" + "\n".join(s for s in sections if s) + "\n</body></html>\n")
 
@@ -372,9 +404,7 @@ def run(argv):
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    results = Results()
-    for path in args.results:
-        results.add(path)
+    results = Results(args.results)
     try:
         text = page(results)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError) as error:

@@ -154,6 +154,7 @@ std::string as_json(const InferenceResult& result, const std::string& backend) {
                                 {"backend", backend},
                                 {"texts", result.texts},
                                 {"count", result.count},
+                                {"tokens", result.tokens > 0 ? nlohmann::ordered_json(result.tokens) : nullptr},
                                 {"seconds", seconds},
                                 {"cv", variation(result.repetitions)},
                                 {"repetitions", result.repetitions},

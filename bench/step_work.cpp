@@ -64,6 +64,14 @@ class Counter final : public Kernels {
     count("linear_backward_weight",
           work::linear_backward_weight(number(in.rows), number(dout.cols), number(in.cols), !dbias.empty(), widths_));
   }
+  void linear_gelu_forward(Tensor out, Tensor, Tensor in, Tensor, Tensor) override {
+    count("linear_gelu_forward",
+          work::linear_gelu_forward(number(out.rows), number(out.cols), number(in.cols), widths_));
+  }
+  void linear_gelu_backward(Tensor din, Tensor, Tensor dout, Tensor, Tensor, Tensor) override {
+    count("linear_gelu_backward",
+          work::linear_gelu_backward(number(din.rows), number(dout.cols), number(din.cols), widths_));
+  }
   void round_weights(Tensor, Tensor) override {}  // once a model
   void attention_forward(Tensor, Tensor, Tensor key, Tensor, const Batch&, std::int64_t heads, std::int64_t,
                          Queries queries, const Dropout& dropout) override {
@@ -74,6 +82,18 @@ class Counter final : public Kernels {
                           std::int64_t, Queries queries, const Dropout& dropout) override {
     count("attention_backward",
           work::attention_backward(batch_, number(key.cols), number(heads), queries, dropout.active(), widths_));
+  }
+  void cls_attention_forward(Tensor, Tensor, Tensor, Tensor in, Tensor, Tensor, const Batch&, std::int64_t heads,
+                             std::int64_t, const Dropout& dropout) override {
+    count("cls_attention_forward",
+          work::cls_attention_forward(batch_, number(in.cols), number(heads), dropout.active(), widths_));
+  }
+  Tensor cls_attention_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor in,
+                                Tensor, Tensor, const Batch&, std::int64_t heads, std::int64_t,
+                                const Dropout& dropout) override {
+    count("cls_attention_backward",
+          work::cls_attention_backward(batch_, number(in.cols), number(heads), dropout.active(), widths_));
+    return {};
   }
   void residual_layernorm_forward(Tensor out, Tensor, Moments, Tensor, Tensor, Tensor, const LayerNormTensors&, float,
                                   const Dropout& dropout) override {
@@ -103,6 +123,14 @@ class Counter final : public Kernels {
   }
   void tanh_backward(Tensor din, Tensor, Tensor, Tensor, const Dropout& dropout) override {
     count("tanh_backward", work::tanh_backward(number(din.rows), number(din.cols), dropout.active(), widths_));
+  }
+  void head_forward(Tensor logits, Tensor, Tensor, Tensor in, Tensor, Tensor, Tensor, const Dropout& dropout) override {
+    count("head_forward",
+          work::head_forward(number(in.rows), number(in.cols), number(logits.cols), dropout.active(), widths_));
+  }
+  void head_backward(Tensor din, Tensor, Tensor dlogits, Tensor, Tensor, const Dropout& dropout) override {
+    count("head_backward",
+          work::head_backward(number(din.rows), number(din.cols), number(dlogits.cols), dropout.active(), widths_));
   }
   void sigmoid_bce(Tensor, Tensor, Tensor, Tensor logits, Tensor, const StepState*) override {
     count("sigmoid_bce", work::sigmoid_bce(number(logits.rows), number(logits.cols), widths_));
@@ -163,7 +191,8 @@ std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& 
   const BatchShape shape = batches.exact_shape(texts.size());
   batches.reserve({shape.tokens, shape.sequences});
   Bert model(config, weights, counter, Purpose::training, {shape.tokens, shape.sequences});
-  StepRunner runner(counter, model, optimizer, batches, 0, false, 0);
+  constexpr std::int64_t kStepsDone = 1;  // before the first step all rows of the word embedding are brought up to date
+  StepRunner runner(counter, model, optimizer, batches, 0, false, kStepsDone);
   counter.forget();
   runner.step(texts.size());
   return counter.calls();

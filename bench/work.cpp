@@ -106,7 +106,7 @@ Work attention_backward(const BatchSize& batch, double c, double h, Queries quer
 // sequence and head, the sum of p, and the bias.
 Work first_attention_forward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
   const double b = batch.sequences, n = batch.tokens;
-  return {(2 * b + n) * c * widths.activation + 2 * c * c * widths.product + kFloat * 2 * c + cu_seqlens_bytes(batch),
+  return {(2 * b + n + 2) * c * widths.activation + 2 * c * c * widths.product + cu_seqlens_bytes(batch),
           4 * b * c * c + n * h * (4 * c + kSoftmax + if_active(dropout) + 1) + 2 * b * c};
 }
 
@@ -115,7 +115,7 @@ Work first_attention_forward(const BatchSize& batch, double c, double h, bool dr
 // a sequence the constant and the gradient of bv.
 Work first_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
   const double b = batch.sequences, n = batch.tokens;
-  return {(3 * b + 2 * n) * c * widths.activation + 2 * c * c * (widths.product + kFloat) + 2 * kFloat * 2 * c +
+  return {(3 * b + 2 * n + 2) * c * widths.activation + 2 * c * c * (widths.product + kFloat) + kFloat * 2 * c +
               cu_seqlens_bytes(batch),
           8 * b * c * c + n * h * (8 * c + 6 + 2 * if_active(dropout)) + 4 * b * c};
 }
@@ -123,14 +123,14 @@ Work first_attention_backward(const BatchSize& batch, double c, double h, bool d
 // Besides, the product of B queries; no query is an operand.
 Work cls_attention_forward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
   const Work first = first_attention_forward(batch, c, h, dropout, widths);
-  return {first.bytes + c * c * widths.product + kFloat * c, first.flop + batch.sequences * (2 * c * c + c)};
+  return {first.bytes + c * c * widths.product + c * widths.activation, first.flop + batch.sequences * (2 * c * c + c)};
 }
 
 // Besides, the gradients of the queries' product, and the residual's that joins them; dfirst is read and no dquery is
 // written.
 Work cls_attention_backward(const BatchSize& batch, double c, double h, bool dropout, Widths widths) {
   const Work first = first_attention_backward(batch, c, h, dropout, widths);
-  return {first.bytes + c * c * (widths.product + kFloat) + 2 * kFloat * c,
+  return {first.bytes + c * c * (widths.product + kFloat) + c * (widths.activation + kFloat),
           first.flop + batch.sequences * (4 * c * c + 3 * c)};
 }
 

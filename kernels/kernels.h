@@ -142,7 +142,8 @@ class Kernels {
   virtual bool on_host() const { return false; }  // whether the device's memory is the host's
   virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
   // Calls `work`, which only gives work to the device (it neither allocates nor up- or downloads), and keeps it without
-  // running it. Null, and `work` not called, where a recording is no faster than the calls.
+  // running it. Null, and `work` not called, where a recording is no faster than the calls. Each operation must have
+  // been called before with operands of the same shapes and steps, not in a recording.
   virtual std::unique_ptr<RecordedWork> record(const std::function<void()>&) { return nullptr; }
   // The columns of a head that attention takes at most.
   virtual std::int64_t most_head_columns() const { return std::numeric_limits<std::int64_t>::max(); }
@@ -323,7 +324,8 @@ class Kernels {
   virtual void adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                           const AdamWUpdate* schedule, const StepState* state, float max_norm) = 0;
   // Brings rows to state->updates: applies to each the updates schedule[row_updates[id]..] with gradient zero, as if it
-  // had been updated at each of them. `ids` (count), or every row of the table when null. No gradient is read.
+  // had been updated at each of them. `ids` (count), or every row of the table when null. No gradient is read. Of a
+  // table that decays alone, as the word embedding does.
   virtual void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
                             std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) = 0;
   // adamw_replay of `ids`, and of row also[0] (in memory of the device), which must not be among them. By default by
@@ -345,7 +347,8 @@ class Kernels {
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only
-// where Ember is built with CUDA (kernels/cuda). Error in one line where the device cannot be used.
+// where Ember is built with CUDA (kernels/cuda). Error in one line where the device cannot be used. To be used from the
+// thread that made it, and no two in a process on GPUs of different kinds.
 std::unique_ptr<Kernels> make_cuda_kernels(std::string_view device);
 bool cuda_device_present();
 

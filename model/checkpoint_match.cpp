@@ -17,6 +17,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// Rows that no token has: many models' vocabularies are padded to a multiple of 8, 64 or 128, as fast products like it.
+constexpr std::int64_t kVocabularyMultiple = 128;
+constexpr const char* kOtherProblem =
+    "problem_type in config.json is not multi_label_classification, the only one that Ember computes";
+constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
+                                                                          {"sep_token", "[SEP]"},
+                                                                          {"pad_token", "[PAD]"},
+                                                                          {"cls_token", "[CLS]"},
+                                                                          {"mask_token", "[MASK]"}}};
 constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
 
 constexpr std::string_view kPooler = "bert.pooler.dense";
@@ -69,10 +78,38 @@ std::int64_t count_lines(std::string_view text) {
   return std::count(text.begin(), text.end(), '\n') + (open_line ? 1 : 0);
 }
 
+// A special token as tokenizer_config.json has it: a text, or an object with it.
+std::string content_of(const json& token) {
+  const json& content = token.is_object() && token.contains("content") ? token["content"] : token;
+  return content.is_string() ? content.get<std::string>() : content.dump();
+}
+
+// Refuses what makes other tokens of a text than BertTokenizer with vocab.txt does.
+void require_bert_tokenizer(const json& object, const fs::path& path) {
+  const std::string file = path.string();
+  if (const json name = object.value("tokenizer_class", json()); !name.is_null())
+    check(name == "BertTokenizer" || name == "BertTokenizerFast",
+          "{}: tokenizer_class is {}, but Ember does as BertTokenizer does", file, printable(name.dump()));
+  check(object.value("do_basic_tokenize", json(true)) != false, "{}: do_basic_tokenize is false, but Ember does it",
+        file);
+  if (const json words = object.value("never_split", json()); !words.is_null())
+    check(words.empty(), "{}: never_split names words, which Ember splits", file);
+  for (const auto& [role, content] : kRoleTokens)
+    if (const json token = object.value(role, json()); !token.is_null())
+      check(content_of(token) == content, "{}: {} is {}, but Ember takes {}", file, role, printable(content_of(token)),
+            content);
+  const json added = object.value("added_tokens_decoder", json::object());
+  for (const json& token : added)
+    check(std::any_of(kRoleTokens.begin(), kRoleTokens.end(),
+                      [&](const auto& special) { return content_of(token) == special.second; }),
+          "{}: added_tokens_decoder has {}, which Ember does not know", file, printable(content_of(token)));
+}
+
 // Reads do_lower_case, and refuses what the tokenizer does not do.
 bool read_lower_case(const fs::path& path) {
   if (!fs::exists(path)) return true;
   const json object = read_json_object(path);
+  require_bert_tokenizer(object, path);
   const auto flag = [&](const char* key, bool otherwise) {
     const auto found = object.find(key);
     if (found == object.end() || found->is_null()) return otherwise;
@@ -103,6 +140,7 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   const std::int64_t rows = classifier_rows(index);
   if (!options.labels) {
     const bool present = has(index, kClassifier);
+    check(!present || config.multi_label, "{}: {}", file.string(), kOtherProblem);
     check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
           file.string());
     if (!config.labels.empty()) return config.labels;
@@ -114,9 +152,9 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   const std::vector<std::string>& names = options.labels->names();
   const std::vector<std::string> anonymous = anonymous_labels(options.labels->size());
   const bool nameless = config.labels.empty() && rows == options.labels->size();
-  if (nameless || config.labels == names || config.labels == anonymous) return names;
+  if (config.multi_label && (nameless || config.labels == names || config.labels == anonymous)) return names;
   check(options.replace_classifier || !has(index, kClassifier), "{}: {}; --new-classifier draws a new one",
-        file.string(), difference_in_labels(rows, config.labels, names));
+        file.string(), config.multi_label ? difference_in_labels(rows, config.labels, names) : kOtherProblem);
   for (const char* member : {"weight", "bias"}) {
     if (const StoredTensor* tensor = find(index, kClassifier, member))
       report.ignored.push_back(printable(tensor->name));
@@ -192,8 +230,8 @@ void require_storable(BertConfig config, const Labels& labels) {
 void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
   const std::int64_t lines = count_lines(content);
   check(lines > 0, "{}: is empty, a token a line was expected", path.string());
-  check(lines == vocabulary, "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile,
-        vocabulary);
+  check(lines <= vocabulary && vocabulary - lines < kVocabularyMultiple, "{}: has {} lines, but vocab_size in {} is {}",
+        path.string(), lines, kConfigFile, vocabulary);
 }
 
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
@@ -211,6 +249,7 @@ CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surrounding
   Index index = index_of(files.tensors, files.weights);
   CheckpointMatch match{around.config, around.lower_case, {}, {}, {}};
   match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
+  match.config.multi_label = true;  // of the classifier that is kept or drawn
   match.list = expected_parameters(match.config);
   match.sources = sources_of(match.list, files.weights, index, match.report);
   report_ignored(index, files.weights, match.config.layers, match.report);

@@ -24,7 +24,7 @@ struct CheckpointFiles {
   std::span<const StoredTensor> tensors;
 };
 
-// Error naming the file unless it has `vocabulary` lines.
+// Error naming the file unless it has `vocabulary` lines, or up to 127 fewer, where that is a multiple of something.
 void check_vocabulary(const std::filesystem::path& path, std::string_view content, std::int64_t vocabulary);
 
 // What stands beside the weights: config.json, vocab.txt and tokenizer_config.json, checked against each other and

@@ -13,6 +13,7 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+constexpr const char* kMultiLabel = "multi_label_classification";
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
 constexpr std::int64_t kMaxLayers = 4096;
 constexpr double kMaxParameters = 0x1p40;
@@ -156,6 +157,8 @@ BertConfig read_config(const std::filesystem::path& path) {
   config.initializer_range = reader.number("initializer_range", config.initializer_range, 0, 1);
   config.pad_token_id = static_cast<std::int32_t>(reader.integer("pad_token_id", 0, 0, config.vocabulary - 1));
   config.labels = reader.labels();
+  const json* problem = reader.find("problem_type");
+  config.multi_label = problem == nullptr || problem->is_null() || *problem == kMultiLabel;
 
   if (config.hidden % config.heads != 0)
     reader.refuse("num_attention_heads",
@@ -185,7 +188,7 @@ std::string config_json(const BertConfig& config, DType weights) {
   out["pad_token_id"] = config.pad_token_id;
   out["torch_dtype"] = weights == DType::f16 ? "float16" : "float32";
   if (!config.labels.empty()) {
-    out["problem_type"] = "multi_label_classification";
+    out["problem_type"] = kMultiLabel;
     ordered_json names = ordered_json::object(), ids = ordered_json::object();
     for (std::size_t id = 0; id < config.labels.size(); ++id) {
       names[std::to_string(id)] = config.labels[id];

@@ -27,14 +27,22 @@ std::byte* in_image(const Buffer& image, const BertWeights& weights, const Param
          (static_cast<const std::byte*>(parameter.value.data) - static_cast<const std::byte*>(weights.memory.data()));
 }
 
+// Of finite numbers alone the product with zero is zero.
+void require_finite(std::span<const float> values, const std::string& name, const fs::path& file) {
+  float sum = 0;
+  for (const float value : values) sum += value * 0;
+  check(sum == 0, "{}: tensor {} has numbers that are not finite", file.string(), name);
+}
+
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
-          std::uint64_t seed, Kernels& kernels) {
+          std::uint64_t seed, Kernels& kernels, const fs::path& file) {
   const Buffer image = host_buffer(weights.memory.size());
   for (std::size_t i = 0; i < weights.list.size(); ++i) {
     const Parameter& parameter = weights.list[i];
     auto* out = reinterpret_cast<float*>(in_image(image, weights, parameter));
     if (sources[i] != nullptr) {
       copy_to_f32(*sources[i], out);
+      require_finite(std::span(out, static_cast<std::size_t>(parameter.value.size())), parameter.name, file);
       continue;
     }
     draw_parameter(parameter, i, config, seed, out);
@@ -46,11 +54,12 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
                          const LoadOptions& options) {
   BertConfig config = around.config;
   if (options.labels) config.labels = options.labels->names();
+  config.multi_label = true;
   check(!config.labels.empty(), "{}: id2label is missing, and no labels were given", files.config.string());
   LoadReport report;
   BertWeights weights(config, kernels);
   for (const Parameter& parameter : weights.list) report.initialised.push_back(parameter.name);
-  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options.seed, kernels);
+  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options.seed, kernels, files.weights);
   return {std::move(config), std::move(weights), around.lower_case, std::move(report)};
 }
 
@@ -103,7 +112,7 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   files.tensors = stored.tensors();
   CheckpointMatch match = match_checkpoint(files, around, options);
   BertWeights weights(match.config, kernels);
-  fill(weights, match.sources, match.config, options.seed, kernels);
+  fill(weights, match.sources, match.config, options.seed, kernels, files.weights);
   return {std::move(match.config), std::move(weights), match.lower_case, std::move(match.report)};
 }
 

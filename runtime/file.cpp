@@ -46,7 +46,8 @@ struct stat open_file(const fs::path& path, int descriptor) {
 
 void sync_directory(const fs::path& path) {
   const Descriptor directory(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  require(directory.value >= 0 && ::fsync(directory.value) == 0, path);
+  // EINVAL: a file system whose folders cannot be flushed.
+  require(directory.value >= 0 && (::fsync(directory.value) == 0 || errno == EINVAL), path, "cannot be flushed: ");
 }
 
 // Beside `path`, unique to this process; a leftover of a killed one is simply overwritten.

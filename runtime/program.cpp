@@ -35,11 +35,12 @@ void occupy_standard_streams() {
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional() || option->get_items_expected_max() == 0) continue;
-    const std::string type = option->get_type_name();
+    const std::string written = option->get_type_name(),
+                      type = written.substr(0, written.find(':'));  // or N:INT in [..]
     const bool is_number = type == "INT" || type == "UINT" || type == "FLOAT" || type == "N";
     for (const std::string& value : option->results()) {
       check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
-      const std::string_view digits = std::string_view(value).substr(value.starts_with('-') ? 1 : 0);
+      const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
       const bool octal =
           is_number && digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0123456789") == digits.npos;
       check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));

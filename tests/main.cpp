@@ -1,61 +1,70 @@
 // The main function of the programs that hold a folder's tests. Called by its own name, as kernels_tests, such a
 // program runs them all; by that of one of its files, perhaps with a backend's before it, as gelu_test or
-// simt_gelu_test, that file's. tests/CMakeLists.txt makes links of these names.
+// simt_gelu_test, that file's. tests/CMakeLists.txt makes links of these names. Exit status 2 where tests would be left
+// out unseen: no file of that name, a suite that no link reaches, a filter that leaves nothing.
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
 
 namespace {
 
-// The patterns of a file's tests, by the file's name without its ending. A pattern is a suite's, so a suite must lie in
-// one file: one that does not ends the program.
+std::string file_of(const testing::TestInfo& test) {
+  return std::filesystem::path(test.file()).stem();
+}
+
+void require_own_file(const testing::TestSuite& suite) {
+  const std::string file = file_of(*suite.GetTestInfo(0));
+  bool own = file.ends_with("_test");
+  for (int t = 1; t < suite.total_test_count(); ++t) own = own && file_of(*suite.GetTestInfo(t)) == file;
+  if (own) return;
+  std::fprintf(stderr, "%s: all of its tests were expected in one file of the name ..._test.cpp\n", suite.name());
+  std::exit(2);
+}
+
+// The patterns of each file's suites.
 std::map<std::string, std::string> patterns_by_file() {
   std::map<std::string, std::string> patterns;
   const testing::UnitTest& all = *testing::UnitTest::GetInstance();
   for (int s = 0; s < all.total_test_suite_count(); ++s) {
     const testing::TestSuite& suite = *all.GetTestSuite(s);
-    const std::string file = std::filesystem::path(suite.GetTestInfo(0)->file()).stem();
-    for (int t = 1; t < suite.total_test_count(); ++t) {
-      if (std::filesystem::path(suite.GetTestInfo(t)->file()).stem() == file) continue;
-      std::fprintf(stderr, "%s: has tests in %s and in %s, one file was expected\n", suite.name(),
-                   suite.GetTestInfo(0)->file(), suite.GetTestInfo(t)->file());
-      std::exit(2);
-    }
-    std::string& pattern = patterns[file];
+    require_own_file(suite);
+    std::string& pattern = patterns[file_of(*suite.GetTestInfo(0))];
     if (!pattern.empty()) pattern += ':';
     pattern.append(suite.name()).append(".*");
   }
   return patterns;
 }
 
-// The patterns of the file that the program's name ends in; of two such files, of the longer name, as linear_gelu_test.
-std::string patterns_of(const std::string& program) {
-  std::string best, patterns;
-  for (const auto& [file, of_file] : patterns_by_file())
-    if ((program == file || program.ends_with("_" + file)) && file.size() > best.size())
-      best = file, patterns = of_file;
-  return patterns;
+// What a filter leaves out stays out; one that names tests has them, whatever their file.
+void select(const std::string& patterns, std::string& filter) {
+  if (filter.starts_with("*-")) filter.erase(0, 1);
+  if (filter == "*") filter.clear();
+  if (filter.empty() || filter.starts_with('-')) filter = patterns + filter;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string program = std::filesystem::path(argv[0]).filename();
+  std::string program = std::filesystem::path(argv[0]).filename();
   testing::InitGoogleTest(&argc, argv);
-  if (program.ends_with("_tests")) return RUN_ALL_TESTS();
-  const std::string patterns = patterns_of(program);
-  if (patterns.empty()) {
-    std::fprintf(stderr, "%s: no file of this name has tests here\n", program.c_str());
-    return 2;
+  const std::map<std::string, std::string> patterns = patterns_by_file();
+  if (!program.ends_with("_tests")) {
+    for (const char* prefix : {"simt_", "gpu_", "reference_"})
+      if (program.starts_with(prefix)) program.erase(0, std::strlen(prefix));
+    const auto found = patterns.find(program);
+    if (found == patterns.end()) {
+      std::fprintf(stderr, "%s: no file of this name has tests here\n", program.c_str());
+      return 2;
+    }
+    select(found->second, testing::GTEST_FLAG(filter));
   }
-  // What a filter leaves out stays out; one that names tests has them, whatever their file.
-  std::string& filter = testing::GTEST_FLAG(filter);
-  if (filter.starts_with("*-")) filter.erase(0, 1);
-  if (filter == "*") filter.clear();
-  if (filter.empty() || filter.starts_with('-')) filter = patterns + filter;
-  return RUN_ALL_TESTS();
+  const int failed = RUN_ALL_TESTS();
+  if (testing::UnitTest::GetInstance()->test_to_run_count() > 0 || testing::GTEST_FLAG(list_tests)) return failed;
+  std::fputs("no test was run: the filter leaves none\n", stderr);
+  return 2;
 }

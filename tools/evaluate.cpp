@@ -52,7 +52,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("--skip-bad-rows", options.skip_bad_rows, "count malformed rows and go on");
 }
 
+// A model without names for its labels has the data's, as for train.
 void check_same_labels(const Labels& data, const Labels& model, const std::filesystem::path& file) {
+  if (model.names() == anonymous_labels(data.size())) return;
   const auto name = [](const Labels& labels, std::int64_t id) {
     return id < labels.size() ? fmt::format("'{}'", printable(labels.name(id))) : "not there";
   };

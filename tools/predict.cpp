@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "input_lines.h"
@@ -121,6 +122,11 @@ int run(const Options& options, const std::vector<std::string>& texts) {
 
 int main(int argc, char** argv) {
   CLI::App app("Scores the emotions of texts with a fine-tuned model.");
+  // -h too, but not the beginning of a text, for which CLI11 would take it.
+  app.set_help_flag("--help", "Print this help message and exit");
+  static char help[] = "--help";
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
+    if (std::string_view(argv[i]) == "-h") argv[i] = help;
   Options options;
   add_options(app, options);
   return run_program(app, argc, argv, [&] { return run(options, texts_of(app)); });

@@ -33,7 +33,8 @@ done
 
 tools/install_packages.sh
 
-if { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } && ! command -v nvcc >/dev/null; then
+if { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } &&
+  ! { command -v nvcc || [ -x /usr/local/cuda/bin/nvcc ]; } >/dev/null; then
   echo "A GPU is here but the CUDA toolkit (nvcc) is not; going on with the CPU. To install it" \
     "(12.2 or later): https://developer.nvidia.com/cuda-downloads"
 fi

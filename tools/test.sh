@@ -2,8 +2,8 @@
 # Installs, builds and runs every test.
 #   tools/test.sh [--sanitizers | --thorough]
 # --sanitizers: then all again under AddressSanitizer and UBSan. --thorough, what .ci/run does: also the CUDA backend
-# under the emulator's other schedules and under ThreadSanitizer, whose findings are races within a block; then each
-# fuzz target for 20 seconds.
+# under the emulator's other schedules and under ThreadSanitizer, which sees races within a block and between two; then
+# each fuzz target for 20 seconds.
 # The CUDA backend is compiled where nvcc is; with EMBER_CUDA=ON in the environment its absence is an error. Its tests
 # under the emulator need CUDA's headers and say SKIPPED without them.
 # The tests that need the real data look for it in ../shared beside the checkout, or in $EMBER_SHARED, and say SKIPPED
@@ -46,7 +46,11 @@ run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
        /^SKIPPED: / { print }' "$folder/Testing/Temporary/LastTest.log"
 }
 
-build release build all -DCMAKE_BUILD_TYPE=Release -DEMBER_CUDA="${EMBER_CUDA:-AUTO}"
+# An older configuration of the same folder, or the caller's filters, must not decide what is tested.
+unset "${!GTEST_@}"
+march=native
+[ "$(uname -m)" != x86_64 ] || march=dispatch
+build release build all -DCMAKE_BUILD_TYPE=Release -DEMBER_MARCH=$march -DEMBER_CUDA="${EMBER_CUDA:-AUTO}"
 run_tests release build
 [ "$depth" != release ] || exit 0
 
@@ -62,17 +66,14 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
 for level in avx2:avx512f avx512:avx512_vnni avx512_vnni:avx512_bf16 avx512_bf16:amx_bf16; do # LEVEL:what the next one needs
   grep -qw "${level#*:}" /proc/cpuinfo || break
-  stage "test: CPU kernels, level ${level%:*}"
-  EMBER_CPU_LEVEL=${level%:*} ctest --test-dir build --output-on-failure -j "$jobs" -R "^($names|golden_test)\$"
+  EMBER_CPU_LEVEL=${level%:*} run_tests "CPU kernels, level ${level%:*}" build -R "^($names|golden_test)\$"
 done
 # simt_bench_test calls the kernels that the other tests check. Half of the schedules are on a device like a T4, which has
 # less shared memory and starts no grid early.
-for schedule in lifo random:1 random:2 "random:3 7.5" "random:4 7.5" "random:5 7.5"; do
-  stage "test: CUDA backend, schedule $schedule"
-  if [ "${schedule#* }" = 7.5 ]; then export EMBER_SIMT_DEVICE=7.5; fi
-  EMBER_SIMT_SCHEDULE=${schedule% *} ctest --test-dir build --output-on-failure -j "$jobs" -R '^simt_' -E '^simt_bench_test$'
+for run in lifo:9.0 random:1:9.0 random:2:9.0 random:3:7.5 random:4:7.5 random:5:7.5; do # SCHEDULE:COMPUTE-CAPABILITY
+  EMBER_SIMT_SCHEDULE=${run%:*} EMBER_SIMT_DEVICE=${run##*:} \
+    run_tests "CUDA backend, schedule ${run%:*}, device ${run##*:}" build -R '^simt_' -E '^simt_bench_test$'
 done
-unset EMBER_SIMT_DEVICE
 build "thread sanitizer" build-tsan simt_tests "${debug[@]}" -DEMBER_SANITIZE=thread
 run_tests "thread sanitizer" build-tsan -R '^simt_'
 stage "fuzz targets"

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "model/json_file.h"
@@ -40,58 +42,78 @@ Json to_json(const StepState& state) {
           {"skipped", state.skipped}};
 }
 
+// A count, which JSON may give as any number.
+template <typename T>
+T whole_number(const nlohmann::json& json, const char* name) {
+  const nlohmann::json& value = json.at(name);
+  check(value.is_number_integer() && value >= 0 && value <= std::numeric_limits<T>::max(),
+        "{} is {}, a whole number was expected", name, printable(value.dump()));
+  return value;
+}
+
 StepState step_state(const nlohmann::json& json) {
   StepState state;
   state.loss_scale = json.at("loss_scale");
-  state.updates = json.at("updates");
-  state.clean_steps = json.at("clean_steps");
-  state.skipped = json.at("skipped");
+  state.updates = whole_number<std::int32_t>(json, "updates");
+  state.clean_steps = whole_number<std::int32_t>(json, "clean_steps");
+  state.skipped = whole_number<std::int32_t>(json, "skipped");
   state.steps = state.updates + state.skipped;
+  check(state.loss_scale > 0 && std::isfinite(state.loss_scale), "loss_scale is {}, a positive number was expected",
+        state.loss_scale);
   return state;
 }
 
+TrainingState training_state(const nlohmann::json& json) {
+  return {whole_number<std::int64_t>(json, "step"),
+          whole_number<std::int64_t>(json, "epoch"),
+          whole_number<std::int64_t>(json, "position"),
+          dev_result(json.at("best")),
+          whole_number<std::int64_t>(json, "evaluations_since_best"),
+          json.at("loss_sum"),
+          whole_number<std::int64_t>(json, "loss_steps")};
+}
+
 std::string state_json(const TrainingState& state, const StepState& step_state, const RunIdentity& identity) {
-  const Json json = {{"format", kFormat},
-                     {"step", state.step},
-                     {"epoch", state.epoch},
-                     {"position", state.position},
-                     {"best", to_json(state.best)},
-                     {"evaluations_since_best", state.evaluations_since_best},
-                     {"loss_sum", state.loss_sum},
-                     {"loss_steps", state.loss_steps},
-                     {"step_state", to_json(step_state)},
-                     {"flags", identity.flags},
-                     {"data", identity.data},
-                     {"model", identity.model},
-                     {"threads", identity.threads}};
+  Json json = {{"format", kFormat},
+               {"step", state.step},
+               {"epoch", state.epoch},
+               {"position", state.position},
+               {"best", to_json(state.best)},
+               {"evaluations_since_best", state.evaluations_since_best},
+               {"loss_sum", state.loss_sum},
+               {"loss_steps", state.loss_steps},
+               {"step_state", to_json(step_state)}};
+  json.update(to_json(identity));
   return json.dump(2) + "\n";
+}
+
+// state.json's part of a checkpoint.
+void read_state(const fs::path& file, Checkpoint& checkpoint) {
+  const nlohmann::json json = read_json_object(file);
+  try {
+    const int format = json.at("format");
+    check(format == kFormat, "format {}, this program reads {}", format, kFormat);
+    checkpoint.step_state = step_state(json.at("step_state"));
+    checkpoint.state = training_state(json);
+    check(checkpoint.state.step == checkpoint.step_state.steps, "step is {}, of {} updates and {} skipped steps",
+          checkpoint.state.step, checkpoint.step_state.updates, checkpoint.step_state.skipped);
+    checkpoint.identity = run_identity(json);
+  } catch (const nlohmann::json::exception& error) {
+    fail("{}: {}", file.string(), json_complaint(error));
+  } catch (const Error& error) {
+    fail("{}: {}", file.string(), error.what());
+  }
 }
 
 // Reads all but the tensors' data, which is enough to tell a whole checkpoint from a damaged one.
 Checkpoint open_checkpoint(const fs::path& path) {
-  const fs::path file = path / "state.json";
-  const nlohmann::json json = read_json_object(file);
-  try {
-    const int format = json.at("format");
-    check(format == kFormat, "{}: format {}, this program reads {}", file.string(), format, kFormat);
-    Checkpoint checkpoint;
-    checkpoint.path = path;
-    checkpoint.step_state = step_state(json.at("step_state"));
-    checkpoint.state = {json.at("step"),
-                        json.at("epoch"),
-                        json.at("position"),
-                        dev_result(json.at("best")),
-                        json.at("evaluations_since_best"),
-                        json.at("loss_sum"),
-                        json.at("loss_steps")};
-    checkpoint.identity = {json.at("flags"), json.at("data"), json.at("model"), json.at("threads")};
-    checkpoint.choices = read_file(path / kChoices);
-    checkpoint.metrics = read_file(path / "metrics.jsonl");
-    const SafetensorsFile weights(path / "model.safetensors"), moments(path / "optimizer.safetensors");
-    return checkpoint;
-  } catch (const nlohmann::json::exception& error) {
-    fail("{}: {}", file.string(), json_complaint(error));
-  }
+  Checkpoint checkpoint;
+  checkpoint.path = path;
+  read_state(path / "state.json", checkpoint);
+  checkpoint.choices = read_file(path / kChoices);
+  checkpoint.metrics = read_file(path / "metrics.jsonl");
+  const SafetensorsFile weights(path / "model.safetensors"), moments(path / "optimizer.safetensors");
+  return checkpoint;
 }
 
 // ---- Tensors --------------------------------------------------------------------------------------------------------
@@ -240,19 +262,6 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
   }
   check(problem.empty(), "no checkpoint can be resumed: {}", problem);
   return std::nullopt;
-}
-
-void require_same_run(const Checkpoint& checkpoint, const RunIdentity& identity) {
-  const RunIdentity& then = checkpoint.identity;
-  const std::string path = checkpoint.path.string();
-  for (const auto& [flag, now] : identity.flags) {
-    const auto found = then.flags.find(flag);
-    const std::string before = found == then.flags.end() ? "unknown" : found->second;
-    check(before == now, "--resume: {} was made with {} {}, this run has {}", path, flag, printable(before), now);
-  }
-  check(then.data == identity.data, "--resume: {} was made with other data (texts, labels or vocabulary)", path);
-  check(then.model == identity.model, "--resume: {} was made from another model (--model, or its starting weights)",
-        path);
 }
 
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,

@@ -9,13 +9,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "model/hugging_face.h"
 #include "train/optimizer.h"
+#include "train/run_identity.h"
 
 namespace ember {
 
@@ -37,13 +37,6 @@ struct TrainingState {
   double loss_sum = 0;  // over the steps since the last "train" event
   std::int64_t loss_steps = 0;
   bool operator==(const TrainingState&) const = default;
-};
-
-// What a run must have in common with the one that it resumes.
-struct RunIdentity {
-  std::map<std::string, std::string> flags;
-  std::string data, model;  // fingerprints
-  int threads = 0;          // 0: all; may differ
 };
 
 struct Checkpoint {
@@ -75,11 +68,9 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
-// passed over; Error when there are only such, or when the folder cannot be read.
+// passed over, by a missing or unreadable file or a state whose numbers cannot be; Error when there are only such, or
+// when the folder cannot be read.
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
-
-// Error naming the first difference but that of the threads.
-void require_same_run(const Checkpoint& checkpoint, const RunIdentity& identity);
 
 // Puts a checkpoint's weights and moments back. Error naming the file and the tensor that does not fit.
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,

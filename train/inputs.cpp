@@ -27,17 +27,6 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
   return tokenize(examples, tokenizer, max_length, options.threads);
 }
 
-void describe(const LoadReport& report, std::vector<std::string>& notes) {
-  if (!report.initialised.empty()) {
-    const std::size_t count = report.initialised.size();
-    notes.push_back(count <= 4 ? fmt::format("drawn afresh: {}", fmt::join(report.initialised, ", "))
-                               : fmt::format("drawn afresh: all {} weights", count));
-  }
-  if (!report.ignored.empty())
-    notes.push_back(fmt::format("{} tensors of the model file are of no use here, such as {}", report.ignored.size(),
-                                printable(report.ignored.front())));
-}
-
 }  // namespace
 
 TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
@@ -53,10 +42,22 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
   const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);
   std::vector<std::string> notes;
-  describe(model.report, notes);
   Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);
   Dataset dev = load_split(options, "dev", labels, tokenizer, max_length, notes);
   return {std::move(labels), std::move(model), std::move(train), std::move(dev), std::move(notes)};
+}
+
+std::vector<std::string> notes_on(const LoadReport& report) {
+  std::vector<std::string> notes;
+  if (!report.initialised.empty()) {
+    const std::size_t count = report.initialised.size();
+    notes.push_back(count <= 4 ? fmt::format("drawn afresh: {}", fmt::join(report.initialised, ", "))
+                               : fmt::format("drawn afresh: all {} weights", count));
+  }
+  if (!report.ignored.empty())
+    notes.push_back(fmt::format("{} tensors of the model file are of no use here, such as {}", report.ignored.size(),
+                                printable(report.ignored.front())));
+  return notes;
 }
 
 }  // namespace ember

@@ -46,8 +46,12 @@ int run(const ember::TrainOptions& options) {
   const ember::TrainOutcome outcome = ember::train(options, style, [] { return stop_signal.load(); });
   const std::string out = options.out.string();
   if (outcome.interrupted != 0) {
-    fmt::print(stderr, "stopped after step {}, saved in {}; the same command with --resume{} continues\n",
-               outcome.state.step, outcome.checkpoint.string(), options.overwrite ? " instead of --overwrite" : "");
+    // What cannot be said there, to a terminal that is gone, is no failure: all is saved.
+    std::fputs(
+        fmt::format("stopped after step {}, saved in {}; the same command with --resume{} continues\n",
+                    outcome.state.step, outcome.checkpoint.string(), options.overwrite ? " instead of --overwrite" : "")
+            .c_str(),
+        stderr);
     return 128 + outcome.interrupted;
   }
   if (options.quiet) return 0;
@@ -59,7 +63,8 @@ int run(const ember::TrainOptions& options) {
     fmt::print("no right label reached the threshold of {} on dev: scores are low, so try a lower --threshold\n",
                options.recipe.threshold);
   fmt::print("the model is in {}; try: predict --model {} --threshold 0.25 \"I am so happy for you!\"\n", out, out);
-  ember::check(std::fflush(stdout) == 0, "standard output: {}", ember::errno_text(errno));
+  const bool written = std::fflush(stdout) == 0;
+  ember::check(written, "standard output: {}", ember::errno_text(errno));
   return 0;
 }
 

@@ -64,6 +64,13 @@ bool better(const DevResult& now, const DevResult& best, Metric metric) {
   throw std::logic_error("no such metric");
 }
 
+// The first line of metrics.jsonl.
+std::string start_of_log(const RunIdentity& identity) {
+  MetricsEvent event = {{"event", "start"}};
+  event.update(to_json(identity));
+  return MetricsLog::line(event);
+}
+
 class Run {
  public:
   Run(const TrainOptions& options, Kernels& kernels, TrainingInputs& inputs, OutputFolder& out,
@@ -89,7 +96,7 @@ class Run {
         saver_(inputs.model.config, kernels) {
     batches_.reserve(limits_);
     out.clear();  // as late as this, so that a run that cannot be leaves the folder as it was
-    log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : "");
+    log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : start_of_log(identity));
     if (!out.checkpoint()) return;
     step_state_ = out.checkpoint()->step_state;
     saved_step_ = state_.step;
@@ -153,8 +160,13 @@ std::int64_t Run::count_steps() const {
 
 TrainingState Run::resume() {
   if (!out_.checkpoint()) return {};
+  const TrainingState& state = out_.checkpoint()->state;
+  check(state.epoch == state.step / steps_per_epoch_ &&
+            state.position == state.step % steps_per_epoch_ * recipe_.batch_size && state.step <= total_steps_,
+        "{}: is damaged: step {} of {} is not row {} of epoch {}", (out_.checkpoint()->path / "state.json").string(),
+        state.step, total_steps_, state.position, state.epoch);
   restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
-  return out_.checkpoint()->state;
+  return state;
 }
 
 bool Run::finished() const {
@@ -224,8 +236,10 @@ void Run::take_record(const StepRecord& record) {
 }
 
 void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
-  check(finite, "training diverged at step {}: {} is not finite; lower --lr (now {}). Checkpoints stay as they are",
-        step, what, recipe_.learning_rate);
+  check(finite,
+        "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {}). Checkpoints "
+        "stay as they are",
+        step, what, recipe_.learning_rate, recipe_.weight_decay);
 }
 
 double Run::learning_rate() const {
@@ -344,9 +358,12 @@ RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, 
           model_fingerprint(inputs.model.config, inputs.model.weights, kernels), options.threads};
 }
 
-void require_resumable(const OutputFolder& out, const RunIdentity& identity) {
-  if (!out.checkpoint()) return;
-  require_same_run(*out.checkpoint(), identity);
+void require_resumable(const TrainOptions& options, const OutputFolder& out, const RunIdentity& identity) {
+  if (!out.checkpoint()) {
+    if (options.resume) require_restartable(out.metrics(), identity);
+    return;
+  }
+  require_same_run(out.checkpoint()->identity, out.checkpoint()->path, identity);
   check(out.checkpoint()->state.best.step == 0 || out.holds_model(),
         "--resume: {}/model.safetensors, the best model so far (step {}), is gone; --overwrite starts afresh",
         out.path().string(), out.checkpoint()->state.best.step);
@@ -365,9 +382,11 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   OutputFolder out(options);
   TrainingInputs inputs = load_inputs(options, kernels);
   const RunIdentity identity = identify(options, inputs, kernels);
-  require_resumable(out, identity);
+  require_resumable(options, out, identity);
   out.prepare();
   Progress progress(style);
+  if (!out.checkpoint())
+    for (const std::string& note : notes_on(inputs.model.report)) progress.note(note);
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);
   if (out.checkpoint()) progress.note(fmt::format("resuming from {}", out.checkpoint()->path.string()));

@@ -8,6 +8,7 @@ and beside the speed the output: the loss on dev after the same two epochs, the 
 transformers in fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not
 installed is skipped by name; one that fails is named and the rest goes on. Each measurement is appended to
 OUT/results.jsonl as it comes; bench/report.py draws it. With --device cuda it is training alone, Ember's in fp16.
+Exit status: 0, 1 if Ember failed or its output is wrong, 2 for wrong flags or inputs, 130 if interrupted.
 """
 
 import argparse
@@ -293,7 +294,10 @@ def run(argv):
             comparison.run(task)
             print(table.table(results.records, task), end="\n\n", flush=True)
     print(f"every round is in {results.path}")
-    return 0
+    failures = table.failures(results.records, "Ember")
+    for failure in failures:
+        print(f"compare.sh: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def main():

@@ -93,6 +93,17 @@ def outcome(records, row):
     return ends[-1]["reason"] if ends[-1]["event"] == "skipped" else f"failed: {ends[-1]['reason']}"
 
 
+def failures(records, engine):
+    """What went wrong with an engine's rows, a line each; an engine that was skipped did not fail."""
+    lines = []
+    for row in dict.fromkeys(key(record) for record in records if record.get("engine") == engine):
+        if outcome(records, row).startswith("failed"):
+            lines.append(f"{row[0]}: {engine} {row[2]}: {outcome(records, row)}")
+        elif accuracy(records, row)[1]:
+            lines.append(f"{row[0]}: {engine} {row[2]}: wrong: {accuracy(records, row)[0]}")
+    return lines
+
+
 def cells(records, task):
     """Lines of cells, the head first."""
     rows = rows_of(records, task)

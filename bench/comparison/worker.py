@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 SKIPPED = 77  # a peer whose package is not installed
+LACKING = "this processor has no "  # Ember, asked for a precision that the processor does not have
 
 
 class Failure(Exception):
@@ -16,7 +17,7 @@ class Failure(Exception):
 
 
 class Skipped(Failure):
-    """The engine is not installed."""
+    """The engine is not installed, or cannot do this here."""
 
 
 def last_line(path):
@@ -70,9 +71,7 @@ class Worker:
     def ended(self):
         status = self.process.wait()
         message = last_line(self.errors)
-        if status == SKIPPED:
-            return Skipped(message or "not installed, skipped")
-        return Failure(f"ended with status {status}" + (f": {message}" if message else ""))
+        return end_of(status, message)
 
     def close(self):
         """It ends with its standard input; one that hangs is killed."""
@@ -83,6 +82,13 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+
+
+def end_of(status, message):
+    """What it means that an engine ended so."""
+    if status == SKIPPED or LACKING in message:
+        return Skipped(message or "not installed, skipped")
+    return Failure(f"ended with status {status}" + (f": {message}" if message else ""))
 
 
 def answer_of(line):
@@ -125,7 +131,7 @@ class Train:
         except OSError as error:
             raise Failure(f"{command[0]}: {error.strerror}") from error
         if done.returncode != 0:
-            raise Failure(f"ended with status {done.returncode}: {last_line(errors)}")
+            raise end_of(done.returncode, last_line(errors))
 
     def figures(self, path):
         try:

@@ -34,11 +34,17 @@ class DeviceReadback final : public Readback {
 
 class GraphOfWork final : public RecordedWork {
  public:
-  GraphOfWork(const Stream& stream, const std::function<void()>& work) : stream_(stream), graph_(stream, work) {}
-  void run() override { graph_.launch(stream_); }
+  // `settled`: CudaKernels', which what a recording launches does not tell.
+  GraphOfWork(const Stream& stream, const std::function<void()>& work, bool& settled)
+      : stream_(stream), settled_(settled), graph_(stream, work) {}
+  void run() override {
+    graph_.launch(stream_);
+    settled_ = false;
+  }
 
  private:
   const Stream& stream_;
+  bool& settled_;
   Graph graph_;
 };
 
@@ -77,7 +83,10 @@ std::unique_ptr<Readback> CudaKernels::make_readback(std::size_t bytes) {
 }
 
 std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& work) {
-  return std::make_unique<GraphOfWork>(stream_, work);
+  settled_ = false;
+  auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
+  settled_ = false;
+  return recorded;
 }
 
 void* CudaKernels::scratch(std::size_t bytes) {

@@ -1,7 +1,9 @@
 // The CUDA backend: f16 activations and product weights, f32 statistics, gradients of parameters and optimizer state.
-// Each method is defined in the file of its operation and launches on one stream; nothing but allocate, upload,
-// download and Readback::wait waits for the device. Shapes are checked on the host; what lies in device memory (token
-// ids, cu_seqlens, the update count of a row) is trusted.
+// Each method is defined in the file of its operation and launches on one stream, which gradients leave and join again
+// (deferred_gradients.h). After the first call with a shape, which may take memory and measure algorithms, nothing but
+// allocate, upload, download and Readback::wait waits for the device. Shapes are checked on the host; what lies in
+// device memory (token ids, cu_seqlens, the update count of a row) is trusted. A backend belongs to the thread that
+// made it, whose current device is its own, and all of a process to GPUs of one kind (allow_early_starts).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -106,7 +108,7 @@ class CudaKernels final : public Kernels {
                   std::int32_t* row_updates, const AdamWUpdate* schedule, StepState* state, float max_norm,
                   const LossScaling& scaling, const StepLog& log) override;
 
-  // The stream of all work.
+  // The stream of all work but gradients'.
   const Stream& stream() const { return stream_; }
 
  private:
@@ -129,7 +131,7 @@ class CudaKernels final : public Kernels {
   DeferredGradients deferred_;
   std::vector<Buffer> scratch_, arrivals_;
   // Whether a grid has been awaited since one that writes what others read early: weights (adamw and the like,
-  // round_weights), a batch (gather_batch), the number of the step (finish_step).
+  // round_weights), a batch (gather_batch), the number of the step (finish_step). Not after a recording is made or run.
   bool settled_ = true;
 };
 

@@ -14,22 +14,16 @@ struct Store {
     std::uint32_t bias[kFragments] = {};
 
     __device__ Lane(const Store& to, const LanePlaces& at) {
-#pragma unroll
-      for (int n = 0; n < kFragments; ++n)
-        if (to.bias != nullptr && at.inside(n)) bias[n] = pair_at(to.bias + at.column(n));
+      if (to.bias != nullptr) at.for_columns([&](int n, int column) { bias[n] = pair_at(to.bias + column); });
     }
     __device__ void ask(const Store&, const LanePlaces&) {}
     __device__ void write(const Store& to, const LanePlaces& at, const float (&d)[kFragments][4]) const {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kFragments; ++n) {
-          if (!at.inside(half, n)) continue;
-          float add[2];
-          unpack(add, bias[n]);
-          const float x[2] = {d[n][2 * half] + add[0], d[n][2 * half + 1] + add[1]};
-          pair_at(to.out[at.row(half)] + at.column(n)) = pack(x);
-        }
+      at.for_pairs([&](int half, int row, int n, int column) {
+        float add[2];
+        unpack(add, bias[n]);
+        const float x[2] = {d[n][2 * half] + add[0], d[n][2 * half + 1] + add[1]};
+        pair_at(to.out[row] + column) = pack(x);
+      });
     }
   };
 };

@@ -35,6 +35,7 @@ constexpr int kWarpRows = 16, kColumns = 8, kFragments = 3;  // of a warp; of a 
 constexpr int kStep = 32;                                    // inputs that a warp takes at a time
 constexpr int kVector = 8;                                   // halves of a copy
 constexpr std::int64_t kManyInputs = 640;
+constexpr int kTogether = 4;  // blocks that a multiprocessor's registers have room for
 
 struct Operands {
   Rows<const __half> in, weight;
@@ -191,9 +192,21 @@ struct LanePlaces {
         outputs(a.outputs) {}
   __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarpSize; }
   __device__ int row(int half) const { return first_row + 8 * half; }
-  __device__ int column(int fragment) const { return first_column + fragment * kColumns; }
-  __device__ bool inside(int fragment) const { return column(fragment) < outputs; }
-  __device__ bool inside(int half, int fragment) const { return row(half) < rows && inside(fragment); }
+
+  // Calls visit(fragment, column) for each pair of columns that exists.
+  template <typename Visit>
+  __device__ void for_columns(const Visit& visit) const {
+#pragma unroll
+    for (int n = 0; n < kFragments; ++n)
+      if (const int column = first_column + n * kColumns; column < outputs) visit(n, column);
+  }
+  // Calls visit(half, row, fragment, column) for each pair that exists, of a row of either half of the fragments.
+  template <typename Visit>
+  __device__ void for_pairs(const Visit& visit) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      if (row(half) < rows) for_columns([&](int n, int column) { visit(half, row(half), n, column); });
+  }
 };
 
 // Pairs of elements, as they lie in memory.
@@ -208,6 +221,7 @@ __device__ inline std::uint32_t pair_at(const __half* at) {
 // its ask(), of other operands, after that; and its write() ends the warps that have the sums.
 template <typename Divided, typename Finish>
 __global__ void __launch_bounds__(kThreads) few_rows_kernel(Operands a, Finish finish) {
+  if (!code_can_await()) return __trap();  // serves() says no there, so the rest need not be compiled
   EMBER_DYNAMIC_SHARED(memory);
   const int block_row = static_cast<int>(blockIdx.x) * Divided::kRows,
             block_column = static_cast<int>(blockIdx.y) * Divided::kWidth;
@@ -236,7 +250,7 @@ dim3 grid_of(const FewRowsProduct& p) {
 
 // Whether all blocks of a product run at once, by their shared memory, and no more than `most` on a multiprocessor.
 template <typename Divided>
-bool at_once(const FewRowsProduct& p, const DeviceInfo& device, std::int64_t most = 8) {
+bool at_once(const FewRowsProduct& p, const DeviceInfo& device, std::int64_t most = kTogether) {
   const dim3 grid = grid_of<Divided>(p);
   const std::int64_t together =
       std::min(static_cast<std::int64_t>(device.shared_memory) / Divided::shared_bytes(p.in.cols), most);
@@ -250,10 +264,13 @@ auto with_division(const FewRowsProduct& p, const DeviceInfo& device, const Use&
     return p.transposed ? use(std::type_identity<Division<kByRows, kByColumns, true>>{})
                         : use(std::type_identity<Division<kByRows, kByColumns, false>>{});
   };
+  const auto fits = [&]<int kByRows, int kByColumns>(Warps<kByRows, kByColumns>, std::int64_t most) {
+    return p.transposed ? at_once<Division<kByRows, kByColumns, true>>(p, device, most)
+                        : at_once<Division<kByRows, kByColumns, false>>(p, device, most);
+  };
   if (p.out.rows <= kWarpRows) return with(Warps<1, 1>{});
-  if (p.in.cols > kManyInputs)
-    return at_once<Division<1, 2, true>>(p, device) ? with(Warps<1, 2>{}) : with(Warps<2, 2>{});
-  return at_once<Division<2, 1, true>>(p, device, 1) ? with(Warps<2, 1>{}) : with(Warps<2, 4>{});
+  if (p.in.cols > kManyInputs) return fits(Warps<1, 2>{}, kTogether) ? with(Warps<1, 2>{}) : with(Warps<2, 2>{});
+  return fits(Warps<2, 1>{}, 1) ? with(Warps<2, 1>{}) : with(Warps<2, 4>{});
 }
 
 // Launches the kernel for products of this kind, whose weight is transposed or not. Requires serves().

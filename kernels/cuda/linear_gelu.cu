@@ -29,12 +29,10 @@ struct LaneBias {
   float values[kFragments][2] = {};
 
   __device__ LaneBias(const float* bias, const LanePlaces& at) {
-#pragma unroll
-    for (int n = 0; n < kFragments; ++n)
-      if (at.inside(n)) {
-        const float2 pair = *reinterpret_cast<const float2*>(bias + at.column(n));
-        values[n][0] = pair.x, values[n][1] = pair.y;
-      }
+    at.for_columns([&](int n, int column) {
+      const float2 pair = *reinterpret_cast<const float2*>(bias + column);
+      values[n][0] = pair.x, values[n][1] = pair.y;
+    });
   }
 };
 
@@ -48,19 +46,15 @@ struct Forward {
     __device__ Lane(const Forward& to, const LanePlaces& at) : bias(to.bias, at) {}
     __device__ void ask(const Forward&, const LanePlaces&) {}
     __device__ void write(const Forward& to, const LanePlaces& at, const float (&d)[kFragments][4]) const {
+      at.for_pairs([&](int half, int row, int n, int column) {
+        const std::uint32_t stored = pack(&d[n][2 * half]);
+        pair_at(to.before[row] + column) = stored;
+        float x[2];
+        unpack(x, stored);
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kFragments; ++n) {
-          if (!at.inside(half, n)) continue;
-          const std::uint32_t stored = pack(&d[n][2 * half]);
-          pair_at(to.before[at.row(half)] + at.column(n)) = stored;
-          float x[2];
-          unpack(x, stored);
-#pragma unroll
-          for (int j = 0; j < 2; ++j) x[j] = gelu(x[j] + bias.values[n][j]);
-          pair_at(to.out[at.row(half)] + at.column(n)) = pack(x);
-        }
+        for (int j = 0; j < 2; ++j) x[j] = gelu(x[j] + bias.values[n][j]);
+        pair_at(to.out[row] + column) = pack(x);
+      });
     }
   };
 };
@@ -78,29 +72,21 @@ struct Backward {
 
     __device__ Lane(const Backward& to, const LanePlaces& at) : bias(to.bias, at) {}
     __device__ void ask(const Backward& to, const LanePlaces& at) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kFragments; ++n)
-          if (at.inside(half, n)) before[half][n] = pair_at(to.before[at.row(half)] + at.column(n));
+      at.for_pairs([&](int half, int row, int n, int column) { before[half][n] = pair_at(to.before[row] + column); });
     }
     __device__ void write(const Backward& to, const LanePlaces& at, const float (&d)[kFragments][4]) const {
       float sums[kFragments][2] = {};
+      at.for_pairs([&](int half, int row, int n, int column) {
+        float x[2], dx[2];
+        unpack(x, before[half][n]);
+        unpack(dx, pack(&d[n][2 * half]));
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kFragments; ++n) {
-          if (!at.inside(half, n)) continue;
-          float x[2], dx[2];
-          unpack(x, before[half][n]);
-          unpack(dx, pack(&d[n][2 * half]));
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            dx[j] *= gelu_slope(x[j] + bias.values[n][j]);
-            sums[n][j] += dx[j];
-          }
-          pair_at(to.din[at.row(half)] + at.column(n)) = pack(dx);
+        for (int j = 0; j < 2; ++j) {
+          dx[j] *= gelu_slope(x[j] + bias.values[n][j]);
+          sums[n][j] += dx[j];
         }
+        pair_at(to.din[row] + column) = pack(dx);
+      });
       write_sums(to, at, sums);
     }
     // Over the eight lanes that have the same columns, then one writes the part of the warp's 16 rows.
@@ -113,9 +99,8 @@ struct Backward {
           for (float& sum : pair) sum += __shfl_xor_sync(~0u, sum, offset);
       if (LanePlaces::lane() >= 4 || at.row(0) >= at.rows) return;
       float* part = to.parts + at.row(0) / few_rows::kWarpRows * to.part_stride;
-#pragma unroll
-      for (int n = 0; n < kFragments; ++n)
-        if (at.inside(n)) *reinterpret_cast<float2*>(part + at.column(n)) = make_float2(sums[n][0], sums[n][1]);
+      at.for_columns(
+          [&](int n, int column) { *reinterpret_cast<float2*>(part + column) = make_float2(sums[n][0], sums[n][1]); });
     }
   };
 };

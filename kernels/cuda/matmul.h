@@ -1,5 +1,6 @@
 // Matrix products on the device: f16 operands, sums in f32, by cuBLASLt (tests/simt/matmul_cpu.cpp under the emulator).
-// Rows may lie apart (Tensor::stride), so blocks of columns are operands like any other. All work goes to the stream.
+// Rows may lie apart (Tensor::stride), so blocks of columns are operands like any other. All work goes to the stream
+// but what is to go beside it.
 //
 // The same product gives the same bits, run after run: cuBLASLt has several algorithms for a shape, whose sums differ
 // in order. The fastest of its suggestions is found by measurement the first time that a shape comes up, and kept (see

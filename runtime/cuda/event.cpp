@@ -1,8 +1,17 @@
 #include "runtime/cuda/event.h"
 
+#include <mutex>
+#include <set>
+
 #include "runtime/cuda/check.h"
 
 namespace ember {
+namespace {
+
+std::mutex waiting_lock;
+std::set<cudaStream_t> waiting;  // streams told to wait for an event since the last launch in them
+
+}  // namespace
 
 Event::Event(Kind kind) {
   cudaEvent_t event = nullptr;
@@ -29,6 +38,13 @@ void Event::synchronize() const {
 
 void Event::block(const Stream& stream) const {
   check_cuda(cudaStreamWaitEvent(stream, get(), 0), "making a stream wait for an event");
+  const std::lock_guard lock(waiting_lock);
+  waiting.insert(stream);
+}
+
+bool take_wait(cudaStream_t stream) {
+  const std::lock_guard lock(waiting_lock);
+  return waiting.erase(stream) > 0;
 }
 
 float Event::milliseconds(const Event& start, const Event& end) {

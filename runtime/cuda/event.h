@@ -32,4 +32,7 @@ class Event {
   std::unique_ptr<CUevent_st, Destroy> handle_;
 };
 
+// Whether the stream was told to wait for an event since this was last asked of it.
+bool take_wait(cudaStream_t stream);
+
 }  // namespace ember

@@ -6,6 +6,7 @@
 
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/device.h"
+#include "runtime/cuda/event.h"
 #include "runtime/cuda/simt.h"
 
 namespace ember {
@@ -29,7 +30,8 @@ void launch(GridStart start, const char* name, cudaStream_t stream, dim3 grid, d
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &early;
-  config.numAttrs = start == GridStart::early && starts_early() ? 1 : 0;
+  const bool waits = take_wait(stream);
+  config.numAttrs = start == GridStart::early && starts_early() && !waits ? 1 : 0;
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
   check_launched(name, stream);
 }
@@ -42,8 +44,8 @@ void launch(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::s
 
 // The same of a kernel whose threads call await_previous_grid() (runtime/cuda/simt.h: and what before): from compute
 // capability 9.0 on its blocks come to the multiprocessors while the grid before it in the stream ends, which saves
-// most of what a launch costs. Not where the stream waits for anything but that grid. NVIDIA, CUDA C++ Programming
-// Guide, "Programmatic Dependent Launch and Synchronization".
+// most of what a launch costs. Where the stream was told to wait for an event since the last launch (Event::block) it
+// is launched as any other. NVIDIA, CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization".
 template <typename... Parameters, typename... Arguments>
 void launch_early(const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
                   void (*kernel)(Parameters...), Arguments&&... arguments) {

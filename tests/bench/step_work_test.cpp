@@ -30,25 +30,33 @@ TEST(StepWork, IsThatOfTheModel) {
   const BertConfig config = model_shape("tinybert");
   auto sums = by_method(step_work(config, kBatch, {DType::f16, DType::f16}));
   const double n = 308, b = 16, c = 312, f = 1200, k = 28;
-  // Three whole layers; the last with keys and values of all rows and the rest of [CLS]; pooler and classifier.
-  const double products =
-      2 * (3 * n * (4 * c * c + 2 * c * f) + n * 2 * c * c + b * (2 * c * c + 2 * c * f) + b * (c * c + c * k));
-  const double biases = 3 * n * 3 * c + n * 2 * c + b * c + b * k;
-  EXPECT_EQ(sums["linear_forward"].calls, 3 * 4 + 5 + 2);
-  EXPECT_DOUBLE_EQ(sums["linear_forward"].flop, products + biases);
-  EXPECT_EQ(sums["linear_backward_weight"].calls, 19);
-  EXPECT_DOUBLE_EQ(sums["linear_backward_weight"].flop, products + biases);
-  EXPECT_EQ(sums["linear_backward_input"].calls, 19);
-  EXPECT_EQ(sums["attention_forward"].calls, 4);
+  // Three whole layers, the last for [CLS] alone, the pooler; what is joined with GELU, attention or tanh counts there.
+  const double gelu = 3 * n * c * f + b * c * f;
+  EXPECT_EQ(sums["linear_forward"].calls, 3 * 3 + 2 + 1);
+  EXPECT_DOUBLE_EQ(sums["linear_forward"].flop,
+                   2 * (3 * n * (4 * c * c + c * f) + b * (c * c + c * f) + b * c * c) + 3 * n * 3 * c);
+  EXPECT_EQ(sums["linear_gelu_forward"].calls, 4);
+  EXPECT_DOUBLE_EQ(sums["linear_gelu_forward"].flop, 2 * gelu + (3 * n + b) * f * 6);
+  EXPECT_EQ(sums["linear_backward_input"].calls, 3 * 3 + 2 + 1);
+  EXPECT_DOUBLE_EQ(sums["linear_backward_input"].flop,
+                   2 * (3 * n * (4 * c * c + c * f) + b * (c * c + c * f) + b * c * c));
+  EXPECT_EQ(sums["linear_gelu_backward"].calls, 4);
+  EXPECT_DOUBLE_EQ(sums["linear_gelu_backward"].flop, 2 * gelu + (3 * n + b) * f * 13);
+  EXPECT_EQ(sums["linear_backward_weight"].calls, 3 * 4 + 3 + 2);
+  EXPECT_EQ(sums["attention_forward"].calls, 3);
+  EXPECT_EQ(sums["attention_backward"].calls, 3);
   EXPECT_EQ(sums["residual_layernorm_backward"].calls, 8);
-  for (const char* once : {"gather_batch", "embeddings_forward", "embeddings_backward", "sigmoid_bce", "gradient_norm",
-                           "adamw", "adamw_rows", "finish_step"})
+  for (const char* once :
+       {"gather_batch", "embeddings_forward", "embeddings_backward", "cls_attention_forward", "cls_attention_backward",
+        "head_forward", "head_backward", "sigmoid_bce", "gradient_norm", "adamw", "adamw_rows", "finish_step"})
     EXPECT_EQ(sums[once].calls, 1) << once;
 
   // All weights but the word embedding: read, written, and the gradient and the f16 copy.
   const double parameters = (512 + 2) * c + 2 * c + 4 * (4 * c * c + 2 * c * f + 9 * c + f) + c * c + c + c * k + k;
   EXPECT_DOUBLE_EQ(sums["adamw"].bytes, parameters * (7 * 4 + 2));
   EXPECT_DOUBLE_EQ(sums["gradient_norm"].bytes, 4 * (parameters + 172 * c));
+  // The batch's rows and that of the padding, not the whole table.
+  EXPECT_DOUBLE_EQ(sums["adamw_replay"].bytes, work::adamw_replay(172 + 1, c, 0, 2).bytes);
 }
 
 TEST(StepWork, TheFloorIsTheSlowerOfBytesAndOperationsEach) {

@@ -63,13 +63,13 @@ TEST(Work, AttentionCountsPairsOfTokens) {
 TEST(Work, FirstAttentionCountsRowsForEachHead) {
   const double c = 12, h = 3, b = 2, n = 8;
   expect(work::first_attention_forward(kWorkBatch, c, h, true, kFp16),
-         2 * (2 * b + n) * c + 2 * 2 * c * c + 4 * 2 * c + kCuSeqlens,
+         2 * (2 * b + n) * c + 2 * 2 * c * c + 2 * 2 * c + kCuSeqlens,
          4 * b * c * c + n * h * (4 * c + 6 + 1 + 1) + 2 * b * c);
   expect(work::first_attention_backward(kWorkBatch, c, h, false, kFp32),
          4 * (3 * b + 2 * n) * c + 8 * 2 * c * c + 8 * 2 * c + kCuSeqlens,
          8 * b * c * c + n * h * (8 * c + 6) + 4 * b * c);
   expect(work::cls_attention_forward(kWorkBatch, c, h, true, kFp16),
-         2 * (2 * b + n) * c + 2 * 3 * c * c + 4 * 3 * c + kCuSeqlens,
+         2 * (2 * b + n) * c + 2 * 3 * c * c + 2 * 3 * c + kCuSeqlens,
          6 * b * c * c + n * h * (4 * c + 6 + 1 + 1) + 3 * b * c);
   expect(work::cls_attention_backward(kWorkBatch, c, h, false, kFp32),
          4 * (3 * b + 2 * n) * c + 8 * 3 * c * c + 8 * 3 * c + kCuSeqlens,

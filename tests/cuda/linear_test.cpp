@@ -30,6 +30,12 @@ const LinearCase kLinearCases[] = {
     {"ffn_out", 32, 312, 1200},
     {"bert", 33, 768, 384},
     {"awkward", 129, 13, 30},
+    // Blocks of few_rows_product.cuh of 32 x 24 and 32 x 48, the latter on a device of 32 multiprocessors; on one of
+    // 132 the next two have 32 x 48 and 32 x 96.
+    {"seventeen_rows", 17, 104, 312},
+    {"hundred_rows", 100, 312, 1200},
+    {"tinybert_ffn_out", 308, 312, 1200},
+    {"tinybert_qkv", 308, 936, 312},
     {"many_rows", 1100, 8, 16},
     {"large", 33, 28, 64, kHalf, 35, 60},  // sums of 64 and of 28 products up to 50,000
     {"small", 33, 28, 312, kHalf, 1e-2f, 1e-4f},

@@ -179,7 +179,9 @@ TEST(LoadHuggingFace, ConvertsOtherFloatsAndRefusesIntegers) {
 TEST(LoadHuggingFace, NamesBothSidesWhenVocabulariesDisagree) {
   const ModelDirectory directory;
   put(directory.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nthe\nend\n");
-  EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 9");
+  EXPECT_EQ(complaint(directory), "");  // a row that no token has, as where a vocabulary is padded
+  directory.configure("vocab_size", 136);
+  EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 136");
   directory.configure("vocab_size", 8);
   EXPECT_EQ(complaint(directory),
             "model.safetensors: tensor bert.embeddings.word_embeddings.weight has 9 rows, but "
@@ -190,6 +192,32 @@ TEST(LoadHuggingFace, NamesBothSidesWhenVocabulariesDisagree) {
   EXPECT_EQ(complaint(directory), "vocab.txt: is empty, a token a line was expected");
   put(directory.path() / "vocab.txt", "1\n2\n3\n4\n5\n6\n7\n8");  // the last line is not closed
   EXPECT_EQ(complaint(directory), "vocab.txt: has 8 lines, but vocab_size in config.json is 7");
+}
+
+TEST(LoadHuggingFace, RefusesAClassifierForAnotherProblem) {
+  const ModelDirectory directory;
+  directory.configure("problem_type", nullptr);
+  EXPECT_EQ(complaint(directory), "");
+  directory.configure("problem_type", "single_label_classification");
+  const std::string reason =
+      "model.safetensors: problem_type in config.json is not multi_label_classification, the only one that Ember "
+      "computes";
+  EXPECT_EQ(complaint(directory), reason);
+  LoadOptions options;
+  options.labels = Labels(small().labels);
+  EXPECT_EQ(complaint(directory, options), reason + "; --new-classifier draws a new one");
+  options.replace_classifier = true;
+  EXPECT_EQ(complaint(directory, options), "");
+  EXPECT_TRUE(load_hugging_face(directory.path(), kernels(), options).config.multi_label);
+}
+
+TEST(LoadHuggingFace, NamesAWeightThatIsNotFinite) {
+  ModelDirectory directory;
+  Stored& bias = directory.find("classifier.bias");
+  const float damaged[] = {1, -INFINITY, 0};
+  std::memcpy(bias.bytes.data(), damaged, sizeof damaged);
+  directory.write();
+  EXPECT_EQ(complaint(directory), "model.safetensors: tensor classifier.bias has numbers that are not finite");
 }
 
 TEST(LoadHuggingFace, DrawsAMissingPooler) {
@@ -334,6 +362,16 @@ TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
   EXPECT_THROW(lower_case(R"({"do_lower_case": true, "strip_accents": false})"), Error);
   EXPECT_THROW(lower_case(R"({"do_lower_case": false, "strip_accents": true})"), Error);
   EXPECT_THROW(lower_case(R"({"tokenize_chinese_chars": false})"), Error);
+  for (
+      const char* same :
+      {R"("tokenizer_class": "BertTokenizerFast", "do_basic_tokenize": true, "never_split": null)",
+       R"("tokenizer_class": null, "never_split": [], "unk_token": "[UNK]")",
+       R"("cls_token": {"__type": "AddedToken", "content": "[CLS]"}, "added_tokens_decoder": {"3": {"content": "[SEP]"}})"})
+    EXPECT_TRUE(lower_case("{" + std::string(same) + "}")) << same;
+  for (const char* other : {R"("tokenizer_class": "BertJapaneseTokenizer")", R"("do_basic_tokenize": false)",
+                            R"("never_split": ["in"])", R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
+                            R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})"})
+    EXPECT_THROW(lower_case("{" + std::string(other) + "}"), Error) << other;
   EXPECT_THROW(lower_case("{"), Error);
   fs::remove(directory.path() / "tokenizer_config.json");
   EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).lower_case);

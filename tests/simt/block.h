@@ -24,6 +24,11 @@ using Place = std::source_location;
 
 // The grid before this one has always ended here; but a thread of one that was launched early must ask.
 void await_previous_grid();
+// Whether the device's own code has an instruction for that.
+bool code_can_await();
+
+// Ends the program, as a device would.
+[[noreturn]] void trap();
 
 // Waits until all threads of the block that have not ended are here, at this very call; orders memory.
 void block_barrier(Place place);
@@ -66,10 +71,13 @@ inline void await_previous_grid() {
   simt::await_previous_grid();
 }
 inline bool code_can_await() {
-  return true;
+  return simt::code_can_await();
 }
 }  // namespace ember
 
+[[noreturn]] inline void __trap() {
+  simt::trap();
+}
 inline void __syncthreads(simt::Place place = simt::Place::current()) {
   simt::block_barrier(place);
 }

@@ -1,5 +1,6 @@
-// The asynchronous copies of runtime/cuda/simt.h, emulated: they take place when they are awaited, by the awaiting
-// thread's own instructions, so that whatever reads too early finds NaN and the sanitizers see the access.
+// The asynchronous copies of runtime/cuda/simt.h, emulated: until they are awaited there is NaN where they go to, which
+// whatever still reads the old or already reads the new finds. Both are written by the copying thread's own
+// instructions, so the sanitizers see them.
 #pragma once
 
 #include "simt/block.h"

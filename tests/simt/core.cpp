@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "simt/device.h"
 #include "simt/grid.h"
 #include "simt/schedule.h"
 
@@ -195,10 +196,6 @@ std::string name_of(Place place) {
   return fmt::format("{}:{}", place.file_name(), place.line());
 }
 
-bool same(Place a, Place b) {
-  return a.line() == b.line() && a.column() == b.column() && same_text(a.file_name(), b.file_name());
-}
-
 // "threads 0 to 31 wait in __syncthreads at reduce.cu:20" for each stretch of threads that are alike.
 void print_waiting_threads() {
   Core& c = core();
@@ -361,6 +358,14 @@ bool take_copy(Copy& copy) {
 
 void await_previous_grid() {
   current().awaited = true;
+}
+
+bool code_can_await() {
+  return device().major >= 9;
+}
+
+void trap() {
+  report("__trap()");
 }
 
 void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,

@@ -59,6 +59,10 @@ inline bool same_text(const char* a, const char* b) {
   return a == b || std::strcmp(a, b) == 0;
 }
 
+inline bool same(Place a, Place b) {
+  return a.line() == b.line() && a.column() == b.column() && same_text(a.file_name(), b.file_name());
+}
+
 Thread& current();
 int threads_of_block();
 Thread& thread_of_block(int number);

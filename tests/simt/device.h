@@ -1,5 +1,6 @@
 // The device that the emulator pretends to be, which a test may change: an older one, one with little memory, one that
-// fails. With EMBER_SIMT_DEVICE=7.5 in the environment it is a T4 from the start, which starts no grid early.
+// fails. With EMBER_SIMT_DEVICE=7.5 in the environment it is a T4 from the start, which starts no grid early; 9.0 is
+// what it is anyway.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,9 +1,14 @@
 // Matmul for the emulator, which has no cuBLASLt: the same operands and roundings, computed by oneDNN's sgemm on the
 // f16 numbers as floats.
 #include <cuda_fp16.h>
+#include <fmt/format.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <set>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/matmul.h"
@@ -47,10 +52,27 @@ void product(std::vector<float>& out, std::int64_t rows, std::int64_t cols, std:
   require(status == dnnl_success, "oneDNN's sgemm failed");
 }
 
+std::string text_of(std::initializer_list<Tensor> operands) {
+  std::string text;
+  for (const Tensor& operand : operands)
+    text += fmt::format("{} x {} by {} ", operand.rows, operand.cols, operand.stride);
+  return text;
+}
+
 }  // namespace
 
 struct Matmul::State {
   cudaStream_t stream;
+  std::set<std::string> shapes;
+
+  // cuBLASLt's algorithms are measured when a shape comes up, which no recording can hold.
+  void require_known(const std::string& shape) {
+    cudaStreamCaptureStatus capturing{};
+    check_cuda(cudaStreamIsCapturing(stream, &capturing), "asking for the state of a stream");
+    if (capturing != cudaStreamCaptureStatusNone && !shapes.contains(shape))
+      throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + shape);
+    shapes.insert(shape);
+  }
 
   // Runs the computation in the stream: now, or when the graph that records it is launched.
   template <typename Computation>
@@ -60,7 +82,7 @@ struct Matmul::State {
   }
 };
 
-Matmul::Matmul(cudaStream_t stream) : state_(new State{stream}) {}
+Matmul::Matmul(cudaStream_t stream) : state_(new State{stream, {}}) {}
 Matmul::Matmul(Matmul&&) noexcept = default;
 Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 Matmul::~Matmul() = default;
@@ -68,6 +90,7 @@ Matmul::~Matmul() = default;
 void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require_forward_operands(out, in, weight, bias);
   if (out.empty()) return;
+  state_->require_known("forward " + text_of({out, in, weight, bias}));
   state_->enqueue([=] {
     std::vector<float> sums(static_cast<std::size_t>(out.size()));
     product(sums, out.rows, out.cols, in.cols, false, in, true, weight);
@@ -82,6 +105,7 @@ void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
 void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight) {
   require_backward_input_operands(din, dout, weight);
   if (din.empty()) return;
+  state_->require_known("backward_input " + text_of({din, dout, weight}));
   state_->enqueue([=] {
     std::vector<float> sums(static_cast<std::size_t>(din.size()));
     product(sums, din.rows, din.cols, dout.cols, false, dout, false, weight);
@@ -92,6 +116,8 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight) {
 void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch, const Stream* beside) {
   require_backward_weight_operands(dweight, dout, in);
   if (dweight.empty()) return;
+  state_->require_known(fmt::format("backward_weight {} x {}, {} {} {}", text_of({dweight, dout, in}), batch.count,
+                                    batch.dweight, batch.dout, batch.in));
   const auto nth = [](Tensor first, std::int64_t step, std::int64_t n) {
     if (n > 0)
       first.data = static_cast<std::byte*>(first.data) + n * step * static_cast<std::int64_t>(size_of(first.dtype));

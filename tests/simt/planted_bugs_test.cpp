@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "runtime/cuda/event.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/side_stream.h"
 #include "simt/device.h"
@@ -125,6 +126,12 @@ TEST(PlantedBug, AnEarlyGridThatDoesNotAwait) {
   const Stream stream;
   EXPECT_DEATH(launch_early("half", stream, 1, 32, 0, half_of_the_threads_await), "without await_previous_grid");
   launch("half", stream, 1, 32, 0, half_of_the_threads_await);
+  // Behind a wait for an event no grid starts early, but the one after it.
+  const Event event;
+  event.record(stream);
+  event.block(stream);
+  launch_early("half", stream, 1, 32, 0, half_of_the_threads_await);
+  EXPECT_DEATH(launch_early("half", stream, 1, 32, 0, half_of_the_threads_await), "without await_previous_grid");
 }
 
 enum class CopyBug { none, not_awaited, no_barrier, misaligned };
@@ -168,6 +175,41 @@ TEST(PlantedBug, CopiesThatOthersReadWithoutABarrier) {
   } else {
     count();
     EXPECT_GE(wrong, 6);
+  }
+}
+
+// A tile that is used again: out[0] = the first value, which the second copy must not replace before it was read.
+template <bool kBarrier>
+__global__ void copy_twice(const float* in, float* out) {
+  EMBER_SHARED(float, tile, 4);
+  if (threadIdx.x == 0) begin_copy(tile, in);
+  await_copies();
+  __syncthreads();
+  const float first = threadIdx.x == 1 ? tile[0] : 0;
+  if (kBarrier) __syncthreads();
+  if (threadIdx.x == 0) begin_copy(tile, in + 4);
+  const float late = threadIdx.x == 1 && !kBarrier ? tile[0] : first;
+  __syncthreads();
+  await_copies();
+  if (threadIdx.x == 1) out[0] = late;
+}
+
+template <bool kBarrier>
+bool first_value_kept() {
+  const DeviceArray<float> in(std::vector<float>{1, 1, 1, 1, 2, 2, 2, 2}), out(1);
+  const Stream stream;
+  launch("copy", stream, 1, 64, 0, copy_twice<kBarrier>, in.data(), out.data());
+  return out.values() == std::vector<float>{1};
+}
+
+TEST(PlantedBug, CopiesIntoATileThatIsStillRead) {
+  EXPECT_TRUE(first_value_kept<true>());
+  if (sanitizer("thread")) {
+    EMBER_EXPECT_RACE(first_value_kept<false>());
+  } else {
+    int wrong = 0;
+    testing::under_every_schedule([&] { wrong += !first_value_kept<false>(); });
+    EXPECT_GE(wrong, 1);
   }
 }
 
@@ -416,6 +458,14 @@ __global__ void ldmatrix_in_half_a_warp(int) {
   ldmatrix_x1(r, s);
 }
 
+__global__ void products_in_two_branches(int) {
+  float d[4] = {};
+  if (threadIdx.x < 16)
+    mma_m16n8k8(d, {0, 0}, 0);
+  else
+    mma_m16n8k8(d, {0, 0}, 0);
+}
+
 TEST(PlantedBug, DivergenceIsReportedWithItsPlace) {
   const auto file = [](const char* what) { return std::string(what) + ".*planted_bugs_test.cpp:[0-9]+"; };
   EXPECT_DEATH(run(1, 64, some_threads_wait, 0), "deadlock");
@@ -427,6 +477,7 @@ TEST(PlantedBug, DivergenceIsReportedWithItsPlace) {
   EXPECT_DEATH(run(1, 32, half_a_warp_ends, 0), kEnded);
   EXPECT_DEATH(run(1, 32, ends_while_awaited, 0), kEnded);
   EXPECT_DEATH(run(1, 32, different_collectives, 0), file("in different collectives"));
+  EXPECT_DEATH(run(1, 32, products_in_two_branches, 0), file("at different calls of mma.m16n8k8"));
   EXPECT_DEATH(run(1, 32, mask_without_the_caller, 0), "does not name it");
   EXPECT_DEATH(run(1, 32, source_beyond_the_mask, 0), "reads from lane 16, which the mask does not name");
   EXPECT_DEATH(run(1, 16, ldmatrix_in_half_a_warp, 0), "needs all 32 lanes");

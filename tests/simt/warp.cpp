@@ -22,6 +22,7 @@ struct Exchange {
   unsigned mask = 0;
   unsigned arrived = 0;  // lanes that have come; all have when it equals the mask
   int readers = 0;       // lanes that may still read the words
+  Place place{};         // of the lane that came first
   // One for each pool. Used again for the same mask while there are enough exchanges: TSan's edges then join lanes that
   // are joined already.
   char tags[kPools] = {};
@@ -116,6 +117,7 @@ Exchange& exchange(const char* operation, unsigned mask, Place place, Give give,
   let_go(self);
   mask = checked_mask(operation, mask, place);
   Exchange& e = join(operation, mask, place);
+  if (e.arrived == 0) e.place = place;
   e.arrived |= 1u << self.lane;
   ++e.readers;
   self.held = &e;
@@ -136,6 +138,13 @@ Exchange& exchange(const char* operation, unsigned mask, Place place, Give give,
 
 void require_whole_warp(const char* operation, Place place) {
   if (warp(current().warp).alive != ~0u) report(fmt::format("{} needs all 32 lanes of the warp", operation), place);
+}
+
+// PTX: all lanes must execute the same instruction of those that are .aligned.
+void require_same_instruction(const Exchange& e, const char* operation, Place place) {
+  if (same(e.place, place)) return;
+  report(fmt::format("lanes of one warp are at different calls of {}, one at line {}", operation, e.place.line()),
+         place);
 }
 
 void multiply(Exchange& e) {
@@ -206,7 +215,10 @@ unsigned ballot(const char* operation, unsigned mask, bool predicate, Place plac
 
 void exchange_pointers(const char* operation, const void* mine, const void* (&rows)[kWarpSize], Place place) {
   require_whole_warp(operation, place);
-  const Exchange& e = exchange(operation, ~0u, place, [=](Exchange& given, int lane) { given.pointers[lane] = mine; });
+  const Exchange& e = exchange(operation, ~0u, place, [=](Exchange& given, int lane) {
+    require_same_instruction(given, operation, place);
+    given.pointers[lane] = mine;
+  });
   for (int i = 0; i < kWarpSize; ++i) rows[i] = e.pointers[i];
 }
 
@@ -214,6 +226,7 @@ void multiply_accumulate(float (&d)[4], const std::uint32_t (&a)[2], std::uint32
   constexpr const char* kOperation = "mma.m16n8k8";
   require_whole_warp(kOperation, place);
   const auto give = [&](Exchange& e, int lane) {
+    require_same_instruction(e, kOperation, place);
     Fragments& mine = e.fragments[lane];
     for (int i = 0; i < 2; ++i) {
       mine.a[2 * i] = half_to_float(static_cast<std::uint16_t>(a[i]));

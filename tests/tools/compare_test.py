@@ -67,8 +67,9 @@ for line in sys.stdin:
 FAKE_TRAIN = r'''#!/usr/bin/env -S python3 -S -E
 import json, os, sys
 out = sys.argv[sys.argv.index("--out") + 1]
-if "train=broken" in os.environ.get("BEHAVIOUR", ""):
-    print("train: broken", file=sys.stderr); sys.exit(2)
+for word, reason in ("broken", "broken"), ("lacking", "--precision bf16: this processor has no bf16 instructions"):
+    if "train=" + word in os.environ.get("BEHAVIOUR", ""):
+        print("train: " + reason, file=sys.stderr); sys.exit(2)
 os.mkdir(out)
 with open(os.environ["ORDERS"], "a") as file:
     file.write("train round\n")
@@ -111,10 +112,10 @@ class Case(unittest.TestCase):
         return subprocess.run([str(a) for a in (COMPARE, *arguments, *flags)], env=environment, capture_output=True,
                               text=True, timeout=TIMEOUT, **options)
 
-    def table(self, *flags, **options):
+    def table(self, *flags, status=0, **options):
         """{(engine, precision): cells} of the only table that is printed."""
         done = self.compare(*flags, **options)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.returncode, status, done.stderr)
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()
                  if line.startswith("|")]
         return {tuple(cells[:2]): cells[2:] for cells in lines[2:]}, done
@@ -200,7 +201,7 @@ class Accuracy(Case):
         self.assertEqual(rows["Trainer, padded to 128", "fp32"][3], "nan (wrong)")
 
     def test_other_ids_are_marked(self):
-        rows, _ = self.table("--only", "tokenisation", behaviour="bench_texts:fp32=wrong")
+        rows, _ = self.table("--only", "tokenisation", behaviour="bench_texts:fp32=wrong", status=1)
         self.assertEqual(rows["Ember", "ids"][3], "other ids (wrong)")
 
     def test_without_the_reference_it_says_so(self):
@@ -235,9 +236,14 @@ class Failures(Case):
         self.assertEqual(rows["tokenizers", "ids"][-1], "failed: no answer within 2 s")
 
     def test_ember_may_fail_too(self):
-        rows, _ = self.table("--only", "training", behaviour="train=broken")
+        rows, done = self.table("--only", "training", behaviour="train=broken", status=1)
         self.assertEqual(rows["Ember", "fp32"][-1], "failed: ended with status 2: train: broken")
+        self.assertIn("compare.sh: training: Ember fp32: failed: ended with status 2", done.stderr)
         self.assertEqual(rows["PyTorch, packed", "fp32"][2], "-")
+
+    def test_ember_without_a_precision_did_not_fail(self):
+        rows, _ = self.table("--only", "training", behaviour="train=lacking")
+        self.assertEqual(rows["Ember", "bf16"][-1], "train: --precision bf16: this processor has no bf16 instructions")
 
     def test_no_interpreter(self):
         rows, _ = self.table("--only", "tokenisation", "--python", scratch / "none")

@@ -190,6 +190,7 @@ class Around(Case):
         with open(self.at("source", "vocab.txt"), "w") as file:
             file.write("\n".join(VOCABULARY[:-1]) + "\n")
         short = len(VOCABULARY) - 1
+        self.configure(vocab_size=short + 128)
         self.refused(self.source, self.out, contains="vocab.txt: has %d lines, but vocab_size" % short)
         self.configure(vocab_size=short)
         self.refused(self.source, self.out, contains="word_embeddings.weight has %d rows, but vocab_size" % (short + 1))

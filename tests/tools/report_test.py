@@ -131,6 +131,44 @@ class Pages(Case):
         self.assertIn("2.50 ", page.split("one text")[1])
         self.assertIn("9.0e+00 (wrong)", page)
 
+    def test_two_files_do_not_share_a_roof_or_a_line(self):
+        slower = {"context": {}, "results": [{**result, "seconds": 2 * result["seconds"]} for result in KERNELS["results"]]}
+        first, second = self.file("a.json", KERNELS), self.file("b.json", slower)
+        page = self.page(first, second)
+        self.assertEqual(page.count('class="roof"'), 4)
+        # Half as fast under a roof half as high.
+        self.assertEqual(page.count("<td>gelu/tinybert/64/warm/cpu</td>"), 2)
+        self.assertEqual(len(re.findall(r"gelu/tinybert/64/warm/cpu</td>(<td>[^<]*</td>){3}<td>5%</td>", page)), 2)
+        self.assertEqual(page.count(">gelu, 1.00<"), 2)
+        for path in first, second:
+            self.assertIn(f"<h2>Roofline: cpu ({path})</h2>", page)
+
+    def test_two_runs_of_one_file_are_drawn_apart(self):
+        again = [event("round", "Ember", values={"texts_per_second": 100, "latency_ms": 9.0}),
+                 event("skipped", "Slow", reason="slow: not installed, skipped")]
+        page = self.page(self.file("results.jsonl", *EVENTS, {"event": "machine", "processor": "P"}, *again))
+        first, second = page.split("inference, run 2</h2>")
+        self.assertIn("inference, run 1</h2>", first)
+        self.assertIn("<td>600</td>", first)
+        self.assertNotIn("slow: not installed", first)
+        self.assertIn("<td>100</td>", second)
+        self.assertIn("slow: not installed", second)
+
+    def test_without_ember_it_says_so(self):
+        page = self.page(self.file("results.jsonl", *(e for e in EVENTS if e.get("engine") != "Ember")))
+        self.assertIn(">Ember not measured<", page)
+
+    def test_predictions(self):
+        results = [{"kind": "inference", "backend": "cpu", "texts": text, "count": count, "tokens": tokens,
+                    "seconds": 1e-4 * (tokens or 1000), "cv": 0.015, "repetitions": [], "texts_per_second": 1234.5}
+                   for text, count, tokens in (("one of 8 tokens", 1, 8.0), ("one of 64 tokens", 1, 64.0),
+                                               ("1000 at once", 1000, None))]
+        page = self.page(self.file("i.json", {"context": {}, "results": [
+            *results, {"kind": "inference memory", "backend": "cpu", "peak_memory_bytes": 1}]}))
+        self.assertIn("<td>cpu</td><td>1000 at once</td><td>100ms</td><td>1.5%</td><td>1,234</td>", page)
+        self.assertIn("Prediction against the tokens of a text", page)
+        self.assertIn(">cpu, 1.00<", page)
+
     def test_needs_nothing_but_itself(self):
         page = self.page(self.file("k.json", KERNELS), self.file("results.jsonl", *EVENTS))
         elements = Elements(page)

@@ -39,10 +39,12 @@ class CheckpointTest : public ::testing::Test {
 
   void save(std::int64_t step, std::int64_t keep = 2, const std::string& choices = "") {
     state.step = step;
+    StepState step_state = optimizer.read_state();
+    step_state.updates = static_cast<std::int32_t>(step) - step_state.skipped;
     const SaveOptions options{scratch / "model" / "vocab.txt", true};
     save_checkpoint(out,
                     {state, identity, metrics, config, weights, optimizer.first_moments(), optimizer.second_moments(),
-                     *kernels, optimizer.read_state(), choices, options},
+                     *kernels, step_state, choices, options},
                     keep);
   }
 
@@ -55,7 +57,8 @@ class CheckpointTest : public ::testing::Test {
 
   std::string complaint(const RunIdentity& now) {
     try {
-      require_same_run(newest_checkpoint(out, notes).value(), now);
+      const Checkpoint found = newest_checkpoint(out, notes).value();
+      require_same_run(found.identity, found.path, now);
     } catch (const Error& error) {
       return error.what();
     }
@@ -174,6 +177,29 @@ TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
   save(12);
   std::ofstream(out / "checkpoints" / "step-12" / "state.json") << "{\"format\": 7}";
   EXPECT_THROW(newest_checkpoint(out, notes), Error);
+}
+
+TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
+  const fs::path file = out / "checkpoints" / "step-12" / "state.json";
+  save(12);
+  const nlohmann::json whole = nlohmann::json::parse(read_file(file));
+  for (const auto& [pointer, value] : std::map<std::string, nlohmann::json>{{"/step_state/updates", 100000},
+                                                                            {"/step_state/updates", -3},
+                                                                            {"/step_state/updates", 9.5},
+                                                                            {"/step_state/updates", 99999999999},
+                                                                            {"/step_state/skipped", 5},
+                                                                            {"/step_state/loss_scale", 0},
+                                                                            {"/position", -5},
+                                                                            {"/epoch", -1},
+                                                                            {"/loss_steps", "many"}}) {
+    nlohmann::json damaged = whole;
+    damaged[nlohmann::json::json_pointer(pointer)] = value;
+    std::ofstream(file) << damaged;
+    notes.clear();
+    EXPECT_THROW(newest_checkpoint(out, notes), Error) << pointer << " " << value;
+    ASSERT_EQ(notes.size(), 1u);
+    EXPECT_NE(notes[0].find("step-12/state.json: "), std::string::npos) << notes[0];
+  }
 }
 
 TEST_F(CheckpointTest, ReplacesADamagedOneOfItsStep) {

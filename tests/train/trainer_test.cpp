@@ -45,7 +45,8 @@ class TrainerTest : public ::testing::Test {
     return "";
   }
 
-  // The events of metrics.jsonl without what the clock decides and without the checkpoints, which interruptions add.
+  // The events of metrics.jsonl without what the clock decides, without the checkpoints, which interruptions add, and
+  // without the start, which names all flags.
   static std::vector<Json> events(const fs::path& out, const std::string& kind = "") {
     std::vector<Json> result;
     std::istringstream lines(read_file(out / "metrics.jsonl"));
@@ -53,7 +54,8 @@ class TrainerTest : public ::testing::Test {
       Json event = Json::parse(line);
       event.erase("examples_per_second");
       event.erase("tokens_per_second");
-      if (kind.empty() ? event["event"] != "checkpoint" : event["event"] == kind) result.push_back(event);
+      const std::string its = event["event"];
+      if (kind.empty() ? its != "checkpoint" && its != "start" : its == kind) result.push_back(event);
     }
     return result;
   }
@@ -247,6 +249,41 @@ TEST_F(TrainerTest, AFolderThatWasMadeMeanwhileIsAnothers) {
   EXPECT_THROW(late.prepare(), Error);
   EXPECT_EQ(model(o.out), before);
   EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
+}
+
+TEST_F(TrainerTest, AFinishedRunWithoutItsCheckpointsIsNotStartedOver) {
+  TrainOptions o = options("out");
+  run(o);
+  fs::remove_all(o.out / "checkpoints");
+  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+  o.resume = true;
+  EXPECT_NE(complaint(o).find("metrics.jsonl tells of checkpoints, and none is there"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+}
+
+// As a kill before the first checkpoint leaves it.
+TEST_F(TrainerTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::vector<Json> whole = events(o.out);
+  const std::string log = read_file(o.out / "metrics.jsonl");
+  fs::remove_all(o.out / "checkpoints");
+  const std::string part = log.substr(0, log.find("\n", log.find("\"eval\"")) + 1);
+  ASSERT_EQ(part.find("\"checkpoint\""), part.npos);
+  std::ofstream(o.out / "metrics.jsonl") << part;
+  const std::string before = model(o.out);
+  TrainOptions other = o;
+  other.resume = true, other.recipe.learning_rate *= 2;
+  EXPECT_NE(complaint(other).find("--lr"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), part);
+  std::ofstream(o.out / "metrics.jsonl") << part.substr(part.find('\n') + 1);
+  EXPECT_NE(complaint(other).find("does not say which run it is of"), std::string::npos);
+  std::ofstream(o.out / "metrics.jsonl") << part;
+  o.resume = true;
+  run(o);
+  EXPECT_EQ(events(o.out), whole);
 }
 
 TEST_F(TrainerTest, LeavesForeignModelsAlone) {

@@ -1,0 +1,28 @@
+// What makes two commands the same run, so that one may go on with what the other wrote.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace ember {
+
+struct RunIdentity {
+  std::map<std::string, std::string> flags;  // those that the result depends on, by name
+  std::string data, model;                   // fingerprints
+  int threads = 0;                           // 0: all; may differ
+};
+
+// As members of an object, and back; json::exception for what is missing or of another type.
+nlohmann::ordered_json to_json(const RunIdentity& identity);
+RunIdentity run_identity(const nlohmann::json& json);
+
+// Error naming `then`, a checkpoint or a log, and the first flag that differs, the data or the model.
+void require_same_run(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now);
+
+// Before a run starts over because there is no checkpoint: Error unless metrics.jsonl, if it is there, begins with
+// the event "start" of the same run and tells of no checkpoint, which then is gone, and of no end.
+void require_restartable(const std::filesystem::path& metrics, const RunIdentity& now);
+
+}  // namespace ember
