@@ -9,10 +9,10 @@
 
 namespace ember {
 
-enum class DType : std::uint8_t { f32, f16, bf16, i32 };
+enum class DType : std::uint8_t { f32, f16, bf16 };
 
 constexpr std::size_t size_of(DType type) {
-  return type == DType::f32 || type == DType::i32 ? 4 : 2;
+  return type == DType::f32 ? 4 : 2;
 }
 
 struct Tensor {
@@ -26,9 +26,9 @@ struct Tensor {
   bool contiguous() const { return stride == cols || rows <= 1; }
   std::int64_t size() const { return rows * cols; }
 
-  // The elements as floats; the data type must be f32.
+  // The elements as floats; std::logic_error where the data type is another.
   float* f32() const {
-    check(dtype == DType::f32, "a tensor of 32-bit floats was expected");
+    if (dtype != DType::f32) throw std::logic_error("a tensor of 32-bit floats was expected");
     return static_cast<float*>(data);
   }
   float* row(std::int64_t r) const { return f32() + r * stride; }

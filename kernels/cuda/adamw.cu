@@ -16,6 +16,7 @@
 //
 // A row's count of updates is trusted to stand where the contract says: it lies in device memory.
 #include <algorithm>
+#include <limits>
 
 #include "kernels/adamw_checks.h"
 #include "kernels/adamw_update.h"
@@ -25,6 +26,7 @@
 #include "kernels/cuda/work_list.cuh"
 #include "kernels/step_state.h"
 #include "runtime/cuda/launch.h"
+#include "runtime/cuda/simt.h"  // first: what it defines tells adamw_update.h how the multiply-adds are made
 
 namespace ember {
 namespace {
@@ -240,6 +242,7 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
     const std::uint64_t bit = std::uint64_t{1} << list.count;
     list.state[list.count] = state_of(parameter);
     list.gradient[list.count] = parameter.gradient.f32();
+    require(size <= std::numeric_limits<int>::max(), "adamw: 2^31 weights or more side by side");
     list.size[list.count] = static_cast<int>(size);
     list.first_chunk[list.count++] = chunks;
     if (parameter.decayed) list.decayed |= bit;

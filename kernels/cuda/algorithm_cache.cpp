@@ -96,7 +96,7 @@ const AlgorithmCache::Algorithm* AlgorithmCache::find(const std::string& shape) 
 
 void AlgorithmCache::add(const std::string& shape, const Algorithm& algorithm) {
   algorithms_[shape] = algorithm;
-  changed_ = true;
+  own_.insert(shape);
 }
 
 std::string AlgorithmCache::text() const {
@@ -123,14 +123,14 @@ void AlgorithmCache::merge(std::string_view text) {
 }
 
 void AlgorithmCache::save() {
-  if (!changed_ || file_.empty()) return;
+  if (own_.empty() || file_.empty()) return;
   std::error_code ignored;
   std::filesystem::create_directories(file_.parent_path(), ignored);
   const Lock lock(file_);
   AlgorithmCache merged(identity_, file_);  // another run may have written meanwhile
-  merged.merge(text());
+  for (const std::string& shape : own_) merged.add(shape, algorithms_.at(shape));
   write_file_atomically(file_, merged.text());
-  changed_ = false;
+  own_.clear();
 }
 
 std::filesystem::path algorithm_cache_file(std::string_view identity) {

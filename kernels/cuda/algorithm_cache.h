@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -46,7 +47,7 @@ class AlgorithmCache {
   std::string identity_;
   std::filesystem::path file_;
   Algorithms algorithms_;
-  bool changed_ = false;
+  std::set<std::string> own_;  // shapes that were added or merged here since they were saved
 };
 
 // Where the algorithms of this identity are kept; empty when the environment names no folder.

@@ -30,6 +30,7 @@
 #include "kernels/cuda/attention_backward.cuh"
 #include "kernels/cuda/attention_backward_short.cuh"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/reduce.cuh"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -133,9 +134,7 @@ struct KeyGradients {
 __device__ inline float largest_bound(const RowStatistics* statistics, int count) {
   float bound = 0;
   for (int i = lane_index(); i < count; i += kWarpSize) bound = fmaxf(bound, statistics[i].bound);
-#pragma unroll
-  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) bound = fmaxf(bound, __shfl_xor_sync(~0u, bound, offset));
-  return bound;
+  return warp_max(bound);
 }
 
 // Adds the part of 8 queries, the rows of the tiles that start at `queries` and `douts`, with `statistics`.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cuda/attention_backward.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 namespace ember::attention {
 
@@ -44,8 +45,7 @@ __device__ inline void sum_over_queries(float (&d)[kDim / 8][4], const std::uint
 
 // The largest of the warps' bounds; by all threads. `bounds`: shared memory for kWarps floats.
 __device__ inline float largest_of_block(float bound, float* bounds) {
-#pragma unroll
-  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) bound = fmaxf(bound, __shfl_xor_sync(~0u, bound, offset));
+  bound = warp_max(bound);
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   if (lane_index() == 0) bounds[threadIdx.x / kWarpSize] = bound;
   __syncthreads();

@@ -55,7 +55,7 @@ struct Head {
     return matrix.block(std::int64_t{first_out()} + row, head * matrix.dim);
   }
   // The block of the dropout stream that holds key 0 of a query.
-  __device__ std::int64_t mask_blocks(const Call& call, int query) const {
+  __device__ std::int64_t first_mask_block(int query) const {
     return ((std::int64_t{first_token} + query) * call.heads + head) * call.mask_blocks;
   }
 
@@ -93,7 +93,7 @@ __device__ inline std::uint32_t keep_four(const DropoutMask& mask, std::int64_t 
 __device__ inline std::uint32_t keep_by_queries(const Call& call, const Head& head, int query, int key, int steps) {
   const int lane = lane_index(), odd = lane % 2;
   const std::int64_t blocks =
-      head.mask_blocks(call, call.first_only ? 0 : query + lane_row() + 8 * odd) + key / 4 + lane % 4 / 2;
+      head.first_mask_block(call.first_only ? 0 : query + lane_row() + 8 * odd) + key / 4 + lane % 4 / 2;
   std::uint32_t own = 0;
 #pragma unroll 1
   for (int n = 0; n < steps; ++n) own |= keep_four(call.mask, blocks + 2 * n) << (4 * n);
@@ -108,7 +108,7 @@ __device__ inline std::uint32_t keep_by_queries(const Call& call, const Head& he
 __device__ inline std::uint32_t keep_by_keys(const Call& call, const Head& head, int key, int query) {
   const int row = lane_row(), word = row % 4;
   const std::int64_t block =
-      head.mask_blocks(call, call.first_only ? 0 : query + lane_column() + word % 2) + key / 4 + row / 4 + word / 2 * 2;
+      head.first_mask_block(call.first_only ? 0 : query + lane_column() + word % 2) + key / 4 + row / 4 + word / 2 * 2;
   std::uint32_t bits = keep_four(call.mask, block) << (4 * word);
   bits |= __shfl_xor_sync(~0u, bits, 4);
   bits |= __shfl_xor_sync(~0u, bits, 8);

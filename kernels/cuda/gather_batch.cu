@@ -26,8 +26,7 @@ namespace ember {
 namespace {
 
 constexpr int kThreads = 512, kWarps = kThreads / kWarpSize;
-constexpr int kSmall = 1024;               // tokens
-constexpr std::int64_t kGranularity = 32;  // tokens; also how finely products choose their algorithms (matmul.h)
+constexpr int kSmall = 1024;  // tokens
 constexpr std::uint32_t kPadding = std::numeric_limits<std::int32_t>::max(), kBeyond = ~std::uint32_t{0};
 
 __device__ int thread() {
@@ -231,11 +230,11 @@ __global__ void __launch_bounds__(kThreads) gather_small_kernel(Gather gather, R
 }  // namespace
 
 BatchShape CudaKernels::batch_shape(const BatchShape& exact, std::int64_t positions) const {
-  const std::int64_t granularity = std::min(kGranularity, positions);
+  const std::int64_t granularity = std::min(kRowStep, positions);
   const auto rounded = [](std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; };
   const std::int64_t tokens = rounded(exact.tokens + 1, granularity);
   const std::int64_t longest = std::max(exact.max_length, tokens - exact.tokens);
-  return {exact.rows, exact.rows + 1, tokens, std::min(rounded(longest, kGranularity), positions)};
+  return {exact.rows, exact.rows + 1, tokens, std::min(rounded(longest, kRowStep), positions)};
 }
 
 Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,

@@ -4,8 +4,8 @@
 // A block has one sequence. Forward leaves its row in shared memory; then a warp has a label, of up to 32 at a time,
 // and its lanes every 32nd vector of columns. Backward a thread has a column, or 4 columns side by side, and adds the
 // labels in order. Forward moves 6 B C + 2 B K C bytes, the weight from the second-level cache for all blocks but the
-// first few, and does 2 B K C operations; backward as much, and 4 B C bytes for the parts of dbias. Up to kMostLabels
-// labels and kMostColumns columns; beyond, tanh and a product are as good.
+// first few, and does 2 B K C operations; backward 4 B C + 2 B K C bytes and as many operations, and 4 B C bytes for
+// the parts of dbias. Up to kMostLabels labels and kMostColumns columns; beyond, tanh and a product are as good.
 #include <array>
 
 #include "kernels/cuda/column_sums.cuh"

@@ -34,7 +34,6 @@ namespace {
 constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS itself takes on its newest devices
 constexpr std::size_t kBiasAlignment = 16, kBiasRoom = std::size_t{1} << 20;
 constexpr std::int64_t kLongestBias = static_cast<std::int64_t>((kBiasRoom - kBiasAlignment) / sizeof(float));
-constexpr std::int64_t kRowStep = 32;
 constexpr int kCandidates = 16, kWarmUps = 2, kRounds = 3, kLaunches = 10;
 
 enum class Use { forward, backward_input, backward_weight };
@@ -388,7 +387,8 @@ void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const Produ
   if (in.rows == 0) {
     require(batch.count == 1, "matmul weight: a batch without rows");
     for (std::int64_t r = 0; r < dweight.rows; ++r)
-      check_cuda(cudaMemsetAsync(dweight.row(r), 0, static_cast<std::size_t>(dweight.cols) * 4, state_->stream),
+      check_cuda(cudaMemsetAsync(dweight.row(r), 0, static_cast<std::size_t>(dweight.cols) * 4,
+                                 beside == nullptr ? state_->stream : beside->get()),
                  "clearing");
     return;
   }

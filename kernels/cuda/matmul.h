@@ -19,6 +19,10 @@
 
 namespace ember {
 
+// Products of token counts up to the same multiple of this have the same algorithm, so batches are padded to one
+// (gather_batch.cu).
+inline constexpr std::int64_t kRowStep = 32;
+
 // Products of one shape: how many, and the elements from an operand to the same one of the next.
 struct ProductBatch {
   std::int64_t count = 1, dweight = 0, dout = 0, in = 0;

@@ -1,4 +1,4 @@
-// Sums over a warp or a block, in one fixed order.
+// Sums and maxima over a warp or a block, in one fixed order.
 #pragma once
 
 #include "kernels/cuda/vector_io.cuh"
@@ -10,6 +10,13 @@ template <typename T>
 __device__ T warp_sum(T value) {
 #pragma unroll
   for (int offset = kWarpSize / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(~0u, value, offset);
+  return value;
+}
+
+// The largest of all 32 lanes' values, in every lane.
+__device__ inline float warp_max(float value) {
+#pragma unroll
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, offset));
   return value;
 }
 

@@ -5,6 +5,7 @@
 // One block, so that the mean needs no second kernel: a thread takes every kThreads-th element, then the threads' sums
 // are added in a fixed order (reduce.cuh). Moves 14 B K bytes; an exponential, a logarithm and a division an element.
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
@@ -55,6 +56,7 @@ void CudaKernels::sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities,
                               const StepState* state) {
   const std::int64_t rows = logits.rows, cols = logits.cols;
   const bool want_loss = loss.data != nullptr, want_gradient = !dlogits.empty(), want_scores = !probabilities.empty();
+  require(rows * cols <= std::numeric_limits<int>::max(), "sigmoid_bce: more than 2^31 logits");
   require(has_shape(logits, rows, cols) && (!want_loss || has_shape(loss, 1, 1)) &&
               (!want_gradient || has_shape(dlogits, rows, cols, DType::f16)) &&
               (!want_scores || has_shape(probabilities, rows, cols)) &&

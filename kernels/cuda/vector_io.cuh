@@ -42,7 +42,7 @@ inline unsigned blocks_for(std::int64_t tasks, std::int64_t per_block) {
   return static_cast<unsigned>((tasks + per_block - 1) / per_block);
 }
 
-// The four halves of a uint2 and the two of a word.
+// The two halves of a word.
 __device__ inline void unpack(float* x, std::uint32_t word) {
   const float2 pair = __half22float2(reinterpret_cast<const __half2&>(word));
   x[0] = pair.x;

@@ -74,7 +74,6 @@ DeviceInfo use_device(std::string_view name) {
           properties.name,
           properties.major,
           properties.minor,
-          properties.totalGlobalMem,
           static_cast<std::size_t>(properties.l2CacheSize),
           properties.multiProcessorCount,
           properties.sharedMemPerBlockOptin};

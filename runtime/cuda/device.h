@@ -11,7 +11,6 @@ struct DeviceInfo {
   int index = 0;
   std::string name;          // "Tesla T4"
   int major = 0, minor = 0;  // compute capability
-  std::size_t memory = 0;    // bytes
   std::size_t l2_cache = 0;  // bytes
   int multiprocessors = 0;
   std::size_t shared_memory = 0;  // bytes that a block may ask for

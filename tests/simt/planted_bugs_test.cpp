@@ -1,6 +1,8 @@
 // Defects that the emulator is there to find, each planted in a kernel and found: by a wrong value, by the emulator's
 // own report, or by a sanitizer. Those that one sanitizer alone can see say so where it is not on.
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <set>
 
@@ -78,6 +80,16 @@ int wrong_sums() {
 
 TEST(PlantedBug, NoneRaisesNoAlarm) {
   EXPECT_EQ(wrong_sums<Bug::none>(), 0);
+}
+
+// As those are run that are expected to: by themselves, after others.
+TEST(PlantedBug, NoneRaisesNoAlarmInAProcessOfItsOwn) {
+  const auto run_and_leave = [] {
+    sum_of_thousand<Bug::none>();
+    std::fputs("no alarm", stderr);
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(run_and_leave(), ::testing::ExitedWithCode(0), "no alarm");
 }
 
 TEST(PlantedBug, MissingBarrierBeforeATree) {

@@ -95,7 +95,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   }
   if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
   stream->after.insert(stream->after.end(), event->after.begin(), event->after.end());
-  if (stream == recording->origin) event->stream->rejoined = true;
+  // A later operation of the fork is not joined by an event that was recorded before it.
+  if (stream == recording->origin) event->stream->rejoined = event->after == event->stream->after;
   return result(cudaSuccess);
 }
 

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kQueryThreads)
   // Threads past the last query do its work again without storing it, so that all of them help to stage.
   const int thread_row = block_row + static_cast<int>(threadIdx.x), row = min(thread_row, head.length - 1);
   QueryRow<kDim> state(head.of_queries(query, 0), row);
-  const std::int64_t block = head.mask_blocks(call, row);
+  const std::int64_t block = head.first_mask_block(row);
   for (int begin = 0; begin < head.length; begin += attention::kTileRows) {
     const int count = min(attention::kTileRows, head.length - begin);
     if (begin > 0) __syncthreads();  // all have read the tile before

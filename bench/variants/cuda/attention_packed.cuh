@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kQueryThreads) attention_packed_kernel(Attenti
   const std::int64_t token = std::int64_t{head.first_token} + row;
   float* p = scratch + (token * a.call.heads + head.head) * a.longest;
   for (int j = 0; j < head.length; ++j) p[j] = a.score(head.head, token, head.first_token + j);
-  a.softmax(p, head.length, head.mask_blocks(a.call, row));
+  a.softmax(p, head.length, head.first_mask_block(row));
   for (int d = head.head * a.dim; d < (head.head + 1) * a.dim; ++d) {
     float sum = 0;
     for (int j = 0; j < head.length; ++j) sum += p[j] * __half2float(a.value[head.first_token + j][d]);
