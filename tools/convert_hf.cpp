@@ -1,10 +1,15 @@
 // convert_hf: a BERT checkpoint, safetensors or torch.save, becomes a Hugging Face directory that train loads.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <future>
@@ -103,10 +108,45 @@ void check_out(const Options& options, const fs::path& weights) {
   }
 }
 
-// The new directory takes the place of an old one only once it is complete; the old one goes last.
+// The process that left .OUT.PID.new, or .NAME.PID.partial as runtime/file.cpp names it, beside OUT; 0 for other names.
+pid_t writer_of(std::string_view name, std::string_view out) {
+  const auto number = [&name](std::string_view end) {
+    pid_t process = 0;
+    if (!name.ends_with(end)) return process;
+    name.remove_suffix(end.size());
+    const std::size_t dot = name.rfind('.');
+    const char* digits = name.data() + dot + 1;
+    if (dot == name.npos ||
+        std::from_chars(digits, name.data() + name.size(), process).ptr != name.data() + name.size())
+      return pid_t{0};
+    name = name.substr(0, dot);
+    return process;
+  };
+  const auto is = [&](std::string_view what) { return name.starts_with('.') && name.substr(1) == what; };
+  if (const pid_t process = number(".partial"); process > 0) {
+    if (is(out)) return process;
+    name.remove_prefix(1);  // the partial form of .OUT.PID.new
+  }
+  const pid_t process = number(".new");
+  return process > 0 && is(out) ? process : 0;
+}
+
+// Removes what conversions to OUT that were killed left half written.
+void remove_leftovers(const fs::path& out) {
+  std::error_code error;
+  for (fs::directory_iterator entry(out.parent_path(), error), end; !error && entry != end; entry.increment(error)) {
+    const pid_t process = writer_of(entry->path().filename().string(), out.filename().string());
+    std::error_code ignored;
+    if (process > 0 && ::kill(process, 0) != 0 && errno == ESRCH) fs::remove_all(entry->path(), ignored);
+  }
+}
+
+// The new directory takes the place of an old one only once it is complete, in one step where the file system can; the
+// old one goes last.
 void write_model(const Options& options, const std::function<void(const fs::path&)>& save) {
   const fs::path given = fs::absolute(options.out);
   const fs::path out = given.has_filename() ? given : given.parent_path();
+  remove_leftovers(out);
   if (!fs::exists(out)) return write_directory_atomically(out, save);
   const auto beside = [&](const char* what) {
     return out.parent_path() / fmt::format(".{}.{}.{}", out.filename().string(), ::getpid(), what);
@@ -114,6 +154,10 @@ void write_model(const Options& options, const std::function<void(const fs::path
   const fs::path fresh = beside("new"), old = beside("old");
   write_directory_atomically(fresh, save);
   std::error_code error, ignored;
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) == 0) {
+    fs::remove_all(fresh, ignored);
+    return;
+  }
   fs::rename(out, old, error);
   if (!error) {
     fs::rename(fresh, out, error);

@@ -248,6 +248,20 @@ class Out(Case):
         self.refused(path, self.source, "--force", contains="is where the input is")
         self.refused(path, path, "--force", contains="is where the input is")
 
+    def test_what_killed_conversions_left_is_removed(self):
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        gone, here, name = ended.pid, os.getpid(), os.path.basename(self.out)
+        left = [f".{name}.{gone}.partial", f".{name}.{gone}.new", f"..{name}.{gone}.new.{gone}.partial"]
+        kept = [f".{name}.{here}.new", f".{name}.{gone}.old", f".{name}x.{gone}.new", f".{name}.x.new", f"{name}.{gone}.new"]
+        for folder in left + kept:
+            os.mkdir(self.at(folder))
+        self.convert(self.source, self.out)
+        self.convert(self.source, self.out, "--force")
+        beside = os.listdir(os.path.dirname(self.out))
+        self.assertEqual([folder for folder in left if folder in beside], [])
+        self.assertEqual([folder for folder in kept if folder not in beside], [])
+
     def test_force_removes_nothing_but_a_model(self):
         self.convert(self.source, self.out)
         with open(self.at("out", "thesis.tex"), "w"):
