@@ -92,7 +92,9 @@ std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& w
 void* CudaKernels::scratch(std::size_t bytes) {
   const std::size_t now = scratch_.empty() ? 0 : scratch_.back().size();
   if (now < bytes) scratch_.push_back(device_buffer(std::max(bytes, 2 * now)));
-  return scratch_.empty() ? nullptr : scratch_.back().data();
+  if (scratch_.empty()) return nullptr;
+  poison(scratch_.back().data(), scratch_.back().size(), stream());
+  return scratch_.back().data();
 }
 
 unsigned* CudaKernels::arrivals(std::int64_t count) {

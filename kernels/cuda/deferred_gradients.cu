@@ -275,6 +275,7 @@ void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
   multiply(products, matmul);
   if (beside) side_.join(stream);
   if (std::exchange(started_, false)) products_side_.join(stream);
+  for (const Buffer& block : memory_) poison(block.data(), block.size(), stream);
 }
 
 }  // namespace ember

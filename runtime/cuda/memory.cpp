@@ -31,6 +31,15 @@ std::size_t device_bytes() noexcept {
   return device_bytes_given;
 }
 
+void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes, [[maybe_unused]] cudaStream_t stream) {
+#ifndef NDEBUG
+  cudaStreamCaptureStatus capturing{};
+  check_cuda(cudaStreamIsCapturing(stream, &capturing), "asking for the state of a stream");
+  if (capturing == cudaStreamCaptureStatusNone && bytes > 0)
+    check_cuda(cudaMemsetAsync(memory, 0xFF, bytes, stream), "poisoning memory");
+#endif
+}
+
 Buffer pinned_buffer(std::size_t bytes) {
   if (bytes == 0) return {};
   void* data = nullptr;
