@@ -1,6 +1,6 @@
 // Memory that grows to what was asked for at most and is then used again, so that a step allocates nothing. Each
-// request ends the one before it; in a debug build the memory is then NaN, so that a kernel shows which reads what it has
-// not written.
+// request ends the one before it; in a debug build the memory is then NaN, so that a kernel shows which reads what it
+// has not written.
 #pragma once
 
 #include <algorithm>
