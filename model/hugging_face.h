@@ -43,9 +43,9 @@ struct LoadedModel {
 
 // Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias, position_ids, cls.* and
 // fit_dense* are ignored; a missing pooler or classifier is drawn; any other missing or mis-shaped tensor is an Error
-// that names it, the file, what was expected and what is there. So is a classifier that is kept but whose problem_type is
-// not multi-label, a tokenizer_config.json that makes other tokens than BertTokenizer, a weight that is not finite, and a
-// vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
+// that names it, the file, what was expected and what is there. So is a classifier that is kept but whose problem_type
+// is not multi-label, a tokenizer_config.json that makes other tokens than BertTokenizer, a weight that is not finite,
+// and a vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 

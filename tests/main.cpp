@@ -51,8 +51,8 @@ void select(const std::string& patterns, std::string& filter) {
 
 int main(int argc, char** argv) {
   std::string program = std::filesystem::path(argv[0]).filename();
-  // Not in a fork of a process that has had other threads or fibers: there TSan takes no notice of what orders them, and
-  // would see a race in anything.
+  // Not in a fork of a process that has had other threads or fibers: there TSan takes no notice of what orders them,
+  // and would see a race in anything.
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
   testing::InitGoogleTest(&argc, argv);
   const std::map<std::string, std::string> patterns = patterns_by_file();
