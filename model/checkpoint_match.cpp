@@ -21,6 +21,11 @@ using nlohmann::json;
 constexpr std::int64_t kVocabularyMultiple = 128;
 constexpr const char* kOtherProblem =
     "problem_type in config.json is not multi_label_classification, the only one that Ember computes";
+// Tokenizers that do the same with a vocab.txt, and names that say nothing of it.
+constexpr std::array<std::string_view, 10> kClasses{
+    "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
+    "ElectraTokenizer",        "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast",
+    "PreTrainedTokenizerFast", "TokenizersBackend"};
 constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
                                                                           {"sep_token", "[SEP]"},
                                                                           {"pad_token", "[PAD]"},
@@ -84,11 +89,15 @@ std::string content_of(const json& token) {
   return content.is_string() ? content.get<std::string>() : content.dump();
 }
 
+bool is_known(std::string_view token) {
+  return std::any_of(kRoleTokens.begin(), kRoleTokens.end(), [&](const auto& role) { return token == role.second; });
+}
+
 // Refuses what makes other tokens of a text than BertTokenizer with vocab.txt does.
 void require_bert_tokenizer(const json& object, const fs::path& path) {
   const std::string file = path.string();
   if (const json name = object.value("tokenizer_class", json()); !name.is_null())
-    check(name == "BertTokenizer" || name == "BertTokenizerFast",
+    check(std::find(kClasses.begin(), kClasses.end(), name) != kClasses.end(),
           "{}: tokenizer_class is {}, but Ember does as BertTokenizer does", file, printable(name.dump()));
   check(object.value("do_basic_tokenize", json(true)) != false, "{}: do_basic_tokenize is false, but Ember does it",
         file);
@@ -98,11 +107,18 @@ void require_bert_tokenizer(const json& object, const fs::path& path) {
     if (const json token = object.value(role, json()); !token.is_null())
       check(content_of(token) == content, "{}: {} is {}, but Ember takes {}", file, role, printable(content_of(token)),
             content);
-  const json added = object.value("added_tokens_decoder", json::object());
-  for (const json& token : added)
-    check(std::any_of(kRoleTokens.begin(), kRoleTokens.end(),
-                      [&](const auto& special) { return content_of(token) == special.second; }),
-          "{}: added_tokens_decoder has {}, which Ember does not know", file, printable(content_of(token)));
+  for (const char* list : {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"})
+    for (const json& token : object.value(list, json::object()))
+      check(is_known(content_of(token)), "{}: {} has {}, which Ember does not know", file, list,
+            printable(content_of(token)));
+}
+
+// The file of older versions of transformers.
+void require_no_added_tokens(const fs::path& path) {
+  if (!fs::exists(path)) return;
+  const json tokens = read_json_object(path);
+  for (const auto& [token, id] : tokens.items())
+    check(is_known(token), "{}: has {}, which Ember does not know", path.string(), printable(token));
 }
 
 // Reads do_lower_case, and refuses what the tokenizer does not do.
@@ -134,11 +150,20 @@ std::string difference_in_labels(std::int64_t rows, const std::vector<std::strin
                      printable(*differ.first), printable(*differ.second));
 }
 
+void drop_classifier(Index& index, LoadReport& report) {
+  for (const char* member : {"weight", "bias"}) {
+    if (const StoredTensor* tensor = find(index, kClassifier, member))
+      report.ignored.push_back(printable(tensor->name));
+    index.erase(fmt::format("{}.{}", kClassifier, member));
+  }
+}
+
 // The labels in effect. A classifier into others leaves `index`, so that a new one is drawn.
 std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& config, const LoadOptions& options,
                                        Index& index, LoadReport& report) {
   const std::int64_t rows = classifier_rows(index);
   if (!options.labels) {
+    if (!config.multi_label && options.replace_classifier) drop_classifier(index, report);
     const bool present = has(index, kClassifier);
     check(!present || config.multi_label, "{}: {}", file.string(), kOtherProblem);
     check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
@@ -155,11 +180,7 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   if (config.multi_label && (nameless || config.labels == names || config.labels == anonymous)) return names;
   check(options.replace_classifier || !has(index, kClassifier), "{}: {}; --new-classifier draws a new one",
         file.string(), config.multi_label ? difference_in_labels(rows, config.labels, names) : kOtherProblem);
-  for (const char* member : {"weight", "bias"}) {
-    if (const StoredTensor* tensor = find(index, kClassifier, member))
-      report.ignored.push_back(printable(tensor->name));
-    index.erase(fmt::format("{}.{}", kClassifier, member));
-  }
+  drop_classifier(index, report);
   return names;
 }
 
@@ -240,6 +261,7 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
   check(fs::exists(files.vocabulary) || !fs::exists(folder / "tokenizer.json"),
         "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabularyFile);
   check_vocabulary(files.vocabulary, read_file(files.vocabulary), config.vocabulary);
+  require_no_added_tokens(folder / "added_tokens.json");
   const bool lower_case = read_lower_case(files.tokenizer);
   if (options.labels) require_storable(config, *options.labels);
   return {std::move(config), lower_case};

@@ -14,13 +14,17 @@ constexpr std::int64_t kBlock = 1 << 16;  // elements converted at a time
 void write_elements(FileWriter& file, const StoredTensor& tensor, DType dtype) {
   const char* type = dtype == DType::f16 ? "F16" : "F32";
   expect_reading(tensor.bytes);
-  if (tensor.dtype == type && tensor.strides.empty()) return file.write(tensor.bytes.data(), tensor.bytes.size());
   const std::int64_t count = tensor.elements();
+  const auto write = [&](const std::byte* elements, std::int64_t size) {
+    check(all_finite(elements, size, dtype), "tensor {} has numbers that are not finite", printable(tensor.name));
+    file.write(elements, static_cast<std::size_t>(size) * size_of(dtype));
+  };
+  if (tensor.dtype == type && tensor.strides.empty()) return write(tensor.bytes.data(), count);
   std::vector<std::byte> block(static_cast<std::size_t>(std::min(count, kBlock)) * size_of(dtype));
   for (std::int64_t done = 0; done < count; done += kBlock) {
     const std::int64_t size = std::min(kBlock, count - done);
     copy_elements(tensor, done, size, dtype, block.data());
-    file.write(block.data(), static_cast<std::size_t>(size) * size_of(dtype));
+    write(block.data(), size);
   }
 }
 

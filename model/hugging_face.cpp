@@ -27,13 +27,6 @@ std::byte* in_image(const Buffer& image, const BertWeights& weights, const Param
          (static_cast<const std::byte*>(parameter.value.data) - static_cast<const std::byte*>(weights.memory.data()));
 }
 
-// Of finite numbers alone the product with zero is zero.
-void require_finite(std::span<const float> values, const std::string& name, const fs::path& file) {
-  float sum = 0;
-  for (const float value : values) sum += value * 0;
-  check(sum == 0, "{}: tensor {} has numbers that are not finite", file.string(), name);
-}
-
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
           std::uint64_t seed, Kernels& kernels, const fs::path& file) {
   const Buffer image = host_buffer(weights.memory.size());
@@ -42,7 +35,8 @@ void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& so
     auto* out = reinterpret_cast<float*>(in_image(image, weights, parameter));
     if (sources[i] != nullptr) {
       copy_to_f32(*sources[i], out);
-      require_finite(std::span(out, static_cast<std::size_t>(parameter.value.size())), parameter.name, file);
+      check(all_finite(out, parameter.value.size(), DType::f32), "{}: tensor {} has numbers that are not finite",
+            file.string(), printable(sources[i]->name));
       continue;
     }
     draw_parameter(parameter, i, config, seed, out);

@@ -142,6 +142,20 @@ void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t 
   }
 }
 
+bool all_finite(const void* numbers, std::int64_t count, DType type) {
+  const auto none_has = [&]<typename Word>(Word exponent) {
+    bool any = false;
+    for (std::int64_t i = 0; i < count; ++i) {
+      Word word;
+      std::memcpy(&word, static_cast<const std::byte*>(numbers) + i * static_cast<std::int64_t>(sizeof word),
+                  sizeof word);
+      any |= (word & exponent) == exponent;
+    }
+    return !any;
+  };
+  return type == DType::f32 ? none_has(std::uint32_t{0x7F800000}) : none_has(std::uint16_t{0x7C00});
+}
+
 void copy_to_f32(const StoredTensor& tensor, float* out) {
   copy_elements(tensor, 0, tensor.elements(), DType::f32, out);
 }

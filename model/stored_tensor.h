@@ -47,6 +47,9 @@ void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t 
 // All elements; `out` must have their size.
 void copy_to_f32(const StoredTensor& tensor, float* out);
 
+// Whether none of `count` numbers of type f32 or f16, at any address, is infinite or no number.
+bool all_finite(const void* numbers, std::int64_t count, DType type);
+
 // Rounds floats to f16, to nearest even; one beyond its largest becomes infinite.
 std::uint16_t to_f16(double value);
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -125,19 +126,24 @@ pid_t writer_of(std::string_view name, std::string_view out) {
   const auto is = [&](std::string_view what) { return name.starts_with('.') && name.substr(1) == what; };
   if (const pid_t process = number(".partial"); process > 0) {
     if (is(out)) return process;
+    if (!name.starts_with('.')) return 0;
     name.remove_prefix(1);  // the partial form of .OUT.PID.new
   }
   const pid_t process = number(".new");
   return process > 0 && is(out) ? process : 0;
 }
 
-// Removes what conversions to OUT that were killed left half written.
+// Removes what conversions to OUT that were killed left half written: of processes that are not here, and older than
+// those of other machines that share the folder take.
 void remove_leftovers(const fs::path& out) {
+  constexpr std::chrono::minutes kLongest(15);
   std::error_code error;
   for (fs::directory_iterator entry(out.parent_path(), error), end; !error && entry != end; entry.increment(error)) {
     const pid_t process = writer_of(entry->path().filename().string(), out.filename().string());
-    std::error_code ignored;
-    if (process > 0 && ::kill(process, 0) != 0 && errno == ESRCH) fs::remove_all(entry->path(), ignored);
+    std::error_code unknown, ignored;
+    const bool ended = process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
+    if (ended && fs::last_write_time(entry->path(), unknown) < fs::file_time_type::clock::now() - kLongest && !unknown)
+      fs::remove_all(entry->path(), ignored);
   }
 }
 

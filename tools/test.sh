@@ -48,9 +48,7 @@ run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
 
 # An older configuration of the same folder, or the caller's filters, must not decide what is tested.
 unset "${!GTEST_@}"
-march=native
-[ "$(uname -m)" != x86_64 ] || march=dispatch
-build release build all -DCMAKE_BUILD_TYPE=Release -DEMBER_MARCH=$march -DEMBER_CUDA="${EMBER_CUDA:-AUTO}"
+build release build all -DCMAKE_BUILD_TYPE=Release -UEMBER_MARCH -DEMBER_CUDA="${EMBER_CUDA:-AUTO}"
 run_tests release build
 [ "$depth" != release ] || exit 0
 

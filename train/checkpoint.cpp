@@ -57,7 +57,9 @@ StepState step_state(const nlohmann::json& json) {
   state.updates = whole_number<std::int32_t>(json, "updates");
   state.clean_steps = whole_number<std::int32_t>(json, "clean_steps");
   state.skipped = whole_number<std::int32_t>(json, "skipped");
-  state.steps = state.updates + state.skipped;
+  const std::int64_t steps = std::int64_t{state.updates} + state.skipped;
+  check(steps <= std::numeric_limits<std::int32_t>::max(), "{} steps are more than 2^31", steps);
+  state.steps = static_cast<std::int32_t>(steps);
   check(state.loss_scale > 0 && std::isfinite(state.loss_scale), "loss_scale is {}, a positive number was expected",
         state.loss_scale);
   return state;

@@ -10,6 +10,10 @@ namespace {
 
 using nlohmann::json;
 
+bool is_event(const json& event, const char* name) {
+  return event.is_object() && event.contains("event") && event["event"] == name;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const RunIdentity& identity) {
@@ -35,21 +39,20 @@ void require_restartable(const std::filesystem::path& metrics, const RunIdentity
   if (!std::filesystem::exists(metrics)) return;
   std::istringstream lines(read_file(metrics));
   std::string line;
-  bool first = true;
+  std::getline(lines, line);
+  const json start = json::parse(line, nullptr, false);
+  check(is_event(start, "start"), "--resume: {} does not say which run it is of; --overwrite starts afresh",
+        metrics.string());
+  try {
+    require_same_run(run_identity(start), metrics, now);
+  } catch (const json::exception&) {
+    fail("--resume: {}: its first line is damaged; --overwrite starts afresh", metrics.string());
+  }
+  int checkpoints = 0;
   while (std::getline(lines, line)) {
     const json event = json::parse(line, nullptr, false);
-    const std::string kind = event.is_object() ? event.value("event", "") : "";
-    if (first) {
-      check(kind == "start", "--resume: {} does not say which run it is of; --overwrite starts afresh",
-            metrics.string());
-      try {
-        require_same_run(run_identity(event), metrics, now);
-      } catch (const json::exception&) {
-        fail("--resume: {}: its first line is damaged; --overwrite starts afresh", metrics.string());
-      }
-      first = false;
-    }
-    check(kind != "checkpoint" && kind != "end",
+    if (is_event(event, "checkpoint")) ++checkpoints;
+    check(checkpoints < 2 && !is_event(event, "end"),
           "--resume: {} tells of checkpoints, and none is there; --overwrite starts afresh", metrics.string());
   }
 }

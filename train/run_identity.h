@@ -22,7 +22,8 @@ RunIdentity run_identity(const nlohmann::json& json);
 void require_same_run(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now);
 
 // Before a run starts over because there is no checkpoint: Error unless metrics.jsonl, if it is there, begins with
-// the event "start" of the same run and tells of no checkpoint, which then is gone, and of no end.
+// the event "start" of the same run and tells neither of an end nor of two checkpoints, which then are gone. Of one it
+// tells as soon as that is being written, and the run may have been killed in that.
 void require_restartable(const std::filesystem::path& metrics, const RunIdentity& now);
 
 }  // namespace ember

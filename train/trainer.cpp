@@ -163,8 +163,8 @@ TrainingState Run::resume() {
   const TrainingState& state = out_.checkpoint()->state;
   check(state.epoch == state.step / steps_per_epoch_ &&
             state.position == state.step % steps_per_epoch_ * recipe_.batch_size && state.step <= total_steps_,
-        "{}: is damaged: step {} of {} is not row {} of epoch {}", (out_.checkpoint()->path / "state.json").string(),
-        state.step, total_steps_, state.position, state.epoch);
+        "{}: is damaged: step {} of {} is not row {} of epoch {}; without that folder --resume takes the one before",
+        (out_.checkpoint()->path / "state.json").string(), state.step, total_steps_, state.position, state.epoch);
   restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
   return state;
 }

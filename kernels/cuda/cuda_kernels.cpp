@@ -8,6 +8,7 @@
 #include "runtime/cuda/event.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/memory.h"
+#include "runtime/cuda/nvtx.h"
 
 namespace ember {
 namespace {
@@ -22,6 +23,7 @@ class DeviceReadback final : public Readback {
   }
   bool ready() const override { return copied_.happened(); }
   const void* wait() override {
+    const ProfiledRange range("waiting for a copy");
     if (!ready()) copied_.synchronize();
     return memory_.data();
   }
@@ -38,6 +40,7 @@ class GraphOfWork final : public RecordedWork {
   GraphOfWork(const Stream& stream, const std::function<void()>& work, bool& settled)
       : stream_(stream), settled_(settled), graph_(stream, work) {}
   void run() override {
+    const ProfiledRange range("recorded work");
     graph_.launch(stream_);
     settled_ = false;
   }
@@ -68,12 +71,14 @@ Buffer CudaKernels::allocate(std::size_t bytes) {
 
 void CudaKernels::upload(void* to_device, const void* from_host, std::size_t bytes) {
   if (bytes == 0) return;
+  const ProfiledRange range("upload");
   check_cuda(cudaMemcpyAsync(to_device, from_host, bytes, cudaMemcpyHostToDevice, stream()), "upload");
   stream_.synchronize();  // the caller may reuse from_host at once, page-locked or not
 }
 
 void CudaKernels::download(void* to_host, const void* from_device, std::size_t bytes) {
   if (bytes == 0) return;
+  const ProfiledRange range("download");
   check_cuda(cudaMemcpyAsync(to_host, from_device, bytes, cudaMemcpyDeviceToHost, stream()), "download");
   stream_.synchronize();
 }
@@ -83,6 +88,7 @@ std::unique_ptr<Readback> CudaKernels::make_readback(std::size_t bytes) {
 }
 
 std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& work) {
+  const ProfiledRange range("recording");
   settled_ = false;
   auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
   settled_ = false;

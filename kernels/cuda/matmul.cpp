@@ -26,6 +26,7 @@
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/event.h"
 #include "runtime/cuda/memory.h"
+#include "runtime/cuda/nvtx.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -229,6 +230,7 @@ float Matmul::State::milliseconds(const Plan& plan, const Operands& operands) co
 
 // The fastest, on memory of its own; none when no algorithm runs. The products of a batch lie close together there.
 std::optional<AlgorithmCache::Algorithm> Matmul::State::measure(const Shape& shape) const {
+  const ProfiledRange range("measuring the algorithms of a product");
   const auto candidates = suggestions(shape);
   if (candidates.empty()) return {};
   const auto a_rows = shape.use == Use::backward_weight ? shape.rows : shape.outputs, b_rows = shape.rows,

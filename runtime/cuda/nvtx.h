@@ -1,4 +1,5 @@
-// Named ranges in the timeline of NVIDIA's profilers; without a profiler they cost a branch.
+// Named ranges in the timeline of NVIDIA's profilers, around what the host may wait in; kernels have names of their own
+// there. Without a profiler they cost a branch.
 #pragma once
 
 #include <nvtx3/nvToolsExt.h>

@@ -364,17 +364,24 @@ TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
   EXPECT_THROW(lower_case(R"({"tokenize_chinese_chars": false})"), Error);
   for (
       const char* same :
-      {R"("tokenizer_class": "BertTokenizerFast", "do_basic_tokenize": true, "never_split": null)",
+      {R"("tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": [], "extra_special_tokens": {})",
+       R"("tokenizer_class": "BertTokenizerFast", "do_basic_tokenize": true, "never_split": null)",
        R"("tokenizer_class": null, "never_split": [], "unk_token": "[UNK]")",
        R"("cls_token": {"__type": "AddedToken", "content": "[CLS]"}, "added_tokens_decoder": {"3": {"content": "[SEP]"}})"})
     EXPECT_TRUE(lower_case("{" + std::string(same) + "}")) << same;
-  for (const char* other : {R"("tokenizer_class": "BertJapaneseTokenizer")", R"("do_basic_tokenize": false)",
-                            R"("never_split": ["in"])", R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
-                            R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})"})
+  for (const char* other :
+       {R"("tokenizer_class": "BertJapaneseTokenizer")", R"("do_basic_tokenize": false)", R"("never_split": ["in"])",
+        R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
+        R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})", R"("additional_special_tokens": ["[NAME]"])",
+        R"("extra_special_tokens": {"name": "[NAME]"})"})
     EXPECT_THROW(lower_case("{" + std::string(other) + "}"), Error) << other;
   EXPECT_THROW(lower_case("{"), Error);
   fs::remove(directory.path() / "tokenizer_config.json");
   EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).lower_case);
+  put(directory.path() / "added_tokens.json", R"({"[MASK]": 4})");
+  EXPECT_EQ(complaint(directory), "");
+  put(directory.path() / "added_tokens.json", R"({"[NAME]": 9})");
+  EXPECT_EQ(complaint(directory), "added_tokens.json: has [NAME], which Ember does not know");
 }
 
 TEST(SaveHuggingFace, LoadsBackBitForBit) {

@@ -13,7 +13,7 @@ import tempfile
 import unittest
 import zipfile
 
-from tiny_model import HIDDEN, LABELS, write_model
+from tiny_model import HIDDEN, LABELS, write_model, write_safetensors
 
 CONVERT_HF = None
 TIMEOUT = 120
@@ -170,6 +170,27 @@ class Converts(Case):
                 self.convert(self.source, self.out)
                 self.assert_converted(whole)
 
+    def test_a_classifier_of_another_problem_is_drawn_anew(self):
+        path = self.at("source", "config.json")
+        with open(path) as file:
+            config = json.load(file)
+        with open(path, "w") as file:
+            json.dump({**config, "problem_type": "single_label_classification"}, file)
+        lines = self.convert(self.source, self.out).splitlines()
+        self.assertIn("ignored      classifier.weight", lines)
+        self.assertIn("initialised  classifier.weight", lines)
+        self.assertEqual(self.config()["problem_type"], "multi_label_classification")
+        self.assertEqual(self.config()["id2label"], config["id2label"])
+
+    def test_numbers_that_are_not_finite_are_refused(self):
+        shape, values = self.tensors["classifier.bias"]
+        for value in float("nan"), float("-inf"):
+            write_safetensors(self.at("source", "model.safetensors"),
+                              {**self.tensors, "classifier.bias": (shape, [value, *values[1:]])})
+            for dtype in "fp32", "fp16":
+                self.refused(self.source, self.out, "--dtype", dtype,
+                             contains="tensor classifier.bias has numbers that are not finite")
+
     def test_an_encoder_as_tinybert_is_published(self):
         whole = {name: value for name, value in self.tensors.items() if not name.startswith("classifier.")}
 
@@ -254,8 +275,11 @@ class Out(Case):
         gone, here, name = ended.pid, os.getpid(), os.path.basename(self.out)
         left = [f".{name}.{gone}.partial", f".{name}.{gone}.new", f"..{name}.{gone}.new.{gone}.partial"]
         kept = [f".{name}.{here}.new", f".{name}.{gone}.old", f".{name}x.{gone}.new", f".{name}.x.new", f"{name}.{gone}.new"]
+        kept.append(young := f".{name}.{gone}1.new")
         for folder in left + kept:
             os.mkdir(self.at(folder))
+            if folder != young:
+                os.utime(self.at(folder), (1, 1))
         self.convert(self.source, self.out)
         self.convert(self.source, self.out, "--force")
         beside = os.listdir(os.path.dirname(self.out))
