@@ -30,7 +30,7 @@ const LinearGeluCase kLinearGeluCases[] = {
     {"a_block_and_a_row", 33, 312, 104},
     {"many_columns", 33, 312, 1200},
     {"many_inputs", 33, 1200, 312, {8, 8}},
-    {"many_inputs_in_more_blocks", 100, 1200, 312},
+    {"many_inputs_in_more_blocks", 66, 1200, 312},
     {"few_inputs", 70, 8, 16},
     {"more_than_the_device_holds", 700, 64, 1208},
     {"odd", 5, 13, 30, {3, 1}},

@@ -30,12 +30,7 @@ const LinearCase kLinearCases[] = {
     {"ffn_out", 32, 312, 1200},
     {"bert", 33, 768, 384},
     {"awkward", 129, 13, 30},
-    // Blocks of few_rows_product.cuh of 32 x 24 and 32 x 48, the latter on a device of 32 multiprocessors; on one of
-    // 132 the next two have 32 x 48 and 32 x 96.
     {"seventeen_rows", 17, 104, 312},
-    {"hundred_rows", 100, 312, 1200},
-    {"tinybert_ffn_out", 308, 312, 1200},
-    {"tinybert_qkv", 308, 936, 312},
     {"many_rows", 1100, 8, 16},
     {"large", 33, 28, 64, kHalf, 35, 60},  // sums of 64 and of 28 products up to 50,000
     {"small", 33, 28, 312, kHalf, 1e-2f, 1e-4f},
@@ -163,6 +158,36 @@ TEST(FewRowsProduct, IsForProductsThatAreOnTheDeviceAtOnce) {
   device.shared_memory = 99 << 10;
   EXPECT_EQ(served(wide.view, in.view, true), early);
   EXPECT_FALSE(served(out.view, wide.view, false)) << "1,200 inputs at once";
+}
+
+// Which division serves a product depends on how many blocks the device holds, so one is made up that holds few.
+TEST(FewRowsProduct, EveryDivisionAgreesWithTheOracle) {
+  CudaKernels& kernels = testing::device();
+  if (!starts_early()) GTEST_SKIP() << "products of few rows are for devices that start grids early";
+  for (const std::int64_t rows : {5, 40})
+    for (const std::int64_t inputs : {72, 648})
+      for (const int multiprocessors : {1, 132})
+        for (const bool transposed : {true, false}) {
+          const std::int64_t outputs = 104;
+          const auto in = draw_halves(rows * inputs, 1), weight = draw_halves(outputs * inputs, 2);
+          DeviceInfo device;
+          device.multiprocessors = multiprocessors;
+          device.shared_memory = 227 << 10;
+          const DeviceMatrix in_(kHalf, rows, inputs, in),
+              weight_(kHalf, transposed ? outputs : inputs, transposed ? inputs : outputs, weight),
+              out(kHalf, rows, outputs);
+          ember::run({out.view, in_.view, weight_.view, {}, transposed}, {device, kernels.stream(), GridStart::after});
+          const auto expected = [&]<typename T>(const std::vector<T>& x, const std::vector<T>& w) {
+            return transposed
+                       ? reference::linear_forward<T>(x, w, {}, rows, outputs, inputs)
+                       : reference::linear_backward<T>(x, std::vector<T>(static_cast<std::size_t>(rows * outputs)), w,
+                                                       rows, inputs, outputs)
+                             .in;
+          };
+          EXPECT_TRUE(near_twin(device_results({&out})[0], to_halves(expected(floats(in), floats(weight))),
+                                expected(in, weight), product_floor(inputs, 1)))
+              << rows << " rows, " << inputs << " inputs, " << multiprocessors << " multiprocessors, " << transposed;
+        }
 }
 
 TEST(LinearShapes, WrongOnesAreRefused) {
