@@ -45,8 +45,8 @@ BertConfig read_config(const std::filesystem::path& path);
 // LABEL_0 .. LABEL_(count - 1), what Hugging Face calls labels without names.
 std::vector<std::string> anonymous_labels(std::int64_t count);
 
-// The config.json that AutoModelForSequenceClassification.from_pretrained needs, as text; `weights`, f32 or f16, is the
-// type of model.safetensors.
+// The config.json that AutoModelForSequenceClassification.from_pretrained needs, as text: of a multi-label classifier;
+// `weights`, f32 or f16, is the type of model.safetensors.
 std::string config_json(const BertConfig& config, DType weights = DType::f32);
 
 }  // namespace ember
