@@ -142,18 +142,20 @@ void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t 
   }
 }
 
+// An exponent of ones alone carries into the sign when its last bit is added.
 bool all_finite(const void* numbers, std::int64_t count, DType type) {
-  const auto none_has = [&]<typename Word>(Word exponent) {
-    bool any = false;
+  const auto none_carries = [&]<typename Word>(Word exponent, Word last_bit) {
+    Word carries = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       Word word;
       std::memcpy(&word, static_cast<const std::byte*>(numbers) + i * static_cast<std::int64_t>(sizeof word),
                   sizeof word);
-      any |= (word & exponent) == exponent;
+      carries = static_cast<Word>(carries | ((word & exponent) + last_bit));
     }
-    return !any;
+    return carries >> (8 * sizeof(Word) - 1) == 0;
   };
-  return type == DType::f32 ? none_has(std::uint32_t{0x7F800000}) : none_has(std::uint16_t{0x7C00});
+  return type == DType::f32 ? none_carries(std::uint32_t{0x7F800000}, std::uint32_t{0x00800000})
+                            : none_carries(std::uint16_t{0x7C00}, std::uint16_t{0x0400});
 }
 
 void copy_to_f32(const StoredTensor& tensor, float* out) {
