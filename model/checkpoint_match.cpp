@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
-#include <utility>
 
 #include "model/json_file.h"
 #include "runtime/error.h"
@@ -26,11 +24,6 @@ constexpr std::array<std::string_view, 10> kClasses{
     "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
     "ElectraTokenizer",        "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast",
     "PreTrainedTokenizerFast", "TokenizersBackend"};
-constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
-                                                                          {"sep_token", "[SEP]"},
-                                                                          {"pad_token", "[PAD]"},
-                                                                          {"cls_token", "[CLS]"},
-                                                                          {"mask_token", "[MASK]"}}};
 constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
 
 constexpr std::string_view kPooler = "bert.pooler.dense";

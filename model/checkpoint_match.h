@@ -1,10 +1,12 @@
 // A checkpoint in parts, its tensors under the names of the model: what loading and converting share.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/hugging_face.h"
@@ -15,6 +17,13 @@ namespace ember {
 inline constexpr const char* kConfigFile = "config.json";
 inline constexpr const char* kVocabularyFile = "vocab.txt";
 inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
+
+// The tokenizer's special tokens by their role, as tokenizer_config.json and special_tokens_map.json name it.
+inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
+                                                                                 {"sep_token", "[SEP]"},
+                                                                                 {"pad_token", "[PAD]"},
+                                                                                 {"cls_token", "[CLS]"},
+                                                                                 {"mask_token", "[MASK]"}}};
 
 // Weights from any kind of file, the rest from wherever it is.
 struct CheckpointFiles {

@@ -58,11 +58,9 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
 }
 
 ordered_json special_tokens() {
-  return {{"unk_token", "[UNK]"},
-          {"sep_token", "[SEP]"},
-          {"pad_token", "[PAD]"},
-          {"cls_token", "[CLS]"},
-          {"mask_token", "[MASK]"}};
+  ordered_json tokens;
+  for (const auto& [role, token] : kRoleTokens) tokens[role] = token;
+  return tokens;
 }
 
 ordered_json tokenizer_config(const BertConfig& config, bool lower_case) {
