@@ -26,7 +26,6 @@
 #include "kernels/cuda/work_list.cuh"
 #include "kernels/step_state.h"
 #include "runtime/cuda/launch.h"
-#include "runtime/cuda/simt.h"  // first: what it defines tells adamw_update.h how the multiply-adds are made
 
 namespace ember {
 namespace {
