@@ -1,20 +1,18 @@
 #include "data/dataset.h"
 
 #include <algorithm>
-#include <exception>
 #include <limits>
 #include <numeric>
-#include <thread>
 #include <utility>
 
 #include "runtime/error.h"
 #include "runtime/philox.h"
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {
 
-// Below this a thread costs more than it saves.
-constexpr std::size_t kExamplesPerThread = 64;
+constexpr std::size_t kExamplesPerThread = 64;  // at least
 
 template <typename T>
 std::span<const T> slice(const std::vector<T>& values, const std::vector<std::int64_t>& offsets, std::int64_t i) {
@@ -52,11 +50,6 @@ Dataset concatenated(std::vector<Dataset> parts) {
     append_offsets(whole.label_offsets, part.label_offsets);
   }
   return whole;
-}
-
-std::size_t thread_count(int threads, std::size_t examples) {
-  const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
-  return std::clamp<std::size_t>(wanted, 1, examples / kExamplesPerThread + 1);
 }
 
 // The words of one Philox stream, one after the other.
@@ -104,24 +97,10 @@ void Dataset::append(std::span<const std::int32_t> tokens, std::span<const std::
 }
 
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length, int threads) {
-  const std::size_t count = thread_count(threads, examples.size());
-  std::vector<Dataset> parts(count);
-  std::vector<std::exception_ptr> errors(count);
-  const auto work = [&](std::size_t t) {
-    try {
-      const std::size_t begin = examples.size() * t / count, end = examples.size() * (t + 1) / count;
-      parts[t] = tokenize_part(examples.subspan(begin, end - begin), tokenizer, max_length);
-    } catch (...) {
-      errors[t] = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> running;
-    for (std::size_t t = 1; t < count; ++t) running.emplace_back(work, t);
-    work(0);
-  }
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
+  std::vector<Dataset> parts(count_shares(threads, examples.size(), kExamplesPerThread));
+  in_shares(parts.size(), examples.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
+    parts[share] = tokenize_part(examples.subspan(begin, end - begin), tokenizer, max_length);
+  });
   return concatenated(std::move(parts));
 }
 

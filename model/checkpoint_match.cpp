@@ -272,8 +272,8 @@ CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surrounding
 }
 
 void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,
-                    float* out) {
-  draw(parameter, config.initializer_range, seed, static_cast<std::uint32_t>(index), out);
+                    float* out, int threads) {
+  draw(parameter, config.initializer_range, seed, static_cast<std::uint32_t>(index), out, threads);
   // The row of padding is zero, as an untrained one is.
   if (index == 0) std::fill_n(out + config.pad_token_id * config.hidden, config.hidden, 0.0f);
 }

@@ -57,6 +57,6 @@ CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surrounding
 
 // Draws parameter `index` of the list afresh into `out` (host memory), as load_hugging_face does.
 void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,
-                    float* out);
+                    float* out, int threads = 1);
 
 }  // namespace ember

@@ -28,7 +28,7 @@ std::byte* in_image(const Buffer& image, const BertWeights& weights, const Param
 }
 
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
-          std::uint64_t seed, Kernels& kernels, const fs::path& file) {
+          const LoadOptions& options, Kernels& kernels, const fs::path& file) {
   const Buffer image = host_buffer(weights.memory.size());
   for (std::size_t i = 0; i < weights.list.size(); ++i) {
     const Parameter& parameter = weights.list[i];
@@ -39,7 +39,7 @@ void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& so
             file.string(), printable(sources[i]->name));
       continue;
     }
-    draw_parameter(parameter, i, config, seed, out);
+    draw_parameter(parameter, i, config, options.seed, out, options.threads);
   }
   kernels.upload(weights.memory.data(), image.data(), weights.memory.size());
 }
@@ -53,7 +53,7 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
   LoadReport report;
   BertWeights weights(config, kernels);
   for (const Parameter& parameter : weights.list) report.initialised.push_back(parameter.name);
-  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options.seed, kernels, files.weights);
+  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options, kernels, files.weights);
   return {std::move(config), std::move(weights), around.lower_case, std::move(report)};
 }
 
@@ -104,7 +104,7 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   files.tensors = stored.tensors();
   CheckpointMatch match = match_checkpoint(files, around, options);
   BertWeights weights(match.config, kernels);
-  fill(weights, match.sources, match.config, options.seed, kernels, files.weights);
+  fill(weights, match.sources, match.config, options, kernels, files.weights);
   return {std::move(match.config), std::move(weights), match.lower_case, std::move(match.report)};
 }
 

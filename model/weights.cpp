@@ -6,8 +6,13 @@
 #include <numbers>
 #include <utility>
 
+#include "runtime/philox.h"
+#include "runtime/shares.h"
+
 namespace ember {
 namespace {
+
+constexpr std::size_t kBlocksPerThread = std::size_t{1} << 12;  // at least
 
 // Calls visit(names, tensor, rows, cols, start) for every tensor of the model, in the order in which they lie in
 // memory; a vector has cols 0. Several names mean equal blocks of rows of a matrix, or equal pieces of a vector.
@@ -126,16 +131,20 @@ BertWeights::BertWeights(const BertConfig& config, Kernels& kernels) {
   list = parameters(config, tensors);
 }
 
-void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out) {
+void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out, int threads) {
   const auto size = static_cast<std::size_t>(parameter.value.size());
   if (parameter.start != Start::normal) {
     std::fill_n(out, size, parameter.start == Start::one ? 1.0f : 0.0f);
     return;
   }
-  for (std::size_t i = 0; i < size; i += 4) {
-    const auto block = normal_block(random_block(seed, static_cast<std::uint32_t>(Site::initialisation), index, i / 4));
-    for (std::size_t j = i; j < std::min(size, i + 4); ++j) out[j] = static_cast<float>(range * block[j - i]);
-  }
+  const std::size_t blocks = (size + 3) / 4;
+  const auto draw_blocks = [=](std::size_t, std::size_t begin, std::size_t end) {
+    for (std::size_t b = begin; b < end; ++b) {
+      const auto block = normal_block(random_block(seed, static_cast<std::uint32_t>(Site::initialisation), index, b));
+      for (std::size_t j = 4 * b; j < std::min(size, 4 * b + 4); ++j) out[j] = static_cast<float>(range * block[j % 4]);
+    }
+  };
+  in_shares(count_shares(threads, blocks, kBlocksPerThread), blocks, draw_blocks);
 }
 
 }  // namespace ember

@@ -58,7 +58,9 @@ struct BertWeights {
   std::vector<Parameter> list;  // views into `memory`
 };
 
-// Draws `parameter` afresh into `out` (host memory): N(0, range), zeros or ones. A function of (seed, index) alone.
-void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out);
+// Draws `parameter` afresh into `out` (host memory): N(0, range), zeros or ones. A function of (seed, index) alone,
+// computed by so many threads, 0 for all.
+void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out,
+          int threads = 1);
 
 }  // namespace ember

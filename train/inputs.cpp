@@ -38,6 +38,7 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
                                         {.labels = labels,
                                          .replace_classifier = options.new_classifier,
                                          .seed = options.recipe.seed,
+                                         .threads = options.threads,
                                          .from_scratch = options.from_scratch});
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
   const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);

@@ -138,9 +138,9 @@ TEST(LayOut, WorksForOtherTypesAndWithoutMemory) {
   }
 }
 
-std::vector<float> drawn(const Parameter& parameter, std::uint64_t seed, std::uint32_t index) {
+std::vector<float> drawn(const Parameter& parameter, std::uint64_t seed, std::uint32_t index, int threads = 1) {
   std::vector<float> out(static_cast<std::size_t>(parameter.value.size()), NAN);
-  draw(parameter, 0.02f, seed, index, out.data());
+  draw(parameter, 0.02f, seed, index, out.data(), threads);
   return out;
 }
 
@@ -161,6 +161,12 @@ TEST(Draw, IsAFunctionOfSeedAndIndex) {
   std::vector<float> start = drawn(longer, 1, 2);
   start.resize(21);
   EXPECT_EQ(drawn(parameter, 1, 2), start);
+}
+
+TEST(Draw, DoesNotDependOnThreads) {
+  const std::int64_t size = 60'001;
+  const Parameter parameter{"w", {size}, Start::normal, true, vector(nullptr, size)};
+  for (const int threads : {0, 2, 3, 5}) EXPECT_EQ(drawn(parameter, 3, 1, threads), drawn(parameter, 3, 1)) << threads;
 }
 
 TEST(Draw, IsNormal) {

@@ -1,0 +1,34 @@
+#include "runtime/shares.h"
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+#include <vector>
+
+namespace ember {
+
+std::size_t count_shares(int threads, std::size_t items, std::size_t least) {
+  const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
+  return std::clamp<std::size_t>(wanted, 1, items / least + 1);
+}
+
+void in_shares(std::size_t count, std::size_t items,
+               const std::function<void(std::size_t share, std::size_t begin, std::size_t end)>& work) {
+  std::vector<std::exception_ptr> errors(count);
+  const auto attempt = [&](std::size_t share) {
+    try {
+      work(share, items * share / count, items * (share + 1) / count);
+    } catch (...) {
+      errors[share] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> running;
+    for (std::size_t share = 1; share < count; ++share) running.emplace_back(attempt, share);
+    attempt(0);
+  }
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace ember

@@ -1,0 +1,18 @@
+// Work that falls into independent shares, done on several threads at once.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace ember {
+
+// How many shares `items` fall into: `threads`, or where that is 0 as many as the machine runs at once, but at least
+// one, and not more than leaves each about `least` items, below which a thread costs more than it saves.
+std::size_t count_shares(int threads, std::size_t items, std::size_t least);
+
+// Calls work(share, begin, end) for each of `count` >= 1 shares of [0, items), at the same time: the caller does the
+// first, a thread of its own each other one. Once all have ended, throws what the first of those that failed threw.
+void in_shares(std::size_t count, std::size_t items,
+               const std::function<void(std::size_t share, std::size_t begin, std::size_t end)>& work);
+
+}  // namespace ember

@@ -1,0 +1,51 @@
+#include "runtime/shares.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace ember {
+namespace {
+
+TEST(Shares, AreAsManyAsThreadsUnlessItemsAreFew) {
+  EXPECT_EQ(count_shares(3, 1000, 100), 3u);
+  EXPECT_EQ(count_shares(16, 1000, 100), 11u);
+  EXPECT_EQ(count_shares(16, 99, 100), 1u);
+  EXPECT_EQ(count_shares(1, 1000, 1), 1u);
+  EXPECT_EQ(count_shares(5, 0, 64), 1u);
+  EXPECT_GE(count_shares(0, 1 << 20, 1), 1u);
+}
+
+TEST(Shares, CoverEveryItemOnce) {
+  for (const std::size_t items : {0, 1, 6, 7, 8, 100})
+    for (const std::size_t count : {1, 2, 7}) {
+      std::vector<int> seen(items);
+      std::vector<std::size_t> calls(count);
+      in_shares(count, items, [&](std::size_t share, std::size_t begin, std::size_t end) {
+        ++calls[share];
+        for (std::size_t i = begin; i < end; ++i) ++seen[i];
+      });
+      EXPECT_EQ(seen, std::vector<int>(items, 1)) << items << " items, " << count << " shares";
+      EXPECT_EQ(calls, std::vector<std::size_t>(count, 1));
+    }
+}
+
+TEST(Shares, ThatFailEndTheOthersFirst) {
+  std::atomic<int> ended = 0;
+  try {
+    in_shares(5, 5, [&](std::size_t share, std::size_t, std::size_t) {
+      ++ended;
+      if (share == 1 || share == 3) throw std::runtime_error(std::to_string(share));
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "1");
+  }
+  EXPECT_EQ(ended, 5);
+}
+
+}  // namespace
+}  // namespace ember
