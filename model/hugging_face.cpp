@@ -21,18 +21,12 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kShards = "model.safetensors.index.json";
 constexpr const char* kSpecialTokens = "special_tokens_map.json";
 
-// Where in a host image of the weights' memory a parameter lies.
-std::byte* in_image(const Buffer& image, const BertWeights& weights, const Parameter& parameter) {
-  return static_cast<std::byte*>(image.data()) +
-         (static_cast<const std::byte*>(parameter.value.data) - static_cast<const std::byte*>(weights.memory.data()));
-}
-
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
           const LoadOptions& options, Kernels& kernels, const fs::path& file) {
-  const Buffer image = host_buffer(weights.memory.size());
+  const Buffer image = host_buffer(weights.memory.size());  // laid out as the weights' own memory
   for (std::size_t i = 0; i < weights.list.size(); ++i) {
     const Parameter& parameter = weights.list[i];
-    auto* out = reinterpret_cast<float*>(in_image(image, weights, parameter));
+    float* out = image.f32() + (parameter.value.f32() - weights.memory.f32());
     if (sources[i] != nullptr) {
       copy_to_f32(*sources[i], out);
       check(all_finite(out, parameter.value.size(), DType::f32), "{}: tensor {} has numbers that are not finite",
@@ -74,13 +68,10 @@ ordered_json tokenizer_config(const BertConfig& config, bool lower_case) {
 }
 
 void write_weights(const fs::path& path, const BertWeights& weights, Kernels& kernels) {
-  const Buffer image = host_buffer(weights.memory.size());
-  kernels.download(image.data(), weights.memory.data(), weights.memory.size());
+  const HostView view(weights, kernels);
   std::vector<TensorToStore> tensors;
-  for (const Parameter& parameter : weights.list) {
-    const auto bytes = static_cast<std::size_t>(parameter.value.size()) * sizeof(float);
-    tensors.push_back({parameter.name, "F32", parameter.shape, {in_image(image, weights, parameter), bytes}});
-  }
+  for (const Parameter& parameter : weights.list)
+    tensors.push_back({parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
   write_file_atomically(path, [&](FileWriter& file) { write_safetensors(file, tensors, {{"format", "pt"}}); });
 }
 

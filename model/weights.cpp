@@ -131,6 +131,18 @@ BertWeights::BertWeights(const BertConfig& config, Kernels& kernels) {
   list = parameters(config, tensors);
 }
 
+HostView::HostView(const BertWeights& weights, Kernels& kernels) : weights_(weights) {
+  if (kernels.on_host()) return;
+  copy_ = host_buffer(weights.memory.size());
+  kernels.download(copy_.data(), weights.memory.data(), copy_.size());
+}
+
+std::span<const float> HostView::of(const Parameter& parameter) const {
+  const float* values = parameter.value.f32();
+  if (copy_.data() != nullptr) values = copy_.f32() + (values - weights_.memory.f32());
+  return {values, static_cast<std::size_t>(parameter.value.size())};
+}
+
 void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out, int threads) {
   const auto size = static_cast<std::size_t>(parameter.value.size());
   if (parameter.start != Start::normal) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,19 @@ struct BertWeights {
   Buffer memory;
   BertTensors tensors;
   std::vector<Parameter> list;  // views into `memory`
+};
+
+// A set of weights as the host reads it: where it lies, if the device's memory is the host's, else a copy. `weights`
+// must outlive it.
+class HostView {
+ public:
+  HostView(const BertWeights& weights, Kernels& kernels);
+  // The values of a parameter of the set.
+  std::span<const float> of(const Parameter& parameter) const;
+
+ private:
+  const BertWeights& weights_;
+  Buffer copy_;
 };
 
 // Draws `parameter` afresh into `out` (host memory): N(0, range), zeros or ones. A function of (seed, index) alone,

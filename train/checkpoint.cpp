@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 3;
+constexpr int kFormat = 4;
 constexpr std::string_view kPrefix = "step-";
 constexpr const char* kChoices = "choices.txt";  // beside state.json, since it may be larger than JSON is let be
 constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
@@ -120,27 +120,15 @@ Checkpoint open_checkpoint(const fs::path& path) {
 
 // ---- Tensors --------------------------------------------------------------------------------------------------------
 
-// Host copies of all of a set's tensors, listed for writing under `prefix`.
-void store(const BertWeights& set, std::string_view prefix, Kernels& kernels, Buffer& memory,
-           std::vector<TensorToStore>& list) {
-  std::size_t total = 0;
-  for (const Parameter& parameter : set.list) total += static_cast<std::size_t>(parameter.value.size());
-  memory = host_buffer(total * sizeof(float));
-  float* next = memory.f32();
-  for (const Parameter& parameter : set.list) {
-    const auto size = static_cast<std::size_t>(parameter.value.size());
-    kernels.download(next, parameter.value.data, size * sizeof(float));
-    list.push_back({std::string(prefix) + parameter.name, "F32", parameter.shape,
-                    std::as_bytes(std::span<const float>(next, size))});
-    next += size;
-  }
-}
-
 void write_moments(const fs::path& path, const CheckpointContent& content) {
-  Buffer first, second;
+  const HostView first(content.first_moments, content.kernels), second(content.second_moments, content.kernels);
   std::vector<TensorToStore> list;
-  store(content.first_moments, kFirst, content.kernels, first, list);
-  store(content.second_moments, kSecond, content.kernels, second, list);
+  const auto add = [&list](std::string_view prefix, const BertWeights& set, const HostView& view) {
+    for (const Parameter& parameter : set.list)
+      list.push_back({std::string(prefix) + parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
+  };
+  add(kFirst, content.first_moments, first);
+  add(kSecond, content.second_moments, second);
   FileWriter file(path);
   write_safetensors(file, list, {{"format", "pt"}});
   file.finish();

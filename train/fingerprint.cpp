@@ -2,7 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
 #include <vector>
+
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {
@@ -12,6 +16,15 @@ void add(Digest& digest, const Dataset& dataset) {
   digest.add(std::span(std::as_const(dataset.offsets)));
   digest.add(std::span(std::as_const(dataset.label_ids)));
   digest.add(std::span(std::as_const(dataset.label_offsets)));
+}
+
+// FNV-1a goes byte by byte, a second for a gigabyte or two; by pieces, several threads share a parameter.
+constexpr std::size_t kPiece = std::size_t{1} << 16;  // numbers
+
+std::uint64_t digest_of(std::span<const float> values, std::size_t piece) {
+  Digest digest;
+  digest.add(values.subspan(piece * kPiece, std::min(kPiece, values.size() - piece * kPiece)));
+  return digest.value();
 }
 
 }  // namespace
@@ -33,15 +46,19 @@ std::string data_fingerprint(const Labels& labels, const Dataset& train, const D
   return digest.hex();
 }
 
-std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels) {
+std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels, int threads) {
+  const HostView view(weights, kernels);
   Digest digest;
   const std::string text = config_json(config);
   digest.add(text.data(), text.size());
-  std::vector<float> values;
   for (const Parameter& parameter : weights.list) {
-    values.resize(static_cast<std::size_t>(parameter.value.size()));
-    kernels.download(values.data(), parameter.value.data, values.size() * sizeof(float));
-    digest.add(std::span<const float>(values));
+    const std::span<const float> values = view.of(parameter);
+    std::vector<std::uint64_t> pieces((values.size() + kPiece - 1) / kPiece);
+    in_shares(count_shares(threads, pieces.size(), 1), pieces.size(),
+              [&](std::size_t, std::size_t begin, std::size_t end) {
+                for (std::size_t piece = begin; piece < end; ++piece) pieces[piece] = digest_of(values, piece);
+              });
+    digest.add(std::span(std::as_const(pieces)));
   }
   return digest.hex();
 }

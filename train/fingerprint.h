@@ -22,6 +22,7 @@ class Digest {
   void add(std::span<const T> values) {
     add(values.data(), values.size_bytes());
   }
+  std::uint64_t value() const { return hash_; }
   std::string hex() const;
 
  private:
@@ -30,7 +31,8 @@ class Digest {
 
 // Of the tokenised texts, their labels and the labels' names.
 std::string data_fingerprint(const Labels& labels, const Dataset& train, const Dataset& dev);
-// Of the configuration and every weight.
-std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels);
+// Of the configuration and every weight: of each parameter the digests of its pieces of 65,536 numbers, computed by so
+// many threads, 0 for all.
+std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels, int threads = 1);
 
 }  // namespace ember

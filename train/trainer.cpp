@@ -355,7 +355,7 @@ void Run::finish() {
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
   return {identity(options, kernels), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
-          model_fingerprint(inputs.model.config, inputs.model.weights, kernels), options.threads};
+          model_fingerprint(inputs.model.config, inputs.model.weights, kernels, options.threads), options.threads};
 }
 
 void require_resumable(const TrainOptions& options, const OutputFolder& out, const RunIdentity& identity) {
