@@ -40,7 +40,8 @@ run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
   local folder=$2
   stage "test: $1"
   shift 2
-  ctest --test-dir "$folder" --no-tests=error --output-on-failure -j "$jobs" "$@"
+  # Some wait more than they compute.
+  ctest --test-dir "$folder" --no-tests=error --output-on-failure -j $((jobs + 1)) "$@"
   awk '/: Skipped$/ { getline; why = $0 }
        /^\[  SKIPPED \] .* ms\)$/ { print "SKIPPED " $4 ": " why }
        /^SKIPPED: / { print }' "$folder/Testing/Temporary/LastTest.log"
