@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
   for (int begin = 0; begin < head.length; begin += kRows) {
     const int count = min(kRows, head.length - begin);
     if (begin > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>({{keys, head.tokens(key, begin)}, {values, head.tokens(value, begin)}}, count);
+    stage<kDim>({{keys, head.tokens(key, begin), count}, {values, head.tokens(value, begin), count}});
     __syncthreads();
     if (rows <= 0) continue;
     float p[kRows / kColumns][4], rescale[2];

@@ -83,7 +83,7 @@ __device__ inline void own_queries(const Operands& x, const Head& head, std::uin
     const int begin = (step < tiles ? step : 2 * tiles - 2 - step) * kTileRows;
     const int count = min(kTileRows, head.length - begin);
     if (step > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>({{keys, head.tokens(x.key, begin)}, {values, head.tokens(x.value, begin)}}, count);
+    stage<kDim>({{keys, head.tokens(x.key, begin), count}, {values, head.tokens(x.value, begin), count}});
     __syncthreads();
     if (rows <= 0) continue;
     float p[kTileSteps][4];
@@ -178,7 +178,7 @@ __device__ inline void own_keys(const Operands& x, const Head& head, std::uint16
   for (int begin = 0; begin < head.queries; begin += kTileRows) {
     const int count = min(kTileRows, head.queries - begin), steps = (count + kColumns - 1) / kColumns;
     if (begin > 0) __syncthreads();  // all have read the tile before
-    stage<kDim>({{queries, head.of_queries(x.query, begin)}, {douts, head.of_outputs(x.dout, begin)}}, count);
+    stage<kDim>({{queries, head.of_queries(x.query, begin), count}, {douts, head.of_outputs(x.dout, begin), count}});
     // Rows of zeros past the last query have probability zero: inverse is 0.
     for (int i = static_cast<int>(threadIdx.x); i < steps * kColumns; i += static_cast<int>(blockDim.x))
       of_queries[i] = i < count ? of_head[begin + i] : RowStatistics{0, 0, 0, 0};

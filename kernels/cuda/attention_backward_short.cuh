@@ -69,8 +69,10 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kWarpSize)
   const int steps = (head.length + kColumns - 1) / kColumns;
   const std::uint32_t keep = call.mask.active() && query_rows > 0 ? keep_by_queries(call, head, row, 0, steps) : ~0u;
   await_previous_grid();
-  stage<kDim>({{keys, head.tokens(x.key, 0)}, {values, head.tokens(x.value, 0)}}, head.length);
-  stage<kDim, kWarpRows>({{queries, head.of_queries(x.query, 0)}, {douts, head.of_outputs(x.dout, 0)}}, head.queries);
+  stage<kDim, kWarpRows>({{keys, head.tokens(x.key, 0), head.length},
+                          {values, head.tokens(x.value, 0), head.length},
+                          {queries, head.of_queries(x.query, 0), head.queries},
+                          {douts, head.of_outputs(x.dout, 0), head.queries}});
   spread_first(x, head);
   __syncthreads();
 

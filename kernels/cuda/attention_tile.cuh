@@ -73,10 +73,11 @@ __device__ inline void load_fragments(std::uint32_t (&a)[kDim / 8][2], const Hal
     }
 }
 
-// A tile in shared memory and the rows that go there.
+// A tile in shared memory and the first rows of `from`, that go there.
 struct Staged {
   std::uint16_t* tile;
   HalfRows from;
+  int rows;
 };
 
 // The columns of a row that a thread copies at a time.
@@ -100,7 +101,7 @@ struct Piece<2> {
 
 // A thread asks for several pieces of all tiles before it waits for the first.
 template <int kDim, int kHalves, int kTiles>
-__device__ inline void stage_pieces(const Staged (&tiles)[kTiles], int rows, int filled) {
+__device__ inline void stage_pieces(const Staged (&tiles)[kTiles], int filled) {
   constexpr int kPieces = kDim / kHalves, kAhead = kHalves == 8 ? 2 : 4;
   const int threads = static_cast<int>(blockDim.x), count = filled * kPieces;
 #pragma unroll 1
@@ -111,7 +112,7 @@ __device__ inline void stage_pieces(const Staged (&tiles)[kTiles], int rows, int
       const int i = begin + a * threads, row = i / kPieces, column = i % kPieces * kHalves;
 #pragma unroll
       for (int t = 0; t < kTiles; ++t)
-        words[a][t] = Piece<kHalves>::load(tiles[t].from, row, column, i < count ? rows : 0);
+        words[a][t] = Piece<kHalves>::load(tiles[t].from, row, column, i < count ? tiles[t].rows : 0);
     }
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
@@ -125,15 +126,15 @@ __device__ inline void stage_pieces(const Staged (&tiles)[kTiles], int rows, int
   }
 }
 
-// The block copies the first `rows` rows into each tile, followed by rows of zeros up to a multiple of kFill. All have
-// the same width.
+// The block copies rows into each tile, followed by rows of zeros up to a multiple of kFill that is enough for the
+// first, which has as many as any. All have the same width.
 template <int kDim, int kFill = 8, int kTiles>
-__device__ inline void stage(const Staged (&tiles)[kTiles], int rows) {
-  const int filled = (rows + kFill - 1) / kFill * kFill;
+__device__ inline void stage(const Staged (&tiles)[kTiles]) {
+  const int filled = (tiles[0].rows + kFill - 1) / kFill * kFill;
   if (tiles[0].from.width == 8)
-    stage_pieces<kDim, 8>(tiles, rows, filled);
+    stage_pieces<kDim, 8>(tiles, filled);
   else
-    stage_pieces<kDim, 2>(tiles, rows, filled);
+    stage_pieces<kDim, 2>(tiles, filled);
 }
 
 // Where this lane's row begins in the four 8 x 8 matrices that ldmatrix takes from 8 rows and 32 columns of a tile.

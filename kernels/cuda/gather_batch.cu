@@ -71,11 +71,27 @@ struct RowPlaces {
   int sums[kWarps];
 };
 
-__device__ void write_targets(const Gather& a, int b, std::int64_t row) {
-  float* targets = a.targets[b];
-  for (int k = 0; k < a.labels; ++k) targets[k] = 0;
-  const std::int64_t end = a.from.data.label_offsets[row + 1];
-  for (std::int64_t i = a.from.data.label_offsets[row]; i < end; ++i) targets[a.from.data.label_ids[i]] = 1;
+// The labels of a row, its first one asked for already: it comes from memory while the row's tokens do.
+struct RowLabels {
+  const std::int32_t* ids = nullptr;
+  int count = 0;
+  std::int32_t first = 0;
+
+  __device__ void ask(const DataRows& data, std::int64_t row) {
+    const std::int64_t begin = data.label_offsets[row];
+    ids = data.label_ids + begin;
+    count = static_cast<int>(data.label_offsets[row + 1] - begin);
+    if (count > 0) first = *ids;
+  }
+  __device__ void mark(float* targets) const {
+    if (count > 0) targets[first] = 1;
+    for (int i = 1; i < count; ++i) targets[ids[i]] = 1;
+  }
+};
+
+__device__ void clear_targets(const Gather& a) {
+  for (int b = thread() / kWarpSize; b < a.rows; b += kWarps)
+    for (int k = thread() % kWarpSize; k < a.labels; k += kWarpSize) a.targets[b][k] = 0;
 }
 
 // By one block. `keys`, if not null: the tokens once more, as rank_small wants them.
@@ -86,16 +102,19 @@ __device__ void gather_rows(const Gather& a, RowPlaces& places, std::uint32_t* k
   };
   const std::int64_t first = *a.from.next;
   if (thread() == 0) a.cu_seqlens[0] = 0;
+  clear_targets(a);
   int base = 0;
   for (int begin = 0; begin < a.rows; begin += kThreads) {
     const int b = begin + thread(), rows = min(kThreads, a.rows - begin);
     std::int64_t row = 0;
     int length = 0, total;
+    RowLabels labels;
     if (b < a.rows) {
       row = a.from.order == nullptr ? first + b : a.from.order[first + b];
       const std::int64_t start = a.from.data.offsets[row];
       length = static_cast<int>(a.from.data.offsets[row + 1] - start);
       places.start[thread()] = start;
+      if (a.labels > 0) labels.ask(a.from.data, row);
     }
     const int end = base + running_sum(length, places.sums, total);
     if (b < a.rows) a.cu_seqlens[b + 1] = places.end[thread()] = end;
@@ -105,7 +124,7 @@ __device__ void gather_rows(const Gather& a, RowPlaces& places, std::uint32_t* k
       const std::int32_t* tokens = a.from.data.token_ids + places.start[r];
       for (int i = thread() % kWarpSize; i < count; i += kWarpSize) write_token(from + i, tokens[i]);
     }
-    if (b < a.rows && a.labels > 0) write_targets(a, b, row);
+    if (b < a.rows) labels.mark(a.targets[b]);
     base += total;
     __syncthreads();  // all have read the places, and the place in the queue
   }
@@ -158,6 +177,7 @@ __device__ void rank_small(const Ranking& a, const std::uint32_t* keys) {
   for (int n = thread(); n < a.tokens; n += kThreads) {
     const std::uint32_t own = keys[n];
     int rank = 0;
+#pragma unroll 4
     for (int i = 0; i < a.tokens; i += 4) {
       const uint4 four = *reinterpret_cast<const uint4*>(keys + i);
       rank += is_before(four.x, i, own, n) + is_before(four.y, i + 1, own, n) + is_before(four.z, i + 2, own, n) +
@@ -194,7 +214,8 @@ __device__ void list_unique(const UniqueIds& a, int* sums) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads) gather_rows_kernel(Gather a) {
+// One block: nothing else wants the registers.
+__global__ void __launch_bounds__(kThreads, 1) gather_rows_kernel(Gather a) {
   await_previous_grid();
   EMBER_SHARED(RowPlaces, places, 1);
   gather_rows(a, places[0], nullptr);
@@ -212,7 +233,7 @@ __global__ void __launch_bounds__(kThreads) list_unique_kernel(UniqueIds a) {
   list_unique(a, sums);
 }
 
-__global__ void __launch_bounds__(kThreads) gather_small_kernel(Gather gather, Ranking ranking, UniqueIds unique) {
+__global__ void __launch_bounds__(kThreads, 1) gather_small_kernel(Gather gather, Ranking ranking, UniqueIds unique) {
   await_previous_grid();
   EMBER_SHARED(RowPlaces, places, 1);
   EMBER_SHARED(std::uint32_t, keys, kSmall + 4);

@@ -20,6 +20,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kChunk = 8192;
 constexpr int kAtOnce = 8;         // vectors that a thread asks for before it adds the first
+constexpr int kSumsAtOnce = 4;     // likewise, of chunks
 constexpr int kMostTensors = 128;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct TensorList {
@@ -42,6 +43,17 @@ struct Squares {
     else  // NaN too
       usual += x * x;
   }
+  // Nearly all are usual, which is soon seen of four.
+  __device__ void add(const float (&x)[4]) {
+    const float a = fabsf(x[0]), b = fabsf(x[1]), c = fabsf(x[2]), d = fabsf(x[3]);
+    if (fmaxf(fmaxf(a, b), fmaxf(c, d)) <= kLarge && fminf(fminf(a, b), fminf(c, d)) >= kSmall) {
+#pragma unroll
+      for (const float value : x) usual += value * value;
+    } else {
+#pragma unroll
+      for (const float value : x) add(value);
+    }
+  }
   __device__ double sum() const {
     return static_cast<double>(usual) + static_cast<double>(small) * 0x1p-160 + static_cast<double>(large) * 0x1p+128;
   }
@@ -61,15 +73,12 @@ __device__ double sum_of_chunk(const TensorList& list, int chunk) {
 #pragma unroll
     for (int a = 0; a < kAtOnce; ++a) load<4>(x[a], data + 4 * (i + a * kThreads));
 #pragma unroll
-    for (const auto& four : x)
-#pragma unroll
-      for (const float value : four) squares.add(value);
+    for (const auto& four : x) squares.add(four);
   }
   for (; i < vectors; i += kThreads) {
     float x[4];
     load<4>(x, data + 4 * i);
-#pragma unroll
-    for (const float value : x) squares.add(value);
+    squares.add(x);
   }
   for (i = 4 * vectors + static_cast<int>(threadIdx.x); i < size; i += kThreads) squares.add(data[i]);
   return block_sum<kThreads>(squares.sum());
@@ -86,7 +95,14 @@ __global__ void __launch_bounds__(kThreads) gradient_norm_kernel(const __grid_co
   if (state == nullptr || !last_block(arrived)) return;
   double total = 0;
   const volatile double* all = sums;  // by blocks of other multiprocessors, past this one's cache
-  for (int i = static_cast<int>(threadIdx.x); i < first + static_cast<int>(gridDim.x); i += kThreads) total += all[i];
+  const int count = first + static_cast<int>(gridDim.x);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kSumsAtOnce * kThreads) {
+    double some[kSumsAtOnce];
+#pragma unroll
+    for (int a = 0; a < kSumsAtOnce; ++a) some[a] = i + a * kThreads < count ? all[i + a * kThreads] : 0;
+#pragma unroll
+    for (const double sum : some) total += sum;
+  }
   total = block_sum<kThreads>(total);
   if (threadIdx.x != 0) return;
   state->gradient_norm = static_cast<float>(sqrt(total) / static_cast<double>(state->loss_scale));

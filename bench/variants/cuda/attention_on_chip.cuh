@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kQueryThreads)
   for (int begin = 0; begin < head.length; begin += attention::kTileRows) {
     const int count = min(attention::kTileRows, head.length - begin);
     if (begin > 0) __syncthreads();  // all have read the tile before
-    attention::stage<kDim>({{keys, head.tokens(key, begin)}, {values, head.tokens(value, begin)}}, count);
+    attention::stage<kDim>({{keys, head.tokens(key, begin), count}, {values, head.tokens(value, begin), count}});
     __syncthreads();
 #pragma unroll 1
     for (int j = 0; j < count; j += 4) {
