@@ -23,7 +23,7 @@ struct LoadOptions {
   std::optional<Labels> labels;
   bool replace_classifier = false;
   std::uint64_t seed = 42;    // for what is drawn
-  int threads = 1;            // that draw it, 0 for all; it does not depend on them
+  int threads = 1;            // so many draw it, 0 for all; the values do not depend on them
   bool from_scratch = false;  // draw every weight; model.safetensors is not read
   // Without labels: a classifier that is missing is drawn too, into config.json's labels or else into two.
   bool draw_classifier = false;

@@ -9,7 +9,7 @@ namespace ember {
 
 std::size_t count_shares(int threads, std::size_t items, std::size_t least) {
   const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
-  return std::clamp<std::size_t>(wanted, 1, items / least + 1);
+  return std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(items / least, 1));
 }
 
 void in_shares(std::size_t count, std::size_t items,

@@ -6,8 +6,8 @@
 
 namespace ember {
 
-// How many shares `items` fall into: `threads`, or where that is 0 as many as the machine runs at once, but at least
-// one, and not more than leaves each about `least` items, below which a thread costs more than it saves.
+// How many shares `items` fall into: `threads`, or where that is 0 as many as the machine runs at once; fewer where
+// each would have less than `least` items, so that its thread would cost more than it saves, but at least one.
 std::size_t count_shares(int threads, std::size_t items, std::size_t least);
 
 // Calls work(share, begin, end) for each of `count` >= 1 shares of [0, items), at the same time: the caller does the

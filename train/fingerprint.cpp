@@ -18,13 +18,17 @@ void add(Digest& digest, const Dataset& dataset) {
   digest.add(std::span(std::as_const(dataset.label_offsets)));
 }
 
-// FNV-1a goes byte by byte, a second for a gigabyte or two; by pieces, several threads share a parameter.
+// FNV-1a goes byte by byte, about a gigabyte a second; by pieces, several threads share it.
 constexpr std::size_t kPiece = std::size_t{1} << 16;  // numbers
 
-std::uint64_t digest_of(std::span<const float> values, std::size_t piece) {
-  Digest digest;
-  digest.add(values.subspan(piece * kPiece, std::min(kPiece, values.size() - piece * kPiece)));
-  return digest.value();
+std::vector<std::span<const float>> pieces_of(const BertWeights& weights, const HostView& view) {
+  std::vector<std::span<const float>> pieces;
+  for (const Parameter& parameter : weights.list)
+    for (std::span<const float> left = view.of(parameter); !left.empty();) {
+      pieces.push_back(left.first(std::min(kPiece, left.size())));
+      left = left.subspan(pieces.back().size());
+    }
+  return pieces;
 }
 
 }  // namespace
@@ -51,15 +55,17 @@ std::string model_fingerprint(const BertConfig& config, const BertWeights& weigh
   Digest digest;
   const std::string text = config_json(config);
   digest.add(text.data(), text.size());
-  for (const Parameter& parameter : weights.list) {
-    const std::span<const float> values = view.of(parameter);
-    std::vector<std::uint64_t> pieces((values.size() + kPiece - 1) / kPiece);
-    in_shares(count_shares(threads, pieces.size(), 1), pieces.size(),
-              [&](std::size_t, std::size_t begin, std::size_t end) {
-                for (std::size_t piece = begin; piece < end; ++piece) pieces[piece] = digest_of(values, piece);
-              });
-    digest.add(std::span(std::as_const(pieces)));
-  }
+  const std::vector<std::span<const float>> pieces = pieces_of(weights, view);
+  std::vector<std::uint64_t> values(pieces.size());
+  in_shares(count_shares(threads, pieces.size(), 1), pieces.size(),
+            [&](std::size_t, std::size_t begin, std::size_t end) {
+              for (std::size_t i = begin; i < end; ++i) {
+                Digest of_piece;
+                of_piece.add(pieces[i]);
+                values[i] = of_piece.value();
+              }
+            });
+  digest.add(std::span(std::as_const(values)));
   return digest.hex();
 }
 

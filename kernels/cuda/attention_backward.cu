@@ -23,7 +23,7 @@
 // keys), 2 L² exponentials (up to 3) and, with dropout, L² / 2 Philox blocks (up to 3 L² / 4). On sm_75 queries
 // take 152 registers (E = 64: 167) and 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys 118 (174),
 // 11,264 (19,456), 16 (8) warps. Up to 64 rows 10 L² E operations, L² exponentials, L² / 4 Philox blocks and no
-// statistics in memory: 118 (134) registers, 28,688 bytes (36,880), 8 (4) warps; up to 32 rows 84 (103), 10,256
+// statistics in memory: 116 (134) registers, 28,688 bytes (36,880), 8 (4) warps; up to 32 rows 83 (103), 10,256
 // (18,448), 10 (6). No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.

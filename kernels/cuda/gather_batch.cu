@@ -1,8 +1,8 @@
 // A batch from a data set on the device (Kernels::gather_batch), so that a step needs nothing of the host.
 //
-//   gather_rows   one block: the running sum of the rows' lengths, kThreads rows at a time; then their tokens, a warp
-//   per
-//                 row, and their targets, a thread per row. Moves 8 N + 4 B K bytes.
+//   gather_rows   one block: zeros for the targets, a warp per row; the running sum of the rows' lengths, kThreads rows
+//                 at a time; then their tokens, a warp per row, and their labels, a thread per row. Moves 8 N + 4 B K
+//                 bytes.
 //   rank_tokens   the place of each token in the order of (id, row of the batch) is the number of tokens before it
 //                 there, which a thread per token counts: N² comparisons, for the 308 tokens of a step fewer than a
 //                 sort has barriers to wait for. At 65,536 tokens it is 4.3e9, a few hundredths of such a step's
@@ -124,7 +124,7 @@ __device__ void gather_rows(const Gather& a, RowPlaces& places, std::uint32_t* k
       const std::int32_t* tokens = a.from.data.token_ids + places.start[r];
       for (int i = thread() % kWarpSize; i < count; i += kWarpSize) write_token(from + i, tokens[i]);
     }
-    if (b < a.rows) labels.mark(a.targets[b]);
+    if (b < a.rows) labels.mark(a.targets[b]);  // cleared before the barriers of the running sum
     base += total;
     __syncthreads();  // all have read the places, and the place in the queue
   }

@@ -54,7 +54,8 @@ TEST(GradientNorm, AgreesWithTheSum) {
                                                                   {26, 1, 312 * 40, 28, 0, 40003},
                                                                   {0, 3},
                                                                   std::vector<std::int64_t>(150, 5)})
-    for (const float scale : {1.0f, 65504.0f, 1e30f, 1e-30f})  // squares that a float cannot hold
+    // Squares that a float cannot hold, and numbers on both sides of where they begin.
+    for (const float scale : {1.0f, 65504.0f, 1e30f, 1e-30f, 1e18f, 1e-15f})
       for (const Layout layout : {Layout{0, 0}, Layout{0, 1}}) {
         const Gradients gradients(sizes, scale, layout);
         const double expected = gradients.expected();

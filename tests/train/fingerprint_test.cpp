@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string_view>
 
-#include "tests/support.h"
+#include "tests/train/tiny_run.h"
 
 namespace ember {
 namespace {

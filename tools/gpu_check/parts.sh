@@ -86,8 +86,25 @@ part_ptx() {
   end_checks
 }
 
+# The tests of two programs take minutes there, so several processes share them.
+processes_for() { # PROGRAM
+  case $1 in *gpu_training_test | *gpu_adamw_test) echo 4 ;; *) echo 1 ;; esac
+}
+
+start_sanitizer() { # TOOL PROGRAM
+  local name="$1 $(basename "$2")" command=(compute-sanitizer --tool "$1" --error-exitcode 9 --report-api-errors no)
+  local count share
+  # The test that asks for too much memory makes memcheck report the refusal.
+  [ "$1" != racecheck ] || command=("$root/tools/gpu_check/racecheck.sh")
+  count=$(processes_for "$2")
+  for ((share = 0; share < count; ++share)); do
+    start_check "$name$([ "$count" -eq 1 ] || echo ", share $((share + 1)) of $count")" \
+      env GTEST_TOTAL_SHARDS="$count" GTEST_SHARD_INDEX="$share" "${command[@]}" "$2"
+  done
+}
+
 part_sanitizer() {
-  local tool program command
+  local tool program
   if ! command -v compute-sanitizer >/dev/null; then
     fail_row "compute-sanitizer" "not installed" 0
     return
@@ -97,12 +114,7 @@ part_sanitizer() {
   local -x GTEST_FILTER=-Training.NoStepWaitsForTheDevice:Training.RecordsComeAsSoonAsTheyAreCopied
   GTEST_FILTER+=:Columns/DeviceLazyAdamW.HasTheBitsOfDense/1:Columns/DeviceLazyAdamW.HasTheBitsOfDense/2
   for tool in memcheck racecheck initcheck synccheck; do
-    # The test that asks for too much memory makes memcheck report the refusal.
-    command=(compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no)
-    [ "$tool" != racecheck ] || command=("$root/tools/gpu_check/racecheck.sh")
-    for program in "$native_tests"/gpu_*_test; do
-      start_check "$tool $(basename "$program")" "${command[@]}" "$program"
-    done
+    for program in "$native_tests"/gpu_*_test; do start_sanitizer "$tool" "$program"; done
   done
   end_checks
 }
