@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdint>
 #include <utility>
 
@@ -50,17 +51,27 @@ void sync_directory(const fs::path& path) {
   require(directory.value >= 0 && (::fsync(directory.value) == 0 || errno == EINVAL), path, "cannot be flushed: ");
 }
 
-// Beside `path`, unique to this process; a leftover of a killed one is simply overwritten.
-fs::path temporary_name(const fs::path& path) {
-  return path.parent_path() / fmt::format(".{}.{}.partial", path.filename().string(), ::getpid());
-}
-
 void rename_into_place(const fs::path& from, const fs::path& to) {
   require(::rename(from.c_str(), to.c_str()) == 0, to, kNotWritten);
   sync_directory(to.parent_path());
 }
 
 }  // namespace
+
+fs::path temporary_name(const fs::path& path, std::string_view use) {
+  return path.parent_path() / fmt::format(".{}.{}.{}", path.filename().string(), ::getpid(), use);
+}
+
+std::optional<TemporaryName> parse_temporary_name(std::string_view name) {
+  const std::size_t last = name.rfind('.'),
+                    dot = last == name.npos || last == 0 ? name.npos : name.rfind('.', last - 1);
+  if (!name.starts_with('.') || dot == name.npos || dot < 2) return std::nullopt;
+  TemporaryName parsed{std::string(name.substr(1, dot - 1)), 0, std::string(name.substr(last + 1))};
+  const char *digits = name.data() + dot + 1, *end = name.data() + last;
+  const auto [stop, problem] = std::from_chars(digits, end, parsed.process);
+  if (problem != std::errc{} || stop != end || parsed.process <= 0) return std::nullopt;
+  return parsed;
+}
 
 std::string read_file(const fs::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -148,7 +159,7 @@ void write_file(const fs::path& path, std::string_view content) {
 }
 
 void write_file_atomically(const fs::path& path, const std::function<void(FileWriter&)>& fill) {
-  const fs::path partial = temporary_name(path);
+  const fs::path partial = temporary_name(path);  // what a killed process of the same number left is overwritten
   try {
     FileWriter file(partial);
     fill(file);

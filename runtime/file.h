@@ -1,9 +1,12 @@
 // Files, read whole, mapped, or written so that a reader sees the old content or the new one and never half of it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,6 +53,17 @@ class FileWriter {
   int descriptor_ = -1;
   std::size_t pending_ = 0;  // bytes since the device was last set to work
 };
+
+// What stands beside NAME for a while is called .NAME.PID.USE, after the process that put it there: "partial" what is
+// being written, for one.
+std::filesystem::path temporary_name(const std::filesystem::path& path, std::string_view use = "partial");
+struct TemporaryName {
+  std::string of;  // NAME
+  pid_t process = 0;
+  std::string use;
+};
+// Of a name without its folder; nothing where it is no such name.
+std::optional<TemporaryName> parse_temporary_name(std::string_view name);
 
 // Writes a new file, or over an old one, and flushes it to the device; for a folder that takes its place as a whole.
 void write_file(const std::filesystem::path& path, std::string_view content);

@@ -2,13 +2,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -31,7 +29,8 @@ using namespace ember;
 namespace fs = std::filesystem;
 
 constexpr const char* kTorchWeights = "pytorch_model.bin";
-constexpr std::size_t kMaxName = 1000;  // of a tensor, when shown
+constexpr const char *kPartial = "partial", *kNew = "new";  // uses of a temporary name
+constexpr std::size_t kMaxName = 1000;                      // of a tensor, when shown
 
 struct Options {
   std::string input, out, labels, config, vocabulary, dtype = "fp32";
@@ -109,28 +108,13 @@ void check_out(const Options& options, const fs::path& weights) {
   }
 }
 
-// The process that left .OUT.PID.new, or .NAME.PID.partial as runtime/file.cpp names it, beside OUT; 0 for other names.
+// The process that left a half written OUT beside it, .OUT.PID.new or the partial form of that or of OUT; 0 for other
+// names, an old OUT's that was being replaced among them.
 pid_t writer_of(std::string_view name, std::string_view out) {
-  const auto number = [&name](std::string_view end) {
-    pid_t process = 0;
-    if (!name.ends_with(end)) return process;
-    name.remove_suffix(end.size());
-    const std::size_t dot = name.rfind('.');
-    const char* digits = name.data() + dot + 1;
-    if (dot == name.npos ||
-        std::from_chars(digits, name.data() + name.size(), process).ptr != name.data() + name.size())
-      return pid_t{0};
-    name = name.substr(0, dot);
-    return process;
-  };
-  const auto is = [&](std::string_view what) { return name.starts_with('.') && name.substr(1) == what; };
-  if (const pid_t process = number(".partial"); process > 0) {
-    if (is(out)) return process;
-    if (!name.starts_with('.')) return 0;
-    name.remove_prefix(1);  // the partial form of .OUT.PID.new
-  }
-  const pid_t process = number(".new");
-  return process > 0 && is(out) ? process : 0;
+  auto parsed = parse_temporary_name(name);
+  if (parsed && parsed->use == kPartial && parsed->of != out) parsed = parse_temporary_name(parsed->of);
+  const bool half_written = parsed && (parsed->use == kPartial || parsed->use == kNew);
+  return half_written && parsed->of == out ? parsed->process : 0;
 }
 
 // Removes what conversions to OUT that were killed left half written: of processes that are not here, and older than
@@ -154,10 +138,7 @@ void write_model(const Options& options, const std::function<void(const fs::path
   const fs::path out = given.has_filename() ? given : given.parent_path();
   remove_leftovers(out);
   if (!fs::exists(out)) return write_directory_atomically(out, save);
-  const auto beside = [&](const char* what) {
-    return out.parent_path() / fmt::format(".{}.{}.{}", out.filename().string(), ::getpid(), what);
-  };
-  const fs::path fresh = beside("new"), old = beside("old");
+  const fs::path fresh = temporary_name(out, kNew), old = temporary_name(out, "old");
   write_directory_atomically(fresh, save);
   std::error_code error, ignored;
   if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, out.c_str(), RENAME_EXCHANGE) == 0) {

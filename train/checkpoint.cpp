@@ -1,7 +1,5 @@
 #include "train/checkpoint.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -21,6 +19,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormat = 4;
 constexpr std::string_view kPrefix = "step-";
 constexpr const char* kChoices = "choices.txt";  // beside state.json, since it may be larger than JSON is let be
+constexpr const char* kRemoved = "removed";      // the use of a temporary name
 constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
 
 // ---- state.json -----------------------------------------------------------------------------------------------------
@@ -182,31 +181,17 @@ std::vector<std::int64_t> steps_in(const fs::path& out) {
 // Takes the folder's name away first, so that a kill in between leaves no half-removed checkpoint.
 void remove_checkpoint(const fs::path& path) {
   std::error_code error;
-  const fs::path doomed =
-      path.parent_path() / fmt::format(".{}.{}.removed.partial", path.filename().string(), ::getpid());
+  const fs::path doomed = temporary_name(path, kRemoved);
   fs::rename(path, doomed, error);
   check(!error, "{}: cannot be removed: {}", path.string(), error.message());
   fs::remove_all(doomed, error);
   check(!error, "{}: cannot be removed: {}", doomed.string(), error.message());
 }
 
-// .NAME.PID.partial or .NAME.PID.removed.partial, as they are named here and in runtime/file.cpp.
-bool is_leftover(std::string_view name) {
-  const auto take = [&name](std::string_view end) {
-    const bool ends = name.ends_with(end);
-    if (ends) name.remove_suffix(end.size());
-    return ends;
-  };
-  if (!name.starts_with('.') || !take(".partial")) return false;
-  take(".removed");
-  const std::size_t dot = name.rfind('.');
-  return dot != 0 && dot + 1 < name.size() && name.find_first_not_of("0123456789", dot + 1) == name.npos;
-}
-
 void remove_leftovers_of(const fs::path& directory) {
   for (const fs::path& path : entries(directory)) {
-    const std::string name = path.filename().string();
-    if (!is_leftover(name)) continue;
+    const auto name = parse_temporary_name(path.filename().string());
+    if (!name || (name->use != "partial" && name->use != kRemoved)) continue;
     std::error_code error;
     fs::remove_all(path, error);
     check(!error, "{}: cannot be removed: {}", path.string(), error.message());

@@ -192,5 +192,26 @@ TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
   }
 }
 
+TEST(TemporaryName, IsTakenApartAsItIsMade) {
+  const std::filesystem::path path = std::filesystem::path("folder") / "model.v2.safetensors";
+  for (const char* use : {"partial", "new"}) {
+    const std::filesystem::path made = temporary_name(path, use);
+    EXPECT_EQ(made.parent_path(), "folder");
+    const auto parsed = parse_temporary_name(made.filename().string());
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(parsed->of, "model.v2.safetensors");
+    EXPECT_EQ(parsed->process, ::getpid());
+    EXPECT_EQ(parsed->use, use);
+  }
+  const auto twice = parse_temporary_name("..out.12.new.34.partial");
+  ASSERT_TRUE(twice);
+  EXPECT_EQ(twice->of, ".out.12.new");
+  EXPECT_EQ(twice->process, 34);
+  for (const char* other :
+       {"", ".", "..", "...", ".partial", ".1.partial", "..1.partial.", ".a.partial", ".a.b.partial", ".a.1b.partial",
+        ".a.-1.partial", ".a.0.partial", ".a.99999999999.partial", "a.1.partial"})
+    EXPECT_FALSE(parse_temporary_name(other)) << other;
+}
+
 }  // namespace
 }  // namespace ember

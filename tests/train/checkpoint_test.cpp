@@ -222,6 +222,7 @@ TEST_F(CheckpointTest, LeftoversAreRemoved) {
   save(12);
   fs::create_directory(out / "checkpoints" / ".step-13.77.partial");
   std::ofstream(out / "checkpoints" / ".step-13.77.partial" / "model.safetensors") << "half";
+  fs::create_directory(out / "checkpoints" / ".step-11.77.removed");
   std::ofstream(out / ".model.safetensors.77.partial") << "half";
   std::ofstream(out / ".mine") << "stays";
   remove_leftovers(out);
