@@ -65,7 +65,7 @@ fs::path temporary_name(const fs::path& path, std::string_view use) {
 std::optional<TemporaryName> parse_temporary_name(std::string_view name) {
   const std::size_t last = name.rfind('.'),
                     dot = last == name.npos || last == 0 ? name.npos : name.rfind('.', last - 1);
-  if (!name.starts_with('.') || dot == name.npos || dot < 2) return std::nullopt;
+  if (!name.starts_with('.') || dot == name.npos || dot < 2 || last + 1 == name.size()) return std::nullopt;
   TemporaryName parsed{std::string(name.substr(1, dot - 1)), 0, std::string(name.substr(last + 1))};
   const char *digits = name.data() + dot + 1, *end = name.data() + last;
   const auto [stop, problem] = std::from_chars(digits, end, parsed.process);

@@ -112,9 +112,11 @@ void check_out(const Options& options, const fs::path& weights) {
 // names, an old OUT's that was being replaced among them.
 pid_t writer_of(std::string_view name, std::string_view out) {
   auto parsed = parse_temporary_name(name);
-  if (parsed && parsed->use == kPartial && parsed->of != out) parsed = parse_temporary_name(parsed->of);
-  const bool half_written = parsed && (parsed->use == kPartial || parsed->use == kNew);
-  return half_written && parsed->of == out ? parsed->process : 0;
+  if (parsed && parsed->use == kPartial) {
+    if (parsed->of == out) return parsed->process;
+    parsed = parse_temporary_name(parsed->of);
+  }
+  return parsed && parsed->use == kNew && parsed->of == out ? parsed->process : 0;
 }
 
 // Removes what conversions to OUT that were killed left half written: of processes that are not here, and older than

@@ -191,7 +191,8 @@ void remove_checkpoint(const fs::path& path) {
 void remove_leftovers_of(const fs::path& directory) {
   for (const fs::path& path : entries(directory)) {
     const auto name = parse_temporary_name(path.filename().string());
-    if (!name || (name->use != "partial" && name->use != kRemoved)) continue;
+    const bool ours = name && (name->use == "partial" || (name->use == kRemoved && name->of.starts_with(kPrefix)));
+    if (!ours) continue;
     std::error_code error;
     fs::remove_all(path, error);
     check(!error, "{}: cannot be removed: {}", path.string(), error.message());

@@ -209,7 +209,7 @@ TEST(TemporaryName, IsTakenApartAsItIsMade) {
   EXPECT_EQ(twice->process, 34);
   for (const char* other :
        {"", ".", "..", "...", ".partial", ".1.partial", "..1.partial.", ".a.partial", ".a.b.partial", ".a.1b.partial",
-        ".a.-1.partial", ".a.0.partial", ".a.99999999999.partial", "a.1.partial"})
+        ".a.-1.partial", ".a.0.partial", ".a.1.", ".a.99999999999.partial", "a.1.partial"})
     EXPECT_FALSE(parse_temporary_name(other)) << other;
 }
 

@@ -275,7 +275,7 @@ class Out(Case):
         gone, here, name = ended.pid, os.getpid(), os.path.basename(self.out)
         left = [f".{name}.{gone}.partial", f".{name}.{gone}.new", f"..{name}.{gone}.new.{gone}.partial"]
         kept = [f".{name}.{here}.new", f".{name}.{gone}.old", f".{name}x.{gone}.new", f".{name}.x.new", f"{name}.{gone}.new"]
-        kept.append(young := f".{name}.{gone}1.new")
+        kept += [f"..{name}.{gone}.partial.{gone}.partial", f".{name}.{gone}.removed", young := f".{name}.{gone}1.new"]
         for folder in left + kept:
             os.mkdir(self.at(folder))
             if folder != young:

@@ -125,14 +125,16 @@ class Passing(Case):
         failed = {name for name, result in self.rows().items() if result != "passed"}
         self.assertEqual(failed, {f"racecheck {name}" for name in TESTS})
 
-    def test_the_longest_program_is_shared_under_the_sanitizers(self):
-        write(self.bundle / "tests" / "gpu_training_test", FAKE.replace('"$@" >>', '"$GTEST_SHARD_INDEX/$GTEST_TOTAL_SHARDS" >>'))
+    def test_the_longest_programs_are_shared_under_the_sanitizers(self):
+        for name in "gpu_training_test", "gpu_adamw_test":
+            write(self.bundle / "tests" / name, FAKE.replace('"$@" >>', '"$GTEST_SHARD_INDEX/$GTEST_TOTAL_SHARDS" >>'))
         self.ended(self.check("--only", "sanitizer"), 0)
-        shares = [name for name in self.rows() if "training" in name]
-        self.assertEqual(len(shares), 16)
-        self.assertIn("racecheck gpu_training_test, share 4 of 4", shares)
-        started = self.started.read_text().split("\n")
-        self.assertEqual([started.count(f"gpu_training_test {index}/4") for index in range(4)], [4] * 4)
+        rows, started = list(self.rows()), self.started.read_text().split("\n")
+        self.assertIn("memcheck gpu_gelu_test", rows)
+        for name in "gpu_training_test", "gpu_adamw_test":
+            self.assertEqual(len([row for row in rows if name in row]), 16)
+            self.assertIn(f"racecheck {name}, share 4 of 4", rows)
+            self.assertEqual([started.count(f"{name} {index}/4") for index in range(4)], [4] * 4)
 
     def test_only(self):
         self.ended(self.check("--only", "ptx,tests"), 0)

@@ -224,11 +224,11 @@ TEST_F(CheckpointTest, LeftoversAreRemoved) {
   std::ofstream(out / "checkpoints" / ".step-13.77.partial" / "model.safetensors") << "half";
   fs::create_directory(out / "checkpoints" / ".step-11.77.removed");
   std::ofstream(out / ".model.safetensors.77.partial") << "half";
-  std::ofstream(out / ".mine") << "stays";
+  for (const char* mine : {".mine", ".notes.2026.removed"}) std::ofstream(out / mine) << "stays";
   remove_leftovers(out);
   EXPECT_EQ(names(), (std::vector<std::string>{"step-12"}));
   EXPECT_FALSE(fs::exists(out / ".model.safetensors.77.partial"));
-  EXPECT_TRUE(fs::exists(out / ".mine"));
+  for (const char* mine : {".mine", ".notes.2026.removed"}) EXPECT_TRUE(fs::exists(out / mine)) << mine;
 }
 
 TEST_F(CheckpointTest, OfAnotherShapeIsRefused) {
