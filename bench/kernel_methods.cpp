@@ -36,6 +36,8 @@ const std::set<std::string>& methods_without_benchmark() {
       "use_choices",       // what was chosen by measurement
       "finish_gradients",  // within every backward
       "start_gradients",   // the same, begun earlier
+      "defers_updates",
+      "await_updates",  // within start_updates
       "freeze",
       "thaw",  // once when a model is loaded; what they are for is linear_forward:frozen
   };

@@ -42,6 +42,12 @@ std::vector<AdamWParameter> dense_parameters(Workspace& w) {
   return dense;
 }
 
+double weights_of(const std::vector<AdamWParameter>& list) {
+  std::int64_t sum = 0;
+  for (const AdamWParameter& parameter : list) sum += parameter.weights.size();
+  return number(sum);
+}
+
 // The table of words, and how many updates its rows have seen.
 struct Table {
   Table(Workspace& w, std::int32_t updates)
@@ -67,12 +73,9 @@ Prepared gradient_norm(Workspace& w) {
 
 Prepared adamw(Workspace& w) {
   const std::vector<AdamWParameter> dense = dense_parameters(w);
-  const auto elements =
-      std::accumulate(dense.begin(), dense.end(), std::int64_t{0},
-                      [](std::int64_t sum, const AdamWParameter& parameter) { return sum + parameter.weights.size(); });
   const Progress progress(w, 0);
   return {[=, &w] { w.kernels().adamw(dense, progress.schedule, progress.state, 1); },
-          work::adamw(number(elements), w.working_width())};
+          work::adamw(weights_of(dense), w.working_width())};
 }
 
 Prepared adamw_rows(Workspace& w) {
@@ -119,9 +122,6 @@ Prepared adamw_catch_up(Workspace& w) {
 
 Prepared adamw_step(Workspace& w) {
   const std::vector<AdamWParameter> dense = dense_parameters(w);
-  const auto elements =
-      std::accumulate(dense.begin(), dense.end(), std::int64_t{0},
-                      [](std::int64_t sum, const AdamWParameter& parameter) { return sum + parameter.weights.size(); });
   const Progress progress(w, 0);
   const Table table(w, 0);
   const Batch batch = w.batch();
@@ -129,11 +129,27 @@ Prepared adamw_step(Workspace& w) {
             w.kernels().adamw_step(dense, table.parameter, batch.unique_ids, table.row_updates, progress.schedule,
                                    progress.state, 1, {}, {});
           },
-          work::adamw_step(number(elements), number(batch.unique), number(w.model().hidden), w.working_width()),
+          work::adamw_step(weights_of(dense), number(batch.unique), number(w.model().hidden), w.working_width()),
           [=, &w] {
             table.reset(w.kernels());
             const StepState first;
             w.kernels().upload(progress.state, &first, sizeof first);
+          }};
+}
+
+// With the time that it takes to await them.
+Prepared start_updates(Workspace& w) {
+  const std::vector<AdamWParameter> dense = dense_parameters(w);
+  const Progress progress(w, 0);
+  return {[=, &w] {
+            const std::span<const AdamWParameter> all(dense);
+            w.kernels().start_updates({&all, 1}, progress.schedule, progress.state, 1);
+            w.kernels().await_updates();
+          },
+          work::adamw(weights_of(dense), w.working_width()),
+          [=, &w] {
+            const StepState due;
+            w.kernels().upload(progress.state, &due, sizeof due);
           }};
 }
 
@@ -148,6 +164,7 @@ std::vector<Operation> optimizer_operations() {
       {"adamw_catch_up", "", Extent::batches, true, adamw_catch_up},
       {"finish_step", "", Extent::model, false, finish_step},
       {"adamw_step", "", Extent::batches, true, adamw_step},
+      {"start_updates", "", Extent::model, true, start_updates},
   };
 }
 

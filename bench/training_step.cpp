@@ -68,7 +68,7 @@ class Steps {
       if (recordings != nullptr)
         recordings->phases[phase]->run();
       else
-        give(shape, phase);
+        give_alone(shape, phase);
       backend_.mark();
     }
     batches_.advance(batch_size_);
@@ -127,13 +127,19 @@ class Steps {
     }
   }
 
+  // With no work left beside it for the next phase.
+  void give_alone(const BatchShape& shape, std::size_t phase) {
+    give(shape, phase);
+    while (backend_.kernels().await_updates()) continue;
+  }
+
   const Recordings* recordings_of(const BatchShape& shape) {
     if (!records_) return nullptr;
     const auto [known, is_new] = recordings_.try_emplace(shape);
     if (!is_new) return &known->second;
     Kernels& kernels = backend_.kernels();
     for (std::size_t phase = 0; phase < kPhases; ++phase)
-      known->second.phases[phase] = kernels.record([&] { give(shape, phase); });
+      known->second.phases[phase] = kernels.record([&] { give_alone(shape, phase); });
     known->second.whole = kernels.record([&] {
       for (std::size_t phase = 0; phase < kPhases; ++phase) give(shape, phase);
     });
@@ -221,6 +227,7 @@ StepResult TrainingStep::measure(const Dataset& texts, std::int64_t batch_size, 
     repetition(steps, count);
   }
   for (int r = 0; r < budget.repetitions; ++r) result.repetitions.push_back(repetition(steps, count));
+  optimizer_.catch_up();  // the model of `steps` goes
   result.recorded = steps.recorded();
   result.peak_memory = backend_.peak_memory();
   return result;

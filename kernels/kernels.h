@@ -95,11 +95,13 @@ struct StepRecord {
   StepState state;  // after it
 };
 
-// Where steps leave their records: that of step s in records[s % capacity]. Null: nowhere.
+// Where steps leave their records: that of step s in records[s % capacity]; and their state as it was when its updates
+// were due, before the step was counted. Null: nowhere.
 struct StepLog {
   const float* loss = nullptr;  // of the step at hand
   StepRecord* records = nullptr;
   std::int32_t capacity = 0;
+  StepState* before = nullptr;
 };
 
 // The scale halves at every skipped step, down to 2^-24, and doubles after `growth_interval` clean ones, up to 2^24.
@@ -340,6 +342,16 @@ class Kernels {
   virtual void adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table,
                           const std::int32_t* ids, std::int32_t* row_updates, const AdamWUpdate* schedule,
                           StepState* state, float max_norm, const LossScaling& scaling, const StepLog& log);
+  // A backend that defers updates gains where those of the weights that the next step reads late are left to that step.
+  virtual bool defers_updates() const { return false; }
+  // Those updates: adamw of each group of parameters by `before`, what StepLog has kept of their step; then
+  // before->finite = 0, so that to do it again does nothing. They may take place beside what is called next: until
+  // await_updates, whose every call awaits one group more in their order, nothing else may touch what the group refers
+  // to; `before`, until it has awaited the last. By default at once, in memory of the host.
+  using ParameterGroups = std::span<const std::span<const AdamWParameter>>;
+  virtual void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm);
+  // False if there was none left to await.
+  virtual bool await_updates() { return false; }
 };
 
 // The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads

@@ -27,6 +27,7 @@ EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling
 }
 
 EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling, const StepLog& log) {
+  if (log.before != nullptr) *log.before = state;
   const std::int32_t step = state.steps;
   count(state, scaling);
   if (log.records != nullptr) log.records[step % log.capacity] = {*log.loss, state};

@@ -180,6 +180,17 @@ Dropout Bert::dropout(float probability, Site site, std::int64_t layer) const {
 
 // ---- Forward --------------------------------------------------------------------------------------------------------
 
+std::vector<std::size_t> Bert::awaited(const BertWeights& weights) {
+  std::vector<std::size_t> places;
+  for (std::size_t l = 1; l < weights.tensors.layers.size(); ++l) {
+    const void* const first = weights.tensors.layers[l].qkv_weight.data;
+    const auto place = std::find_if(weights.list.begin(), weights.list.end(),
+                                    [&](const Parameter& parameter) { return parameter.value.data == first; });
+    places.push_back(static_cast<std::size_t>(place - weights.list.begin()));
+  }
+  return places;
+}
+
 Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
   fit(batch);
   randomness_ = randomness;
@@ -187,7 +198,10 @@ Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
   kernels_.embeddings_forward(now_.layers.front().in, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,
                               w.embedding_norm, config_.layer_norm_eps,
                               dropout(config_.hidden_dropout, Site::embeddings));
-  for (std::int64_t l = 0; l < config_.layers; ++l) layer_forward(l, batch);
+  for (std::int64_t l = 0; l < config_.layers; ++l) {
+    if (l > 0) kernels_.await_updates();
+    layer_forward(l, batch);
+  }
   kernels_.linear_forward(now_.pooler_activated, now_.layers.back().out, working_.pooler_weight, {});
   kernels_.head_forward(now_.logits, now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
                         working_.classifier_weight, w.classifier_bias,

@@ -18,12 +18,14 @@ class Optimizer {
   Optimizer(const BertConfig& config, BertWeights& weights, Kernels& kernels, const AdamWOptions& options,
             const Schedule& schedule, std::int64_t total_steps);
 
-  // Before a forward: brings the rows of the word embedding that `batch` reads up to date.
+  // Before a forward: brings the rows of the word embedding that `batch` reads up to date, and begins with what the
+  // last step has left of its update, for which that step's gradients must still be there; forward awaits it.
   void catch_up(const Batch& batch);
-  // Before the weights are read by anything else: brings every row up to date.
+  // Before the weights are read by anything else, or the model of the last step goes: brings all of them up to date.
   void catch_up();
   // One update from model.gradients(), which belong to `batch` and to the loss times step_state()->loss_scale. Skipped,
   // with nothing changed but the state, when their norm is not finite. Where `loss` is given, the step leaves a record.
+  // Where the backend defers updates, those of the weights that Bert::forward awaits are left to the next step.
   void step(const Bert& model, const Batch& batch, Tensor loss = {});
 
   // Of the last kRecords steps, on the device: that of step s in place s % kRecords.
@@ -46,6 +48,7 @@ class Optimizer {
  private:
   void upload_schedule(const Schedule& schedule, std::int64_t total_steps);
   void bind(const Bert& model, const Batch& batch);
+  void start_updates();
   StepState* state() { return static_cast<StepState*>(state_.data()); }
   const AdamWUpdate* schedule() const { return static_cast<const AdamWUpdate*>(schedule_.data()); }
 
@@ -57,10 +60,12 @@ class Optimizer {
   Buffer row_updates_;                      // (V) int32: updates that each row of the word embedding has seen
   Buffer padding_id_;                       // (1) int32
   Buffer state_;                            // StepState
+  Buffer before_;                           // StepState of the last step, if a part of its update is left
   Buffer records_;                          // (kRecords) StepRecord
   Buffer schedule_;                         // one AdamWUpdate per update of the run
   std::vector<AdamWParameter> parameters_;  // in the order of BertWeights::list; their gradients are of the last batch
   std::vector<Tensor> gradients_;           // of those
+  std::vector<std::size_t> late_;           // where in parameters_ those groups begin that are left to the next step
 };
 
 }  // namespace ember

@@ -1,6 +1,7 @@
 // AdamW (Kernels::adamw; Loshchilov and Hutter 2019): f32 weights and moments and the f16 working copy in one pass, for
-// all dense parameters and the rows of a table that a batch touched in one launch, which may end the step, too; and the
-// replay of what other rows missed. What an element's update is, kernels/adamw_update.h says for every backend.
+// all dense parameters and the rows of a table that a batch touched in one launch, which may end the step, too. What
+// other rows miss is replayed in adamw_replay.cu; what an element's update is, kernels/adamw_update.h says for every
+// backend.
 //
 // Weights and moments are the largest thing that a step touches, and no part of them is touched again before the next
 // step. So they leave the second-level cache first, which keeps the working copies, the next step's products, there.
@@ -9,17 +10,14 @@
 //                 bytes an element (reads weight, moments and gradient, writes weight, moments and the working copy).
 //   adamw_rows    one block per row, 4 elements to a thread; the same bytes for U C elements.
 //   adamw_step    both, and the last block counts the step when all have read the count.
-//   adamw_replay  a thread per element of a row, in registers from update to update: 26 bytes an element however many
-//                 updates it missed; a square root and a division an element and update while momentum shows in the
-//                 weight, then a few products. A row may have missed thousands, so that what counts is how soon a
-//                 multiprocessor is through with one row's: hence three blocks for 312 columns.
+//   start_updates adamw beside the next step's first kernels, by a few blocks that take its chunks in turns.
 //
 // A row's count of updates is trusted to stand where the contract says: it lies in device memory.
 #include <algorithm>
 #include <limits>
 
 #include "kernels/adamw_checks.h"
-#include "kernels/adamw_update.h"
+#include "kernels/cuda/adamw_state.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector_io.cuh"
@@ -30,23 +28,12 @@
 namespace ember {
 namespace {
 
-// One parameter, or a part of it; working is null where there is no such copy.
-struct State {
-  float *weights, *m, *v;
-  __half* working;
-};
-
-State state_of(const AdamWParameter& parameter) {
-  return {parameter.weights.f32(), parameter.first_moment.f32(), parameter.second_moment.f32(),
-          parameter.working.empty() ? nullptr : static_cast<__half*>(parameter.working.data)};
-}
-
 // V elements of a parameter in registers.
 template <int V>
 struct Elements {
   float weights[V], m[V], v[V];
 
-  __device__ void ask(const State& state, std::int64_t at) {
+  __device__ void ask(const AdamWState& state, std::int64_t at) {
     load_once<V>(weights, state.weights + at);
     load_once<V>(m, state.m + at);
     load_once<V>(v, state.v + at);
@@ -55,7 +42,7 @@ struct Elements {
 #pragma unroll
     for (int j = 0; j < V; ++j) update_element(weights[j], m[j], v[j], scale * gradient[j], by);
   }
-  __device__ void write(const State& state, std::int64_t at) const {
+  __device__ void write(const AdamWState& state, std::int64_t at) const {
     store_once<V>(state.weights + at, weights);
     store_once<V>(state.m + at, m);
     store_once<V>(state.v + at, v);
@@ -64,7 +51,7 @@ struct Elements {
 };
 
 template <int V>
-__device__ void update_elements(const State& state, std::int64_t at, const float* gradient, float scale,
+__device__ void update_elements(const AdamWState& state, std::int64_t at, const float* gradient, float scale,
                                 const AdamWUpdate& update) {
   Elements<V> elements;
   elements.ask(state, at);
@@ -79,10 +66,14 @@ __device__ void update_elements(const State& state, std::int64_t at, const float
 constexpr int kThreads = 256;
 constexpr int kTurns = 2;  // of vectors of 4 to a thread
 constexpr std::int64_t kChunk = 4 * kTurns * kThreads;
+// Chunks that a block of start_updates takes in turn: as many as it is through with while a layer's forward of a small
+// batch runs beside it. More blocks would take the memory's speed from that forward, which waits for memory most of the
+// time: on an H200 all at once are slower than no start_updates (docs/performance.md).
+constexpr int kInTurn = 13;
 constexpr int kMostParameters = 64;  // a launch: the list is a kernel's argument, which holds 4,096 bytes
 
 struct ParameterList {
-  State state[kMostParameters];
+  AdamWState state[kMostParameters];
   const float* gradient[kMostParameters];
   int size[kMostParameters];
   int first_chunk[kMostParameters];
@@ -93,7 +84,7 @@ struct ParameterList {
 
 // Rows of a table.
 struct RowUpdates {
-  State table;
+  AdamWState table;
   Rows<const float> gradient;
   const std::int32_t* ids;
   std::int32_t* row_updates;
@@ -150,7 +141,7 @@ class Chunk {
       update_elements<1>(state_, i, gradient_ + i, scale, by);
   }
 
-  State state_;
+  AdamWState state_;
   const float* gradient_;
   std::int64_t begin_, end_;
   bool decayed_, aligned_;
@@ -210,6 +201,22 @@ __global__ void __launch_bounds__(kThreads)
   if (finishing != nullptr && last_block(finishing) && threadIdx.x == 0) finish(*step, scaling, log);
 }
 
+// The list's chunks, in turns; with `finishing` the last block says that they are done.
+__global__ void __launch_bounds__(kThreads)
+    adamw_beside_kernel(const __grid_constant__ ParameterList list, int chunks, const AdamWUpdate* schedule,
+                        StepState* before, float max_norm, unsigned* finishing) {
+  const StepAtHand then = read_step(*before, max_norm);
+  if (!then.finite) return;
+  const AdamWUpdate by = schedule[then.updates];
+  for (int c = static_cast<int>(blockIdx.x); c < chunks; c += static_cast<int>(gridDim.x)) {
+    Chunk chunk(list, c);
+    chunk.ask();
+    chunk.ask_gradient();
+    chunk.update(by, then.scale);
+  }
+  if (finishing != nullptr && last_block(finishing) && threadIdx.x == 0) before->finite = 0;
+}
+
 bool aligned(const AdamWParameter& parameter) {
   for (const Tensor* tensor :
        {&parameter.weights, &parameter.first_moment, &parameter.second_moment, &parameter.working, &parameter.gradient})
@@ -251,111 +258,6 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
   return chunks;
 }
 
-// ---- Replay ---------------------------------------------------------------------------------------------------------
-
-constexpr int kRowThreads = 128;
-constexpr int kTogether = 8;    // updates that may be done without a look at each
-constexpr int kReplayed = 128;  // updates in shared memory: elsewhere each would be waited for
-
-struct Element {
-  float weight, m, v;
-};
-
-// Whether momentum shows in a weight that has just decayed. Its share is step_size m / denominator; below 2^-25 of the
-// weight it is less than half the way to a neighbouring number, so that the sum rounds to the weight. The denominator
-// is at least epsilon and at least sqrt(v) inverse_correction, which is compared by its square. 2^-26 leaves room for
-// the roundings here.
-__device__ bool momentum_shows(const Element& e, const AdamWUpdate& update) {
-  constexpr float kInvisible = 0x1p-26f;
-  const float share = fabsf(update.step_size * e.m), least = kInvisible * fabsf(e.weight);
-  const float corrected = least * update.inverse_correction;
-  return e.m != 0 && !(share < least * update.epsilon) && !(share * share < corrected * corrected * e.v);
-}
-
-// Does updates [0, kTogether) of `schedule`, with gradient zero, if momentum shows in none; else nothing, and false.
-__device__ bool only_decay(Element& element, const AdamWUpdate* schedule) {
-  Element e = element;
-  bool shows = false;
-#pragma unroll
-  for (int j = 0; j < kTogether; ++j) {
-    const AdamWUpdate update = schedule[j];
-    e = {decayed_weight(e.weight, update), decayed_first_moment(e.m, update), decayed_second_moment(e.v, update)};
-    shows = shows || momentum_shows(e, update);
-  }
-  if (!shows) element = e;
-  return !shows;
-}
-
-// `count` updates with gradient zero. Momentum shows for some hundred of them and is zero after some eight hundred.
-__device__ void replay(Element& e, const AdamWUpdate* updates, int count) {
-  int t = 0;
-  for (; e.m != 0 && count - t >= kTogether; t += kTogether) {
-    if (!momentum_shows(e, updates[t]) && only_decay(e, updates + t)) continue;
-#pragma unroll 4
-    for (int j = 0; j < kTogether; ++j) update_without_gradient(e.weight, e.m, e.v, updates[t + j]);
-  }
-  if (e.m != 0) {
-    for (; t < count; ++t) update_without_gradient(e.weight, e.m, e.v, updates[t]);
-    return;
-  }
-#pragma unroll 8
-  for (; t < count; ++t) {
-    e.weight = decayed_weight(e.weight, updates[t]);
-    e.v = decayed_second_moment(e.v, updates[t]);
-  }
-}
-
-// The block's next kReplayed updates of the schedule, on their way from memory while it does those before.
-struct UpdatesAhead {
-  static constexpr int kWords = sizeof(AdamWUpdate) / sizeof(uint4), kEach = kReplayed * kWords / kRowThreads;
-  uint4 words[kEach];
-
-  __device__ UpdatesAhead(const AdamWUpdate* schedule, int from, int to) { ask(schedule, from, to); }
-  __device__ void ask(const AdamWUpdate* schedule, int from, int to) {
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      const int i = j * kRowThreads + static_cast<int>(threadIdx.x);
-      if (from + i / kWords < to) words[j] = reinterpret_cast<const uint4*>(schedule + from)[i];
-    }
-  }
-  __device__ void put(uint4* shared) const {
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) shared[j * kRowThreads + static_cast<int>(threadIdx.x)] = words[j];
-  }
-};
-
-// blockIdx.x: a row, blockIdx.y: kRowThreads of its columns. arrived[blockIdx.x] counts the blocks that have read how
-// many updates the row has seen; the last says how many it has seen now.
-__global__ void __launch_bounds__(kRowThreads)
-    adamw_replay_kernel(State table, const std::int32_t* ids, int count, const std::int32_t* also,
-                        std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* step, int cols,
-                        unsigned* arrived) {
-  await_previous_grid();
-  EMBER_SHARED(uint4, updates, kReplayed * UpdatesAhead::kWords);
-  const int row = static_cast<int>(blockIdx.x);
-  const std::int64_t id = row == count ? *also : ids == nullptr ? row : ids[row];
-  if (id < 0) return;
-  const int from = row_updates[id], to = step->updates;
-  if (from == to) return;
-  const int c = static_cast<int>(blockIdx.y * kRowThreads + threadIdx.x);
-  const std::int64_t at = id * cols + c;
-  Element e{};
-  if (c < cols) e = {table.weights[at], table.m[at], table.v[at]};
-  UpdatesAhead ahead(schedule, from, to);
-  for (int t = from; t < to; t += kReplayed) {
-    if (t > from) __syncthreads();  // all have read the updates before
-    ahead.put(updates);
-    __syncthreads();
-    ahead.ask(schedule, t + kReplayed, to);
-    if (c < cols) replay(e, reinterpret_cast<const AdamWUpdate*>(updates), min(kReplayed, to - t));
-  }
-  if (c < cols) {
-    table.weights[at] = e.weight, table.m[at] = e.m, table.v[at] = e.v;
-    if (table.working != nullptr) table.working[at] = __float2half_rn(e.weight);
-  }
-  if (threadIdx.x == 0 && arrives_last(arrived + row, gridDim.y)) row_updates[id] = to;
-}
-
 bool aligned_rows(const AdamWParameter& table) {
   return vectorises(4, {table.weights, table.first_moment, table.second_moment}) &&
          (table.working.empty() || vectorises(4, {table.working}));
@@ -376,15 +278,19 @@ RowUpdates row_updates_of(const AdamWParameter& table, const std::int32_t* ids, 
           aligned_rows(table) && vectorises(4, {gradient})};
 }
 
+void require_all(std::span<const AdamWParameter> parameters) {
+  for (const AdamWParameter& parameter : parameters) {
+    require_adamw_state(parameter, DType::f16);
+    require_adamw_gradient(parameter);
+  }
+}
+
 // All parameters in as few launches as their lists fill, the rows in the last one; `finishing` as in the kernel. Early
 // only if the grid before does not write the parameters.
 void update(GridStart start, cudaStream_t stream, std::span<const AdamWParameter> parameters, const RowUpdates& rows,
             const AdamWUpdate* schedule, const StepState* state, float max_norm, const LossScaling& scaling,
             const StepLog& log, unsigned* finishing) {
-  for (const AdamWParameter& parameter : parameters) {
-    require_adamw_state(parameter, DType::f16);
-    require_adamw_gradient(parameter);
-  }
+  require_all(parameters);
   do {
     ParameterList list{};
     const int chunks = take(list, parameters);
@@ -395,19 +301,6 @@ void update(GridStart start, cudaStream_t stream, std::span<const AdamWParameter
            list, last ? rows : RowUpdates{}, chunks, schedule, const_cast<StepState*>(state), max_norm, scaling, log,
            last ? finishing : nullptr);
   } while (!parameters.empty());
-}
-
-void replay(cudaStream_t stream, const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
-            const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state,
-            unsigned* arrived) {
-  require_adamw_state(table, DType::f16);
-  require(table.decayed, "adamw_replay: the table must be decayed");
-  const std::int64_t rows = count + (also == nullptr ? 0 : 1);
-  if (rows == 0 || table.weights.empty()) return;
-  const dim3 grid(static_cast<unsigned>(rows), blocks_for(table.weights.cols, kRowThreads));
-  launch_early("adamw_replay", stream, grid, dim3(kRowThreads), 0, adamw_replay_kernel, state_of(table), ids,
-               static_cast<int>(count), also, row_updates, schedule, state, static_cast<int>(table.weights.cols),
-               arrived);
 }
 
 }  // namespace
@@ -430,18 +323,30 @@ void CudaKernels::adamw_step(std::span<const AdamWParameter> parameters, const A
          scaling, log, arrivals());
 }
 
-void CudaKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
-                               std::int32_t* row_updates, const AdamWUpdate* schedule, const StepState* state) {
-  const std::int64_t rows = ids == nullptr ? table.weights.rows : count;
-  replay(stream(), table, ids, rows, nullptr, row_updates, schedule, state, arrivals(rows));
-  settled_ = false;
+void CudaKernels::start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before,
+                                float max_norm) {
+  for (const std::span<const AdamWParameter> parameters : groups) require_all(parameters);
+  while (await_updates()) continue;
+  const Stream& side = updates_side_.begin(stream_);
+  for (std::span<const AdamWParameter> parameters : groups) {
+    const bool last = ++updates_started_ == groups.size();
+    do {
+      ParameterList list{};
+      const int chunks = take(list, parameters);
+      unsigned* finishing = last && parameters.empty() ? static_cast<unsigned*>(updates_arrival_.data()) : nullptr;
+      launch("start_updates", side, dim3(std::max(blocks_for(chunks, kInTurn), 1u)), dim3(kThreads), 0,
+             adamw_beside_kernel, list, chunks, schedule, before, max_norm, finishing);
+    } while (!parameters.empty());
+    if (updates_done_.size() < updates_started_) updates_done_.emplace_back();
+    updates_done_[updates_started_ - 1].record(side);
+  }
 }
 
-void CudaKernels::adamw_catch_up(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
-                                 const std::int32_t* also, std::int32_t* row_updates, const AdamWUpdate* schedule,
-                                 const StepState* state) {
-  replay(stream(), table, ids, count, also, row_updates, schedule, state, arrivals(count + 1));
-  settled_ = false;
+bool CudaKernels::await_updates() {
+  if (updates_awaited_ == updates_started_) return false;
+  updates_done_[updates_awaited_++].block(stream_);
+  if (updates_awaited_ == updates_started_) updates_awaited_ = updates_started_ = 0;
+  return true;
 }
 
 }  // namespace ember

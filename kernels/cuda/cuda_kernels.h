@@ -18,6 +18,8 @@
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/cuda/device.h"
+#include "runtime/cuda/event.h"
+#include "runtime/cuda/side_stream.h"
 #include "runtime/cuda/stream.h"
 
 namespace ember {
@@ -107,8 +109,11 @@ class CudaKernels final : public Kernels {
   void adamw_step(std::span<const AdamWParameter> parameters, const AdamWParameter& table, const std::int32_t* ids,
                   std::int32_t* row_updates, const AdamWUpdate* schedule, StepState* state, float max_norm,
                   const LossScaling& scaling, const StepLog& log) override;
+  bool defers_updates() const override { return starts_early(); }
+  void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm) override;
+  bool await_updates() override;
 
-  // The stream of all work but gradients'.
+  // The stream of all work but gradients' and updates beside a step.
   const Stream& stream() const { return stream_; }
 
  private:
@@ -129,7 +134,11 @@ class CudaKernels final : public Kernels {
   Stream stream_;
   Matmul matmul_{stream_};
   DeferredGradients deferred_;
+  SideStream updates_side_;
+  std::vector<Event> updates_done_;                        // of each group
+  std::size_t updates_started_ = 0, updates_awaited_ = 0;  // groups
   std::vector<Buffer> scratch_, arrivals_;
+  Buffer updates_arrival_ = allocate(sizeof(unsigned));  // the blocks of start_updates, which others run beside
   // Whether a grid has been awaited since one that writes what others read early: weights (adamw and the like,
   // round_weights), a batch (gather_batch), the number of the step (finish_step). Not after a recording is made or run.
   bool settled_ = true;

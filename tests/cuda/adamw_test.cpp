@@ -194,6 +194,44 @@ TEST(DeviceAdamW, ASkippedStepMovesNothing) {
   EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0}));
 }
 
+// Beside other work, more parameters than a launch holds and more chunks than it has blocks, in groups, one of them
+// empty: adamw's bits, once. What follows await_updates sees them.
+TEST(DeviceStartUpdates, DoesOnceWhatAdamWDoes) {
+  const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));
+  std::vector<std::int64_t> sizes(70, 5);
+  sizes[0] = 9001, sizes[1] = 40000;
+  const auto run = [&](std::int32_t finite, int times) {
+    std::deque<State> states;
+    std::deque<DeviceMatrix> gradients;
+    std::vector<AdamWParameter> parameters;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      states.emplace_back(1, sizes[i]);
+      gradients.emplace_back(kFloat, 1, sizes[i], draw(sizes[i], static_cast<unsigned>(i)));
+      parameters.push_back(states.back().parameter(gradients.back().view, i % 2 == 0));
+    }
+    const DeviceArray<StepState> before =
+        on_device({.loss_scale = 8, .gradient_norm = 3, .finite = finite, .updates = 1});
+    CudaKernels& kernels = testing::device();
+    if (times == 0) kernels.adamw(parameters, schedule.data(), before.data(), 1);
+    const std::span<const AdamWParameter> all(parameters);
+    const std::span<const AdamWParameter> groups[] = {all.first(2), all.first(0), all.subspan(2)};
+    for (int i = 0; i < times; ++i) {
+      kernels.start_updates(groups, schedule.data(), before.data(), 1);
+      for (std::size_t group = 0; group < std::size(groups); ++group) EXPECT_TRUE(kernels.await_updates());
+      EXPECT_FALSE(kernels.await_updates());
+      EXPECT_EQ(before.values()[0].finite, 0);
+    }
+    std::vector<std::vector<std::uint32_t>> bits;
+    for (const State& state : states) bits.push_back(state.bits());
+    return bits;
+  };
+  const auto updated = run(1, 0), skipped = run(0, 0);
+  ASSERT_NE(updated, skipped);
+  EXPECT_EQ(run(1, 1), updated);
+  EXPECT_EQ(run(1, 2), updated);
+  EXPECT_EQ(run(0, 1), skipped);
+}
+
 // The columns of one row, cut into parameters that lie side by side, and a table: at once and by the parts, whose bits
 // must be the same, as must the state of the step.
 TEST(DeviceAdamWStep, HasTheBitsOfItsParts) {
@@ -220,17 +258,22 @@ TEST(DeviceAdamWStep, HasTheBitsOfItsParts) {
             {.loss_scale = 8, .gradient_norm = 3, .finite = finite, .updates = 1, .clean_steps = 1, .steps = 5});
         const DeviceArray<float> loss({0.5f});
         const DeviceArray<StepRecord> records(std::vector<StepRecord>(4));
+        const DeviceArray<StepState> before = on_device({});
         CudaKernels& kernels = testing::device();
         const auto step = [&](auto&&... arguments) {
           by_parts ? kernels.Kernels::adamw_step(arguments...) : kernels.adamw_step(arguments...);
         };
         step(parameters, table.parameter(row_gradient.view), ids.data(), updates.data(), device_schedule.data(),
-             state.data(), 1.0f, LossScaling{2}, StepLog{loss.data(), records.data(), 4});
+             state.data(), 1.0f, LossScaling{2}, StepLog{loss.data(), records.data(), 4, before.data()});
         std::vector<std::uint32_t> bits = dense.bits();
         for (const std::uint32_t word : table.bits()) bits.push_back(word);
         for (const std::int32_t update : updates.values()) bits.push_back(static_cast<std::uint32_t>(update));
-        const StepState after = state.values()[0];
+        const StepState after = state.values()[0], kept = before.values()[0];
         EXPECT_EQ(after.updates, 1 + finite);
+        EXPECT_EQ(kept.loss_scale, 8);
+        EXPECT_EQ(kept.gradient_norm, 3);
+        EXPECT_EQ(kept.finite, finite);
+        EXPECT_EQ(kept.updates, 1);
         EXPECT_EQ(after.loss_scale, finite == 1 ? 16 : 4);
         const StepRecord record = records.values()[1];
         EXPECT_EQ(record.loss, 0.5f);

@@ -312,9 +312,12 @@ TEST(Training, TinyBertTakesLessThan400MegabytesOfTheDevice) {
 TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
   Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
   const auto working = [&](const Bert& model) {
-    const Tensor weight = model.working().layers[0].ffn_in_weight;
-    std::vector<std::uint16_t> values(static_cast<std::size_t>(weight.size()));
-    rig.kernels->download(values.data(), weight.data, values.size() * sizeof(std::uint16_t));
+    std::vector<std::uint16_t> values;
+    for (const LayerWeights& layer : model.working().layers) {
+      const std::size_t begin = values.size(), size = static_cast<std::size_t>(layer.ffn_in_weight.size());
+      values.resize(begin + size);
+      rig.kernels->download(&values[begin], layer.ffn_in_weight.data, size * sizeof(std::uint16_t));
+    }
     return values;
   };
   for (int s = 0; s < 4; ++s) {
@@ -322,6 +325,7 @@ TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
     rig.model = std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
     const auto before = working(*rig.model);
     rig.step(batch_of(s), s);
+    rig.optimizer->catch_up();
     if (s > 0) {
       EXPECT_NE(working(*rig.model), before) << "step " << s;  // the first learning rate of the warm-up is 0
     }

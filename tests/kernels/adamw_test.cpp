@@ -186,6 +186,24 @@ TEST(AdamW, TakesTheLossScaleOut) {
   EXPECT_TRUE(scaled.same_bits(plain));
 }
 
+TEST(AdamW, WhatAStepHasLeftIsUpdatedOnce) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  EXPECT_FALSE(kernels->defers_updates());
+  State at_once(1, 33, false), left(1, 33, false);
+  std::vector<float> g(33, 0.25f);
+  const AdamWUpdate update = coefficients(1, 1e-3, 0.01);
+  adamw(*kernels, at_once.parameter(vector(g.data(), 33)), update, 2, 1);
+  StepState before{.gradient_norm = 2};
+  const AdamWParameter parameter = left.parameter(vector(g.data(), 33));
+  const std::span<const AdamWParameter> group(&parameter, 1);
+  for (int i = 0; i < 2; ++i) {
+    kernels->start_updates({&group, 1}, &update, &before, 1);
+    EXPECT_FALSE(kernels->await_updates());
+    EXPECT_EQ(before.finite, 0);
+    EXPECT_TRUE(left.same_bits(at_once));
+  }
+}
+
 // ---- Lazy rows ------------------------------------------------------------------------------------------------------
 
 constexpr std::int64_t kSteps = 1000, kRows = 24;
