@@ -62,6 +62,20 @@ __device__ __forceinline__ void await_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
+// For copies on their way by turns: those that the thread has begun since its last commit_copies() are a group from
+// here on, which may be empty; await_copies_but waits for all its groups but the last kGroups, and for no copy that is
+// in none. PTX ISA, "cp.async.commit_group", "cp.async.wait_group".
+__device__ __forceinline__ void commit_copies() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int kGroups>
+__device__ __forceinline__ void await_copies_but() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+#endif
+}
 
 // Loads 8 x 8 matrices of b16 from shared memory. Lane 8 m + i gives the address (16-byte aligned) of row i of matrix
 // m; r[m] receives, in lane 4 g + t, the elements (g, 2 t) and (g, 2 t + 1), low half first; of the transposes with

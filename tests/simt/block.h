@@ -36,13 +36,17 @@ void block_barrier(Place place);
 // The block's memory for the declaration `key`: one exact chunk of the heap, filled with 0xFF on first use.
 void* shared_array(const void* key, std::size_t bytes);
 unsigned char* dynamic_shared();
-// A copy to shared memory that its thread has begun, and those that the running thread has, which it takes away.
+// A copy to shared memory that its thread has begun, in the group that its next commit_copies() ends, counted from the
+// thread's first.
 struct Copy {
   void* to;
   const void* from;
+  unsigned group;
 };
-void remember_copy(Copy copy);
-bool take_copy(Copy& copy);
+void remember_copy(void* to, const void* from);
+void commit_copies();
+// Takes away one of the running thread's that are in a group, but not in the last `but`; false when there is none.
+bool take_copy(Copy& copy, unsigned but);
 
 // Aborts with a report unless `row` is 16 aligned bytes in the running block's shared memory.
 void require_shared_row(const void* row, const char* operation, Place place);

@@ -9,6 +9,8 @@ namespace simt {
 
 void begin_copy(void* shared, const void* global, Place place);
 void await_copies();
+// All but those in the thread's last `groups` and in none.
+void await_copies_but(unsigned groups);
 
 }  // namespace simt
 
@@ -19,6 +21,13 @@ inline void begin_copy(void* shared, const void* global, simt::Place place = sim
 }
 inline void await_copies() {
   simt::await_copies();
+}
+inline void commit_copies() {
+  simt::commit_copies();
+}
+template <int kGroups>
+void await_copies_but() {
+  simt::await_copies_but(kGroups);
 }
 
 }  // namespace ember

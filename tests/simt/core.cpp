@@ -344,16 +344,25 @@ void atomic_operation(void* address) {
     self.atomics[self.next_atomic++ % self.atomics.size()] = address;
 }
 
-void remember_copy(Copy copy) {
-  current().copies.push_back(copy);
+void remember_copy(void* to, const void* from) {
+  current().copies.push_back({to, from, current().copy_groups});
 }
 
-bool take_copy(Copy& copy) {
+void commit_copies() {
+  ++current().copy_groups;
+}
+
+bool take_copy(Copy& copy, unsigned but) {
+  const unsigned groups = current().copy_groups;
   std::vector<Copy>& copies = current().copies;
-  if (copies.empty()) return false;
-  copy = copies.back();
-  copies.pop_back();
-  return true;
+  for (Copy& begun : copies) {
+    if (begun.group + but >= groups) continue;
+    copy = begun;
+    begun = copies.back();
+    copies.pop_back();
+    return true;
+  }
+  return false;
 }
 
 void await_previous_grid() {

@@ -41,6 +41,7 @@ struct Thread {
   Place place;
   Exchange* held = nullptr;  // the last collective, whose values it may still read
   std::vector<Copy> copies;  // begun and not awaited
+  unsigned copy_groups = 0;  // ended
   std::uint64_t allocations_seen = 0;
   // For TSan: whether there was a fence, the thread that knows what came before the last one, and the addresses of the
   // last atomic operations.

@@ -190,6 +190,41 @@ TEST(PlantedBug, CopiesThatOthersReadWithoutABarrier) {
   }
 }
 
+enum class GroupBug { none, one_too_few, in_no_group };
+
+// out[0], out[1] = the first values of two copies, the first of which is awaited and read while the second is under
+// way.
+template <GroupBug kBug>
+__global__ void copy_in_groups(const float* in, float* out) {
+  EMBER_SHARED(float, tile, 8);
+  begin_copy(tile, in);
+  commit_copies();
+  begin_copy(tile + 4, in + 4);
+  if (kBug != GroupBug::in_no_group) commit_copies();
+  await_copies_but<kBug == GroupBug::in_no_group ? 0 : 1>();
+  out[0] = tile[0];
+  await_copies_but<kBug == GroupBug::one_too_few ? 1 : 0>();
+  out[1] = tile[4];
+  await_copies();
+}
+
+template <GroupBug kBug>
+std::vector<float> first_values() {
+  const DeviceArray<float> in(std::vector<float>{1, 1, 1, 1, 2, 2, 2, 2}), out(2);
+  const Stream stream;
+  launch("copy", stream, 1, 1, 0, copy_in_groups<kBug>, in.data(), out.data());
+  return out.values();
+}
+
+TEST(PlantedBug, GroupsOfCopiesThatAreUsedTooEarly) {
+  EXPECT_EQ(first_values<GroupBug::none>(), (std::vector<float>{1, 2}));
+  for (const std::vector<float>& values :
+       {first_values<GroupBug::one_too_few>(), first_values<GroupBug::in_no_group>()}) {
+    EXPECT_EQ(values[0], 1);
+    EXPECT_TRUE(std::isnan(values[1]));
+  }
+}
+
 // A tile that is used again: out[0] = the first value, which the second copy must not replace before it was read.
 template <bool kBarrier>
 __global__ void copy_twice(const float* in, float* out) {
