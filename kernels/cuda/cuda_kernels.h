@@ -133,7 +133,7 @@ class CudaKernels final : public Kernels {
   DeviceInfo device_;  // first: the members after it live on the current device
   Stream stream_;
   Matmul matmul_{stream_};
-  DeferredGradients deferred_;
+  DeferredGradients deferred_{device_};
   SideStream updates_side_;
   std::vector<Event> updates_done_;                        // of each group
   std::size_t updates_started_ = 0, updates_awaited_ = 0;  // groups

@@ -1,19 +1,14 @@
-// Products of many rows go to Matmul; the rest is one kernel for up to kMostJobs jobs, kThreads threads to a block:
-//
-//   product       dweight = doutᵀ in of few rows: a block has a tile of 64 x 64 elements of dweight, a thread 4 x 4 of
-//                 them, and passes over the rows in steps of kStep, staged in shared memory. (O, I) of M rows: moves
-//                 4 O I bytes, and (O + I) M halves once per tile; 2 M O I operations, below what the same bytes cost
-//                 where M <= kFewRows, so that tensor cores would win nothing but another launch.
-//   column sums   a block has 32 columns; thread rows take every kGroups-th row, then the first adds what the others
-//                 have. Reads an element once, for one addition.
-//   tokens        the embeddings' tables (token_sums.cuh): 128 threads to a row, 4 columns to a thread.
+// What was added is computed by one kernel, of kThreads threads to a block, for up to kMostJobs jobs and the tables of
+// one batch: weights' gradients on tensor cores (weight_gradients.cuh), where that serves them, in the first blocks,
+// and the small sums (gradient_sums.cuh) in the others; products of many rows that it does not serve go to Matmul.
 #include <algorithm>
 #include <utility>
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/deferred_gradients.h"
+#include "kernels/cuda/gradient_sums.cuh"
 #include "kernels/cuda/matmul_operands.h"
-#include "kernels/cuda/token_sums.cuh"
+#include "kernels/cuda/weight_gradients.cuh"
 #include "kernels/cuda/work_list.cuh"
 #include "runtime/cuda/launch.h"
 #include "runtime/cuda/memory.h"
@@ -21,25 +16,14 @@
 namespace ember {
 namespace {
 
-constexpr std::int64_t kFewRows = 64;
-constexpr int kThreads = 256, kGroups = kThreads / kWarpSize;
-constexpr int kTile = 64, kEach = 4, kAcross = kTile / kEach, kStep = 16;
-constexpr int kTableRows = kThreads / kSumThreads;  // a block
-constexpr std::size_t kMostJobs = 56;               // a launch
-
-struct Job {
-  float* to;
-  const void* from;
-  const __half* in;
-  std::int64_t to_stride, from_stride, in_stride;
-  int rows, cols, inputs;  // without inputs, column sums
-  bool halves;             // whether `from` is f16
-};
+constexpr int kThreads = kGradientThreads;
+constexpr std::size_t kMostJobs = 56;  // a launch
 
 struct JobList {
-  Job job[kMostJobs];
+  GradientJob job[kMostJobs];
   int first_block[kMostJobs];
   int count, end;  // the jobs', and the block after their last; the tables' follow
+  int first_sum;   // the block after the last product's for tensor cores
   int table_rows;
   TokenSums tokens;
 };
@@ -47,93 +31,39 @@ static_assert(sizeof(JobList) <= 4096, "all that the arguments of a kernel may b
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 
-template <typename T>
-__device__ float sum_of_rows(const Job& job, int first, int c) {
-  const T* from = static_cast<const T*>(job.from) + c;
-  float total = 0;
-#pragma unroll 4
-  for (int row = first; row < job.rows; row += kGroups) {
-    float x[1];
-    load<1>(x, from + row * job.from_stride);
-    total += x[0];
-  }
-  return total;
-}
-
-__device__ void sum_columns(const Job& job, int block) {
-  EMBER_SHARED(float, of_groups, kThreads);
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize, group = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int c = block * kWarpSize + lane;
-  float total = 0;
-  if (c < job.cols) total = job.halves ? sum_of_rows<__half>(job, group, c) : sum_of_rows<float>(job, group, c);
-  of_groups[threadIdx.x] = total;
-  __syncthreads();
-  if (group != 0 || c >= job.cols) return;
-  for (int g = 1; g < kGroups; ++g) total += of_groups[g * kWarpSize + lane];
-  job.to[c] = total;
-}
-
-// Columns [first, first + kTile) of kStep rows as floats, zeros past the end.
-__device__ void stage(float* to, const __half* from, std::int64_t stride, int rows, int cols, int first) {
-  for (int i = static_cast<int>(threadIdx.x); i < kStep * kTile; i += kThreads) {
-    const int row = i / kTile, c = first + i % kTile;
-    to[i] = row < rows && c < cols ? __half2float(from[row * stride + c]) : 0.0f;
-  }
-}
-
-__device__ void multiply_tile(const Job& job, int block) {
-  EMBER_SHARED(float, douts, kStep* kTile);
-  EMBER_SHARED(float, ins, kStep* kTile);
-  const int tiles = (job.inputs + kTile - 1) / kTile;
-  const int output = block / tiles * kTile, input = block % tiles * kTile;
-  const int x = static_cast<int>(threadIdx.x) % kAcross, y = static_cast<int>(threadIdx.x) / kAcross;
-  const auto* dout = static_cast<const __half*>(job.from);
-  float sums[kEach][kEach] = {};
-  for (int begin = 0; begin < job.rows; begin += kStep) {
-    if (begin > 0) __syncthreads();  // all have read the rows before
-    stage(douts, dout + begin * job.from_stride, job.from_stride, job.rows - begin, job.cols, output);
-    stage(ins, job.in + begin * job.in_stride, job.in_stride, job.rows - begin, job.inputs, input);
-    __syncthreads();
-    for (int row = 0; row < kStep; ++row) {
-#pragma unroll
-      for (int a = 0; a < kEach; ++a)
-#pragma unroll
-        for (int b = 0; b < kEach; ++b)
-          sums[a][b] += douts[row * kTile + y + a * kAcross] * ins[row * kTile + x + b * kAcross];
-    }
-  }
-#pragma unroll
-  for (int a = 0; a < kEach; ++a)
-#pragma unroll
-    for (int b = 0; b < kEach; ++b) {
-      const int o = output + y + a * kAcross, i = input + x + b * kAcross;
-      if (o < job.cols && i < job.inputs) job.to[o * job.to_stride + i] = sums[a][b];
-    }
-}
-
-__device__ void sum_table_rows(const TokenSums& tokens, int rows, int block) {
-  const int thread = static_cast<int>(threadIdx.x), row = block * kTableRows + thread / kSumThreads;
-  if (row >= rows) return;
-  if (tokens.vectors)
-    sum_tokens<4>(tokens, row, thread % kSumThreads);
-  else
-    sum_tokens<1>(tokens, row, thread % kSumThreads);
-}
-
-__global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_constant__ JobList list) {
-  const int block = static_cast<int>(blockIdx.x);
+__device__ void sum(const JobList& list, int block, float* memory) {
+  using namespace gradient_sums;
   if (block >= list.end) return sum_table_rows(list.tokens, list.table_rows, block - list.end);
   const int j = item_of(list.first_block, list.count, block);
-  const Job& job = list.job[j];
-  if (job.inputs == 0)
-    sum_columns(job, block - list.first_block[j]);
+  const GradientJob& job = list.job[j];
+  if (job.kind == GradientKind::columns)
+    sum_columns(job, block - list.first_block[j], memory);
   else
-    multiply_tile(job, block - list.first_block[j]);
+    multiply_few_rows(job, block - list.first_block[j], memory);
+}
+
+// Lists without products for tensor cores; and those that begin with some, in blocks before `first_sum`.
+__global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_constant__ JobList list) {
+  EMBER_SHARED(float, memory, gradient_sums::kSharedFloats);
+  await_previous_grid();
+  sum(list, static_cast<int>(blockIdx.x), memory);
+}
+
+__global__ void __launch_bounds__(kThreads, weight_gradients::kTogether)
+    gradients_kernel(const __grid_constant__ JobList list) {
+  if (!code_can_await()) return __trap();  // serves() says no there, so the rest need not be compiled
+  static_assert(weight_gradients::kSharedBytes >= sizeof(float) * gradient_sums::kSharedFloats);
+  EMBER_DYNAMIC_SHARED(memory);
+  await_previous_grid();
+  const int block = static_cast<int>(blockIdx.x);
+  if (block >= list.first_sum) return sum(list, block, reinterpret_cast<float*>(memory));
+  const int j = item_of(list.first_block, list.count, block);
+  weight_gradients::multiply(list.job[j], block - list.first_block[j], reinterpret_cast<std::uint16_t*>(memory));
 }
 
 // ---- On the host ----------------------------------------------------------------------------------------------------
 
-Job job_of(const GradientSum& sum) {
+GradientJob job_of(const GradientSum& sum) {
   return {sum.to.f32(),
           sum.from.data,
           static_cast<const __half*>(sum.in.data),
@@ -143,15 +73,24 @@ Job job_of(const GradientSum& sum) {
           static_cast<int>(sum.from.rows),
           static_cast<int>(sum.from.cols),
           static_cast<int>(sum.in.cols),
+          sum.kind,
           sum.from.dtype == DType::f16};
 }
 
 unsigned blocks_of(const GradientSum& sum) {
-  return sum.in.cols == 0 ? blocks_for(sum.from.cols, kWarpSize)
-                          : blocks_for(sum.from.cols, kTile) * blocks_for(sum.in.cols, kTile);
+  using namespace gradient_sums;
+  switch (sum.kind) {
+    case GradientKind::product:
+      return weight_gradients::blocks_of(sum.to);
+    case GradientKind::few_rows:
+      return blocks_for(sum.from.cols, kTile) * blocks_for(sum.in.cols, kTile);
+    case GradientKind::columns:
+      break;
+  }
+  return blocks_for(sum.from.cols, kWarpSize);
 }
 
-// As many sums as a list holds, and one batch's tables, to a launch.
+// As many sums as a list holds, and one batch's tables, to a launch. Products for tensor cores come first.
 void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> tokens, cudaStream_t stream) {
   while (!sums.empty() || !tokens.empty()) {
     JobList list{};
@@ -160,16 +99,21 @@ void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> 
       list.job[list.count] = job_of(sums.front());
       list.first_block[list.count++] = static_cast<int>(blocks);
       blocks += blocks_of(sums.front());
+      if (sums.front().kind == GradientKind::product) list.first_sum = static_cast<int>(blocks);
     }
     list.end = static_cast<int>(blocks);
     if (!tokens.empty()) {
       const TokenGradients& now = tokens.front();
       list.tokens = TokenSums(now.to, now.from, now.batch);
       list.table_rows = static_cast<int>(rows_of_tables(now.to));
-      blocks += blocks_for(list.table_rows, kTableRows);
+      blocks += blocks_for(list.table_rows, gradient_sums::kTableRows);
       tokens = tokens.subspan(1);
     }
-    launch("gradient_sums", stream, dim3(blocks), dim3(kThreads), 0, gradient_sums_kernel, list);
+    if (list.first_sum > 0)
+      launch_early("gradients", stream, dim3(blocks), dim3(kThreads), weight_gradients::kSharedBytes, gradients_kernel,
+                   list);
+    else
+      launch_early("gradient_sums", stream, dim3(blocks), dim3(kThreads), 0, gradient_sums_kernel, list);
   }
 }
 
@@ -232,19 +176,24 @@ void DeferredGradients::add_parts(std::span<const Tensor> sums, const void* part
     if (sum.cols == 0) continue;
     const std::int64_t stride = part_stride(sum.cols);
     auto* of_sum = count == 0 ? nullptr : static_cast<float*>(const_cast<void*>(parts)) + s * stride;
-    few_rows_.push_back({sum, {of_sum, count, sum.cols, size * stride, DType::f32}, {}});
+    sums_.push_back({sum, {of_sum, count, sum.cols, size * stride, DType::f32}, {}, GradientKind::columns});
   }
 }
 
 void DeferredGradients::add_columns(Tensor sum, Tensor matrix) {
   require(has_shape(sum, 1, matrix.cols) && matrix.dtype == DType::f16, "column sums: shapes");
-  if (sum.cols > 0) few_rows_.push_back({sum, matrix, {}});
+  if (sum.cols > 0) sums_.push_back({sum, matrix, {}, GradientKind::columns});
 }
 
 void DeferredGradients::add_product(Tensor dweight, Tensor dout, Tensor in) {
   require_backward_weight_operands(dweight, dout, in);
   if (dweight.empty()) return;
-  (in.rows <= kFewRows ? few_rows_ : many_rows_).push_back({dweight, dout, in});
+  if (weight_gradients::serves(dweight, dout, in, device_))
+    products_.push_back({dweight, dout, in, GradientKind::product});
+  else if (in.rows <= gradient_sums::kFewRows)
+    sums_.push_back({dweight, dout, in, GradientKind::few_rows});
+  else
+    many_rows_.push_back({dweight, dout, in, GradientKind::product});
 }
 
 void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch) {
@@ -265,14 +214,18 @@ void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later
 }
 
 void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
-  std::vector<GradientSum> products = std::exchange(many_rows_, {});
-  const std::vector<GradientSum> sums = std::exchange(few_rows_, {});
+  std::vector<GradientSum> many_rows = std::exchange(many_rows_, {}), sums = std::exchange(products_, {});
+  // Those that take long begin first.
+  std::stable_sort(sums.begin(), sums.end(),
+                   [](const GradientSum& a, const GradientSum& b) { return a.in.rows > b.in.rows; });
+  sums.insert(sums.end(), sums_.begin(), sums_.end());
+  sums_.clear();
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
-  std::reverse(products.begin(), products.end());
-  const bool beside = !products.empty() && !(sums.empty() && tokens.empty());
+  std::reverse(many_rows.begin(), many_rows.end());
+  const bool beside = !many_rows.empty() && !(sums.empty() && tokens.empty());
   compute(sums, tokens, beside ? side_.begin(stream) : stream);
-  multiply(products, matmul);
+  multiply(many_rows, matmul);
   if (beside) side_.join(stream);
   if (std::exchange(started_, false)) products_side_.join(stream);
   for (const Buffer& block : memory_) poison(block.data(), block.size(), stream);

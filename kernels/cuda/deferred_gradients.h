@@ -1,6 +1,7 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches: products of many rows, one batched product for all layers of a shape; products of few
-// rows, column sums, the second stages of column_sums.cuh among them, and the embeddings' tables, all in one kernel.
+// are a handful of launches. Where kernels start early it is one, for products of up to 1,024 rows, column sums, the
+// second stages of column_sums.cuh among them, and the embeddings' tables. Elsewhere, products of more than 64 rows are
+// Matmul's, one batched product for all layers of a shape.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +9,11 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda/gradient_job.cuh"
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
+#include "runtime/cuda/device.h"
 #include "runtime/cuda/side_stream.h"
 #include "runtime/tensor.h"
 
@@ -19,6 +22,7 @@ namespace ember {
 // to = fromᵀ in or, without `in`, the column sums of `from`.
 struct GradientSum {
   Tensor to, from, in;
+  GradientKind kind;
 };
 
 // The tables' gradients from the rows of `from` (N, C), one for each token: token_sums.cuh.
@@ -30,6 +34,8 @@ struct TokenGradients {
 
 class DeferredGradients {
  public:
+  explicit DeferredGradients(const DeviceInfo& device) : device_(device) {}
+
   // Device memory that stays as it is until finish(), 256-byte aligned. The same sequence of calls is given the same
   // memory again after each finish(), and no block is ever freed, because captured graphs refer to them.
   void* keep(std::size_t bytes);
@@ -43,15 +49,16 @@ class DeferredGradients {
   // The gradients of the rows of a batch's words and of all positions; of the types but the first zeros.
   void add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch);
 
-  // Computes what was added since the last time, the products of many rows beside all else: together they fill the
-  // device, apart neither does. `stream` is that of `matmul`.
+  // Computes what was added since the last time, Matmul's products beside all else: together they fill the device,
+  // apart neither does. `stream` is that of `matmul`.
   void finish(const Stream& stream, Matmul& matmul);
-  // Begins with the products of many rows that were added so far, but for those of the shape of `later`, beside what
-  // `stream` is given next, to finish().
+  // Begins with Matmul's products that were added so far, but for those of the shape of `later`, beside what `stream`
+  // is given next, to finish().
   void start(const Stream& stream, Matmul& matmul, Tensor later);
 
  private:
-  std::vector<GradientSum> many_rows_, few_rows_;  // products of many rows; all else
+  const DeviceInfo& device_;
+  std::vector<GradientSum> many_rows_, products_, sums_;  // Matmul's products; those of weight_gradients.cuh; all else
   std::vector<TokenGradients> tokens_;
   std::vector<Buffer> memory_;
   SideStream side_, products_side_;

@@ -13,8 +13,7 @@
 //   32 x 24          2 x 1 x 4                          elsewhere, while that gives no more blocks than multiprocessors
 //   32 x 96          2 x 4 x 1                          elsewhere
 //
-// Rows of a tile start in different banks for the eight rows that ldmatrix reads together: they lie an odd multiple of
-// 16 bytes apart. Inputs beyond the last, up to a multiple of 32, are zeros, as are rows and columns beyond the last.
+// Inputs beyond the last, up to a multiple of 32, are zeros, as are rows and columns beyond the last.
 // Moves 2 (M I + O I + M O) bytes, more where several blocks read the same from the second-level cache; 2 M O I
 // operations.
 #pragma once
@@ -23,8 +22,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/few_rows_product.h"
-#include "kernels/cuda/vector_io.cuh"
-#include "kernels/host_device.h"
+#include "kernels/cuda/shared_tile.cuh"
 #include "runtime/cuda/device.h"
 #include "runtime/cuda/launch.h"
 
@@ -33,7 +31,6 @@ namespace ember::few_rows {
 constexpr int kWarps = 8, kThreads = kWarps * kWarpSize;
 constexpr int kWarpRows = 16, kColumns = 8, kFragments = 3;  // of a warp; of a fragment; of a warp
 constexpr int kStep = 32;                                    // inputs that a warp takes at a time
-constexpr int kVector = 8;                                   // halves of a copy
 constexpr std::int64_t kManyInputs = 640;
 constexpr int kTogether = 4;  // blocks that a multiprocessor's registers have room for
 
@@ -42,10 +39,6 @@ struct Operands {
   int rows, outputs, inputs;
 };
 
-// Halves from a row of a tile of so many columns to the next.
-EMBER_HOST_DEVICE constexpr int stride_of(int columns) {
-  return columns / kVector % 2 == 1 ? columns : columns + kVector;
-}
 EMBER_HOST_DEVICE constexpr int steps_of(int inputs) {
   return (inputs + kStep - 1) / kStep;
 }
@@ -74,13 +67,6 @@ struct Division {
            static_cast<std::int64_t>(kSums);
   }
 };
-
-__device__ inline void copy_or_clear(std::uint16_t* to, const __half* from, bool copies) {
-  if (copies)
-    begin_copy(to, from);
-  else
-    *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
-}
 
 // A block's operands in shared memory, and the sums of parts but the first.
 template <typename Divided>

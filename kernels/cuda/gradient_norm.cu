@@ -136,8 +136,9 @@ void CudaKernels::gradient_norm(StepState* state, std::span<const Tensor> gradie
       chunks += chunks_of(gradient);
     }
     chunks = std::max<std::int64_t>(chunks, 1);  // without gradients, an empty one
-    launch("gradient_norm", stream(), dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0, gradient_norm_kernel,
-           list, sums, static_cast<int>(done), gradients.empty() ? state : nullptr, arrived);
+    launch_early("gradient_norm", stream(), dim3(static_cast<unsigned>(chunks)), dim3(kThreads), 0,
+                 gradient_norm_kernel, list, sums, static_cast<int>(done), gradients.empty() ? state : nullptr,
+                 arrived);
     done += chunks;
   } while (!gradients.empty());
 }

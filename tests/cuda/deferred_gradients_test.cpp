@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/cuda/check.h"
+#include "runtime/cuda/device.h"
 #include "runtime/cuda/graph.h"
 #include "tests/cuda/cuda_support.h"
 #include "tests/cuda/product_error.h"
@@ -19,22 +20,23 @@ using namespace testing;
 // Layers of one shape whose operands lie equally far apart in three blocks of memory, `rows` rows of the `most` there
 // is room for.
 struct Layers {
-  Layers(std::int64_t count, std::int64_t rows, std::int64_t most)
+  Layers(std::int64_t count, std::int64_t rows, std::int64_t most, std::int64_t outputs = kUnalignedOutputs)
       : count(count),
         rows(rows),
         most(most),
+        outputs(outputs),
         in(draw_halves(count * most * kInputs, 1)),
-        dout(draw_halves(count * most * kOutputs, 2)),
+        dout(draw_halves(count * most * outputs, 2)),
         in_(kHalf, count * most, kInputs, in),
-        dout_(kHalf, count * most, kOutputs, dout),
-        dweight(kFloat, count * kOutputs, kInputs),
-        dbias(kFloat, 1, count * kOutputs) {}
+        dout_(kHalf, count * most, outputs, dout),
+        dweight(kFloat, count * outputs, kInputs),
+        dbias(kFloat, 1, count * outputs) {}
 
   // From the last to the first, as backward goes.
   void add() const {
     for (std::int64_t l = count - 1; l >= 0; --l)
       testing::device().linear_backward_weight(
-          dweight.view.row_block(l * kOutputs, kOutputs), dbias.view.columns(l * kOutputs, kOutputs),
+          dweight.view.row_block(l * outputs, outputs), dbias.view.columns(l * outputs, outputs),
           dout_.view.row_block(l * most, rows), in_.view.row_block(l * most, rows));
   }
   void expect_results(const Results& results) const {
@@ -44,8 +46,8 @@ struct Layers {
         const auto begin = values.begin() + l * most * cols;
         return std::vector<double>(begin, begin + rows * cols);
       };
-      const auto expected = reference::linear_backward(
-          part(dout, kOutputs), part(in, kInputs), std::vector<double>(kOutputs * kInputs), rows, kOutputs, kInputs);
+      const auto expected = reference::linear_backward(part(dout, outputs), part(in, kInputs),
+                                                       std::vector<double>(outputs * kInputs), rows, outputs, kInputs);
       weights.insert(weights.end(), expected.weight.begin(), expected.weight.end());
       biases.insert(biases.end(), expected.bias.begin(), expected.bias.end());
     }
@@ -54,8 +56,9 @@ struct Layers {
     EXPECT_TRUE(testing::all_close(results[1], biases, 1e-6 * static_cast<double>(rows), 0));
   }
 
-  static constexpr std::int64_t kInputs = 72, kOutputs = 66;  // tiles of 64 and a rest
-  std::int64_t count, rows, most;
+  // Tiles of 64 and a rest, but for kAlignedOutputs.
+  static constexpr std::int64_t kInputs = 72, kUnalignedOutputs = 66, kAlignedOutputs = 64;
+  std::int64_t count, rows, most, outputs;
   std::vector<double> in, dout;
   DeviceMatrix in_, dout_, dweight, dbias;
 };
@@ -66,27 +69,127 @@ std::int64_t launches_to_finish() {
   return launches() - before;
 }
 
-// A product of more than 64 rows is Matmul's; those of all layers are one launch, the biases another.
-TEST(DeferredGradients, ManyRowsOfLayersAreOneProduct) {
-  const Layers layers(4, 65, 70);
-  const Results results = testing::run_twice([&] {
-    layers.add();
-    EXPECT_EQ(launches_to_finish(), 2);
-    return device_results({&layers.dweight, &layers.dbias});
-  });
-  layers.expect_results(results);
+// Whether products of aligned operands are in the launch of all else.
+bool joins_products() {
+  testing::device();
+  return starts_early();
 }
 
-TEST(DeferredGradients, FewRowsAndColumnSumsAreOneLaunch) {
-  for (const std::int64_t rows : {1, 15, 16, 17, 64}) {
-    const Layers layers(3, rows, 64);
+// A product of more than 64 rows is Matmul's, unless ours; those of all layers are one launch, the biases another.
+TEST(DeferredGradients, ManyRowsOfLayersAreOneProduct) {
+  for (const std::int64_t outputs : {Layers::kUnalignedOutputs, Layers::kAlignedOutputs}) {
+    const Layers layers(4, 65, 70, outputs);
     const Results results = testing::run_twice([&] {
       layers.add();
-      EXPECT_EQ(launches_to_finish(), 1);
+      EXPECT_EQ(launches_to_finish(), joins_products() && outputs == Layers::kAlignedOutputs ? 1 : 2);
       return device_results({&layers.dweight, &layers.dbias});
     });
     layers.expect_results(results);
   }
+}
+
+TEST(DeferredGradients, FewRowsAndColumnSumsAreOneLaunch) {
+  for (const std::int64_t outputs : {Layers::kUnalignedOutputs, Layers::kAlignedOutputs})
+    for (const std::int64_t rows : {1, 15, 16, 17, 64}) {
+      const Layers layers(3, rows, 64, outputs);
+      const Results results = testing::run_twice([&] {
+        layers.add();
+        EXPECT_EQ(launches_to_finish(), 1);
+        return device_results({&layers.dweight, &layers.dbias});
+      });
+      layers.expect_results(results);
+    }
+}
+
+struct Layouts {
+  Layout dweight{}, dout{}, in{};
+};
+
+// A product whose operands lie as the layout of each says.
+class Product {
+ public:
+  Product(std::int64_t rows, std::int64_t outputs, std::int64_t inputs, const Layouts& layouts = {})
+      : rows_(rows),
+        outputs_(outputs),
+        inputs_(inputs),
+        douts_(draw_halves(rows * outputs, 1)),
+        ins_(draw_halves(rows * inputs, 2)),
+        dout_(kHalf, rows, outputs, douts_, layouts.dout),
+        in_(kHalf, rows, inputs, ins_, layouts.in),
+        dweight_(kFloat, outputs, inputs, {}, layouts.dweight) {}
+
+  void add() const { testing::device().linear_backward_weight(dweight_.view, {}, dout_.view, in_.view); }
+  void expect_result() const {
+    const auto expected =
+        reference::linear_backward(douts_, ins_, std::vector<double>(static_cast<std::size_t>(outputs_ * inputs_)),
+                                   rows_, outputs_, inputs_)
+            .weight;
+    EXPECT_TRUE(testing::all_close(device_results({&dweight_})[0], expected, testing::product_error(rows_), 0))
+        << rows_ << " rows, " << outputs_ << " outputs, " << inputs_ << " inputs";
+  }
+
+ private:
+  std::int64_t rows_, outputs_, inputs_;
+  std::vector<double> douts_, ins_;
+  DeviceMatrix dout_, in_, dweight_;
+};
+
+std::int64_t launches_of(const std::deque<Product>& products) {
+  for (const Product& product : products) product.add();
+  const std::int64_t count = launches_to_finish();
+  for (const Product& product : products) product.expect_result();
+  return count;
+}
+
+// Tiles with and without a rest, stages too, column blocks of wider matrices.
+TEST(DeferredGradients, ProductsOfEveryShapeAreOneLaunch) {
+  constexpr Layout kBlock{8, 8}, kPairs{2, 2};
+  std::deque<Product> products;
+  products.emplace_back(1, 8, 8);
+  products.emplace_back(17, 312, 104);
+  products.emplace_back(32, 64, 160, Layouts{.dout = kBlock});
+  products.emplace_back(33, 128, 320, Layouts{.in = kBlock});
+  products.emplace_back(65, 72, 168, Layouts{kPairs, kBlock, kBlock});
+  products.emplace_back(70, 56, 152, Layouts{.dweight = kPairs});
+  products.emplace_back(308, 136, 312, Layouts{.dout = {624, 312}});
+  products.emplace_back(1024, 8, 24);
+  const std::int64_t count = launches_of(products);
+  if (joins_products()) {
+    EXPECT_EQ(count, 1);
+  }
+}
+
+// Each twice and of another shape, for Matmul to have no batch of them.
+TEST(DeferredGradients, ProductsThatAreMatmuls) {
+  const Layout unaligned_rows{4, 0}, unaligned_base{0, 4}, odd{1, 1};
+  for (const Layouts& layouts :
+       {Layouts{.dout = unaligned_rows}, Layouts{.dout = unaligned_base}, Layouts{.in = unaligned_rows},
+        Layouts{.in = unaligned_base}, Layouts{.dweight = odd}}) {
+    std::deque<Product> products;
+    products.emplace_back(65, 72, 16, layouts);
+    products.emplace_back(65, 16, 168, layouts);
+    EXPECT_EQ(launches_of(products), 2);
+  }
+  std::deque<Product> many_rows, odd_columns;
+  many_rows.emplace_back(1025, 16, 8);
+  many_rows.emplace_back(1025, 8, 24);
+  EXPECT_EQ(launches_of(many_rows), 2);
+  odd_columns.emplace_back(65, 13, 24);
+  odd_columns.emplace_back(65, 24, 13);
+  odd_columns.emplace_back(65, 24, 16);  // ours, beside them
+  EXPECT_EQ(launches_of(odd_columns), 3);
+}
+
+// The same columns whatever else is computed with them, in whatever place.
+TEST(DeferredGradients, AProductHasTheSameBitsAmongOthers) {
+  const Layers alone(1, 308, 308, Layers::kAlignedOutputs), others(60, 40, 40, Layers::kAlignedOutputs);
+  const auto results = [&] { return device_results({&alone.dweight, &alone.dbias}); };
+  alone.add();
+  const Results expected = results();
+  others.add();
+  alone.add();
+  others.add();
+  EXPECT_EQ(results(), expected);
 }
 
 // Without the second layer, the first and the third are a batch, and the last is not the next of its steps.
@@ -96,7 +199,7 @@ TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
   layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
   const std::vector<double> before = testing::doubles(layers.dweight.values());
   for (const std::int64_t l : {3, 2, 0})
-    testing::device().linear_backward_weight(layers.dweight.view.row_block(l * Layers::kOutputs, Layers::kOutputs), {},
+    testing::device().linear_backward_weight(layers.dweight.view.row_block(l * layers.outputs, layers.outputs), {},
                                              layers.dout_.view.row_block(l * layers.most, layers.rows),
                                              layers.in_.view.row_block(l * layers.most, layers.rows));
   EXPECT_EQ(launches_to_finish(), 2);
@@ -106,10 +209,12 @@ TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
 
 // More sums than a launch's list holds.
 TEST(DeferredGradients, AsManyAsThereAre) {
-  const Layers layers(40, 3, 3);
-  layers.add();
-  EXPECT_EQ(launches_to_finish(), 2);
-  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
+  for (const std::int64_t outputs : {Layers::kUnalignedOutputs, Layers::kAlignedOutputs}) {
+    const Layers layers(60, 3, 3, outputs);
+    layers.add();
+    EXPECT_EQ(launches_to_finish(), 3);
+    layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
+  }
 }
 
 TEST(DeferredGradients, NothingIsLaunchedForNothing) {
@@ -121,7 +226,7 @@ TEST(DeferredGradients, NothingIsLaunchedForNothing) {
 TEST(DeferredGradients, StartedOrNotTheBitsAreTheSame) {
   const Layers layers(4, 65, 70), others(2, 65, 66);
   CudaKernels& kernels = testing::device();
-  const Tensor of_another_shape = layers.dbias.view, of_the_same = layers.dweight.view.row_block(0, Layers::kOutputs);
+  const Tensor of_another_shape = layers.dbias.view, of_the_same = layers.dweight.view.row_block(0, layers.outputs);
   const auto backward = [&](const Tensor* later) {
     layers.add();
     if (later != nullptr) kernels.start_gradients(*later);
@@ -149,6 +254,18 @@ TEST(DeferredGradients, StartedOrNotTheBitsAreTheSame) {
   kernels.finish_gradients();
   EXPECT_EQ(launches() - before, 1) << "some products are not under way";
   EXPECT_EQ(results(), plain);
+}
+
+// Ours are all computed at the end, in one launch with the rest.
+TEST(DeferredGradients, OursAreNotStarted) {
+  const Layers layers(4, 65, 70, Layers::kAlignedOutputs);
+  if (!joins_products()) GTEST_SKIP() << "products of our own are for devices that start grids early";
+  layers.add();
+  const std::int64_t before = launches();
+  testing::device().start_gradients({});
+  EXPECT_EQ(launches(), before);
+  EXPECT_EQ(launches_to_finish(), 1);
+  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
 }
 
 // Parts of column sums lie where they lay when the graph was recorded.

@@ -1,0 +1,26 @@
+// Tiles of f16 in shared memory that ldmatrix reads and asynchronous copies fill.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/vector_io.cuh"
+#include "kernels/host_device.h"
+
+namespace ember {
+
+constexpr int kVector = 8;  // halves of a copy
+
+// Halves from a row of a tile of so many columns, a multiple of kVector, to the next: an odd multiple of 16 bytes, so
+// that the eight rows that ldmatrix reads together start in different banks.
+EMBER_HOST_DEVICE constexpr int stride_of(int columns) {
+  return columns / kVector % 2 == 1 ? columns : columns + kVector;
+}
+
+__device__ inline void copy_or_clear(std::uint16_t* to, const __half* from, bool copies) {
+  if (copies)
+    begin_copy(to, from);
+  else
+    *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
+}
+
+}  // namespace ember
