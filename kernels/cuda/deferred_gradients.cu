@@ -36,10 +36,13 @@ __device__ void sum(const JobList& list, int block, float* memory) {
   if (block >= list.end) return sum_table_rows(list.tokens, list.table_rows, block - list.end);
   const int j = item_of(list.first_block, list.count, block);
   const GradientJob& job = list.job[j];
-  if (job.kind == GradientKind::columns)
-    sum_columns(job, block - list.first_block[j], memory);
+  const int part = block - list.first_block[j];
+  if (job.kind == GradientKind::few_rows)
+    multiply_few_rows(job, part, memory);
+  else if (job.vectors)
+    sum_columns<kVectorColumns>(job, part, memory);
   else
-    multiply_few_rows(job, block - list.first_block[j], memory);
+    sum_columns<1>(job, part, memory);
 }
 
 // Lists without products for tensor cores; and those that begin with some, in blocks before `first_sum`.
@@ -74,7 +77,8 @@ GradientJob job_of(const GradientSum& sum) {
           static_cast<int>(sum.from.cols),
           static_cast<int>(sum.in.cols),
           sum.kind,
-          sum.from.dtype == DType::f16};
+          sum.from.dtype == DType::f16,
+          vectorises(gradient_sums::kVectorColumns, {sum.from})};
 }
 
 unsigned blocks_of(const GradientSum& sum) {
@@ -87,7 +91,7 @@ unsigned blocks_of(const GradientSum& sum) {
     case GradientKind::columns:
       break;
   }
-  return blocks_for(sum.from.cols, kWarpSize);
+  return blocks_for(sum.from.cols, kWarpSize * (job_of(sum).vectors ? kVectorColumns : 1));
 }
 
 // As many sums as a list holds, and one batch's tables, to a launch. Products for tensor cores come first.

@@ -22,7 +22,7 @@ struct GradientJob {
   std::int64_t to_stride, from_stride, in_stride;
   int rows, cols, inputs;  // of `from`; columns of `in`
   GradientKind kind;
-  bool halves;  // whether `from` is f16
+  bool halves, vectors;  // whether `from` is f16; whether a thread may read 4 of its columns at once
 };
 
 }  // namespace ember

@@ -2,12 +2,12 @@
 // that computes a list of them:
 //
 //   few rows      dweight = doutᵀ in: a block has a tile of 64 x 64 elements of dweight, a thread 4 x 4 of them, and
-//   passes
-//                 over the rows in steps of kStep, staged in shared memory. (O, I) of M rows: moves 4 O I bytes, and
-//                 (O + I) M halves once per tile; 2 M O I operations, below what the same bytes cost where M <=
-//                 kFewRows, so that a product of Matmul's would win nothing but another launch.
-//   column sums   a block has 32 columns; thread rows take every kGroups-th row, then the first adds what the others
-//                 have. Reads an element once, for one addition.
+//                 passes over the rows in steps of kStep, staged in shared memory. (O, I) of M rows: moves 4 O I bytes,
+//                 and (O + I) M halves once per tile; 2 M O I operations, below what the same bytes cost where
+//                 M <= kFewRows, so that a product of Matmul's would win nothing but another launch.
+//   column sums   a block has 128 columns, a thread 4, or 32 and one where they are not aligned; thread rows take every
+//                 kGroups-th row, kAhead of them asked for at once, then what they have is added. Reads an element
+//                 once, for one addition.
 //   tokens        the embeddings' tables (token_sums.cuh): 128 threads to a row, 4 columns to a thread.
 #pragma once
 
@@ -21,31 +21,39 @@ constexpr int kThreads = kGradientThreads, kGroups = kThreads / kWarpSize;
 constexpr int kTile = 64, kEach = 4, kAcross = kTile / kEach, kStep = 16;
 constexpr int kTableRows = kThreads / kSumThreads;  // a block
 constexpr int kSharedFloats = 2 * kStep * kTile;    // what sum_columns and multiply_few_rows are given
-static_assert(kSharedFloats >= kThreads && kAcross * kAcross == kThreads);
+constexpr int kAhead = 8, kVectorColumns = 4;
+static_assert(kSharedFloats >= kThreads * kVectorColumns && kAcross * kAcross == kThreads);
 
-template <typename T>
-__device__ float sum_of_rows(const GradientJob& job, int first, int c) {
+// total += the columns from c on of every kGroups-th row.
+template <int V, typename T>
+__device__ void add_rows(float (&total)[V], const GradientJob& job, int first, int c) {
   const T* from = static_cast<const T*>(job.from) + c;
-  float total = 0;
-#pragma unroll 4
-  for (int row = first; row < job.rows; row += kGroups) {
-    float x[1];
-    load<1>(x, from + row * job.from_stride);
-    total += x[0];
+  for (int row = first; row < job.rows; row += kAhead * kGroups) {
+    float x[kAhead][V] = {};
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+      if (row + a * kGroups < job.rows) load<V>(x[a], from + (row + a * kGroups) * job.from_stride);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+      for (int j = 0; j < V; ++j) total[j] += x[a][j];
   }
-  return total;
 }
 
-__device__ inline void sum_columns(const GradientJob& job, int block, float* of_groups) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize, group = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int c = block * kWarpSize + lane;
-  float total = 0;
-  if (c < job.cols) total = job.halves ? sum_of_rows<__half>(job, group, c) : sum_of_rows<float>(job, group, c);
-  of_groups[threadIdx.x] = total;
+template <int V>
+__device__ void sum_columns(const GradientJob& job, int block, float* of_groups) {
+  constexpr int kColumns = V * kWarpSize;
+  const int thread = static_cast<int>(threadIdx.x), group = thread / kWarpSize, c = thread % kWarpSize * V;
+  float total[V] = {};
+  if (const int column = block * kColumns + c; column < job.cols)
+    job.halves ? add_rows<V, __half>(total, job, group, column) : add_rows<V, float>(total, job, group, column);
+  store<V>(of_groups + group * kColumns + c, total);
   __syncthreads();
-  if (group != 0 || c >= job.cols) return;
-  for (int g = 1; g < kGroups; ++g) total += of_groups[g * kWarpSize + lane];
-  job.to[c] = total;
+  const int column = block * kColumns + thread;
+  if (thread >= kColumns || column >= job.cols) return;
+  float all = of_groups[thread];
+  for (int g = 1; g < kGroups; ++g) all += of_groups[g * kColumns + thread];
+  job.to[column] = all;
 }
 
 // Columns [first, first + kTile) of kStep rows as floats, zeros past the end.
