@@ -204,7 +204,22 @@ void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum,
   if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
 }
 
+// Products of weight_gradients.cuh, then `sums`. Those that take long begin first.
+std::vector<GradientSum> DeferredGradients::take(std::vector<GradientSum>& sums) {
+  std::vector<GradientSum> list = std::exchange(products_, {});
+  std::stable_sort(list.begin(), list.end(),
+                   [](const GradientSum& a, const GradientSum& b) { return a.in.rows > b.in.rows; });
+  list.insert(list.end(), sums.begin(), sums.end());
+  sums.clear();
+  return list;
+}
+
 void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later) {
+  if (!products_.empty()) {
+    std::vector<GradientSum> none;
+    compute(take(later.empty() ? sums_ : none), {}, products_side_.begin(stream));
+    started_ = true;
+  }
   const auto waits = [later](const GradientSum& product) {
     return product.to.rows == later.rows && product.to.cols == later.cols;
   };
@@ -218,12 +233,8 @@ void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later
 }
 
 void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
-  std::vector<GradientSum> many_rows = std::exchange(many_rows_, {}), sums = std::exchange(products_, {});
-  // Those that take long begin first.
-  std::stable_sort(sums.begin(), sums.end(),
-                   [](const GradientSum& a, const GradientSum& b) { return a.in.rows > b.in.rows; });
-  sums.insert(sums.end(), sums_.begin(), sums_.end());
-  sums_.clear();
+  const std::vector<GradientSum> sums = take(sums_);
+  std::vector<GradientSum> many_rows = std::exchange(many_rows_, {});
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
   std::reverse(many_rows.begin(), many_rows.end());

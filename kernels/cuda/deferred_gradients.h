@@ -1,5 +1,5 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches. Where kernels start early it is one, for products of up to 1,024 rows, column sums, the
+// are a handful of launches. Where kernels start early it is one for products of up to 1,280 rows, column sums, the
 // second stages of column_sums.cuh among them, and the embeddings' tables. Elsewhere, products of more than 64 rows are
 // Matmul's, one batched product for all layers of a shape.
 #pragma once
@@ -52,11 +52,13 @@ class DeferredGradients {
   // Computes what was added since the last time, Matmul's products beside all else: together they fill the device,
   // apart neither does. `stream` is that of `matmul`.
   void finish(const Stream& stream, Matmul& matmul);
-  // Begins with Matmul's products that were added so far, but for those of the shape of `later`, beside what `stream`
-  // is given next, to finish().
+  // Begins beside what `stream` is given next, to finish(), with the products that were added so far: with Matmul's but
+  // for those of the shape of `later`; without one, with the sums too where there are products of our own.
   void start(const Stream& stream, Matmul& matmul, Tensor later);
 
  private:
+  std::vector<GradientSum> take(std::vector<GradientSum>& sums);
+
   const DeviceInfo& device_;
   std::vector<GradientSum> many_rows_, products_, sums_;  // Matmul's products; those of weight_gradients.cuh; all else
   std::vector<TokenGradients> tokens_;

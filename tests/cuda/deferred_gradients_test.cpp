@@ -152,7 +152,7 @@ TEST(DeferredGradients, ProductsOfEveryShapeAreOneLaunch) {
   products.emplace_back(65, 72, 168, Layouts{kPairs, kBlock, kBlock});
   products.emplace_back(70, 56, 152, Layouts{.dweight = kPairs});
   products.emplace_back(308, 136, 312, Layouts{.dout = {624, 312}});
-  products.emplace_back(1024, 8, 24);
+  products.emplace_back(1280, 8, 24);
   const std::int64_t count = launches_of(products);
   if (joins_products()) {
     EXPECT_EQ(count, 1);
@@ -171,8 +171,8 @@ TEST(DeferredGradients, ProductsThatAreMatmuls) {
     EXPECT_EQ(launches_of(products), 2);
   }
   std::deque<Product> many_rows, odd_columns;
-  many_rows.emplace_back(1025, 16, 8);
-  many_rows.emplace_back(1025, 8, 24);
+  many_rows.emplace_back(1281, 16, 8);
+  many_rows.emplace_back(1281, 8, 24);
   EXPECT_EQ(launches_of(many_rows), 2);
   odd_columns.emplace_back(65, 13, 24);
   odd_columns.emplace_back(65, 24, 13);
@@ -256,16 +256,43 @@ TEST(DeferredGradients, StartedOrNotTheBitsAreTheSame) {
   EXPECT_EQ(results(), plain);
 }
 
-// Ours are all computed at the end, in one launch with the rest.
-TEST(DeferredGradients, OursAreNotStarted) {
-  const Layers layers(4, 65, 70, Layers::kAlignedOutputs);
+// Ours that are there begin at each call, at the last one with the sums; what comes after it, at the end. In a
+// recording too.
+TEST(DeferredGradients, OursAreStartedInALaunch) {
+  const Layers layers(4, 65, 70, Layers::kAlignedOutputs), others(2, 65, 66, Layers::kAlignedOutputs);
   if (!joins_products()) GTEST_SKIP() << "products of our own are for devices that start grids early";
-  layers.add();
-  const std::int64_t before = launches();
-  testing::device().start_gradients({});
-  EXPECT_EQ(launches(), before);
-  EXPECT_EQ(launches_to_finish(), 1);
-  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
+  CudaKernels& kernels = testing::device();
+  const Tensor of_the_same = layers.dweight.view.row_block(0, layers.outputs);
+  const auto launched = [](const auto& call) {
+    const std::int64_t before = launches();
+    call();
+    return launches() - before;
+  };
+  const auto backward = [&](std::int64_t first, std::int64_t last, std::int64_t end) {
+    layers.add();
+    EXPECT_EQ(launched([&] {
+                if (first > 0) kernels.start_gradients(of_the_same);
+              }),
+              first);
+    others.add();
+    EXPECT_EQ(launched([&] {
+                if (last > 0) kernels.start_gradients({});
+              }),
+              last);
+    EXPECT_EQ(launched([&] { kernels.finish_gradients(); }), end);
+  };
+  const auto results = [&] { return device_results({&layers.dweight, &layers.dbias, &others.dweight, &others.dbias}); };
+  backward(0, 0, 1);
+  const Results plain = results();
+  backward(1, 0, 1);
+  EXPECT_EQ(results(), plain);
+  backward(0, 1, 0);
+  EXPECT_EQ(results(), plain);
+  backward(1, 1, 0);
+  EXPECT_EQ(results(), plain);
+  const auto recorded = kernels.record([&] { backward(1, 1, 0); });
+  recorded->run();
+  EXPECT_EQ(results(), plain);
 }
 
 // Parts of column sums lie where they lay when the graph was recorded.
