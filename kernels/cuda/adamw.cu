@@ -64,7 +64,8 @@ __device__ void update_elements(const AdamWState& state, std::int64_t at, const 
 // ---- Dense ----------------------------------------------------------------------------------------------------------
 
 constexpr int kThreads = 256;
-constexpr int kTurns = 2;  // of vectors of 4 to a thread
+constexpr int kBlocksTogether = 4;  // on a multiprocessor: on a T4 all that its threads allow
+constexpr int kTurns = 2;           // of vectors of 4 to a thread
 constexpr std::int64_t kChunk = 4 * kTurns * kThreads;
 // Chunks that a block of start_updates takes in turn: as many as it is through with while a layer's forward of a small
 // batch runs beside it. More blocks would take the memory's speed from that forward, which waits for memory most of the
@@ -180,7 +181,7 @@ __device__ StepAtHand read_step(const StepState& step, float max_norm) {
 }
 
 // Blocks [0, chunks): the list's chunks; then the rows. With `finishing` the last block ends the step.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksTogether)
     adamw_kernel(const __grid_constant__ ParameterList list, const __grid_constant__ RowUpdates rows, int chunks,
                  const AdamWUpdate* schedule, StepState* step, float max_norm, LossScaling scaling, StepLog log,
                  unsigned* finishing) {
