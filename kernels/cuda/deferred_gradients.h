@@ -1,5 +1,5 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches. Where kernels start early it is one for products of up to 1,280 rows, column sums, the
+// are a handful of launches. Where kernels start early it is one for products of up to 768 rows, column sums, the
 // second stages of column_sums.cuh among them, and the embeddings' tables. Elsewhere, products of more than 64 rows are
 // Matmul's, one batched product for all layers of a shape.
 #pragma once

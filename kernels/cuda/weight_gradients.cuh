@@ -43,7 +43,7 @@ constexpr int kStageRows = 32, kStages = 4;
 constexpr int kDoutStride = stride_of(Tile::kOutputs), kInStride = stride_of(Tile::kInputs);
 constexpr int kStageHalves = kStageRows * (kDoutStride + kInStride);
 constexpr std::size_t kSharedBytes = sizeof(std::uint16_t) * kStages * kStageHalves;
-constexpr std::int64_t kMostRows = 1280;  // beyond, there are better algorithms
+constexpr std::int64_t kMostRows = 768;  // beyond, others are faster (docs/performance.md)
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 

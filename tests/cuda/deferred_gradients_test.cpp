@@ -152,7 +152,7 @@ TEST(DeferredGradients, ProductsOfEveryShapeAreOneLaunch) {
   products.emplace_back(65, 72, 168, Layouts{kPairs, kBlock, kBlock});
   products.emplace_back(70, 56, 152, Layouts{.dweight = kPairs});
   products.emplace_back(308, 136, 312, Layouts{.dout = {624, 312}});
-  products.emplace_back(1280, 8, 24);
+  products.emplace_back(768, 8, 24);
   const std::int64_t count = launches_of(products);
   if (joins_products()) {
     EXPECT_EQ(count, 1);
@@ -171,8 +171,8 @@ TEST(DeferredGradients, ProductsThatAreMatmuls) {
     EXPECT_EQ(launches_of(products), 2);
   }
   std::deque<Product> many_rows, odd_columns;
-  many_rows.emplace_back(1281, 16, 8);
-  many_rows.emplace_back(1281, 8, 24);
+  many_rows.emplace_back(769, 16, 8);
+  many_rows.emplace_back(769, 8, 24);
   EXPECT_EQ(launches_of(many_rows), 2);
   odd_columns.emplace_back(65, 13, 24);
   odd_columns.emplace_back(65, 24, 13);
