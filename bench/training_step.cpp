@@ -127,7 +127,7 @@ class Steps {
     }
   }
 
-  // With no work left beside it for the next phase.
+  // With no work left beside it for the next phase, in a recording neither.
   void give_alone(const BatchShape& shape, std::size_t phase) {
     give(shape, phase);
     while (backend_.kernels().await_updates()) continue;

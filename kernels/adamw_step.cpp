@@ -20,7 +20,7 @@ void Kernels::adamw_step(std::span<const AdamWParameter> parameters, const AdamW
 }
 
 void Kernels::start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm) {
-  require(on_host(), "start_updates: a device needs its own");
+  require(on_host() && !groups.empty(), "start_updates: a device needs its own; a group is needed");
   for (const std::span<const AdamWParameter> group : groups) adamw(group, schedule, before, max_norm);
   before->finite = 0;
 }

@@ -196,8 +196,9 @@ class Kernels {
   // Other backends have nothing left to do.
   virtual bool defers_gradients() const { return false; }
   virtual void finish_gradients() {}
-  // Says that much has been deferred, which the backend may begin to compute beside what is called next: the gradients
-  // of all weights but those that have the shape of `later`, of which more are to come; of all, if that is empty.
+  // Says that much has been deferred, which the backend may begin to compute beside what is called next. More gradients
+  // of weights of the shape of `later` are to come, so that one that takes those of a shape together may leave them;
+  // none, if that is empty.
   virtual void start_gradients(Tensor later) { static_cast<void>(later); }
 
   // A linear layer without its bias, which GELU adds: before = in weightᵀ, out = gelu(before + bias).  out, before: (M,
@@ -347,7 +348,8 @@ class Kernels {
   // Those updates: adamw of each group of parameters by `before`, what StepLog has kept of their step; then
   // before->finite = 0, so that to do it again does nothing. They may take place beside what is called next: until
   // await_updates, whose every call awaits one group more in their order, nothing else may touch what the group refers
-  // to; `before`, until it has awaited the last. By default at once, in memory of the host.
+  // to; `before`, until it has awaited the last. One group or more. Another call first awaits what is left of this one,
+  // and a recording must await all that it starts. By default at once, in memory of the host.
   using ParameterGroups = std::span<const std::span<const AdamWParameter>>;
   virtual void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm);
   // False if there was none left to await.

@@ -128,6 +128,7 @@ void Bert::plan_backward(Activations& a, Arena& arena) const {
 }
 
 void Bert::reserve(BatchLimits limits) {
+  while (kernels_.await_updates()) continue;  // they read the gradients, which go
   limits_ = limits;
   ++reservations_;
   Arena measure;

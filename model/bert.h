@@ -32,8 +32,8 @@ class Bert {
   Bert& operator=(const Bert&) = delete;
   ~Bert();
 
-  // Before every layer but the first forward awaits a group of what Kernels::start_updates has begun (kernels.h): where
-  // in weights.list the groups begin, each with a layer, the last with the pooler and the classifier too.
+  // Before every layer but the first, forward awaits a group of what Kernels::start_updates has begun (kernels.h):
+  // where in weights.list the groups begin, each with a layer, the last with the pooler and the classifier too.
   static std::vector<std::size_t> awaited(const BertWeights& weights);
 
   // Logits (B, K); they and all that backward needs stay valid until the next forward.

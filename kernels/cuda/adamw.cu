@@ -17,6 +17,7 @@
 #include <limits>
 
 #include "kernels/adamw_checks.h"
+#include "kernels/adamw_update.h"
 #include "kernels/cuda/adamw_state.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"
@@ -326,11 +327,12 @@ void CudaKernels::adamw_step(std::span<const AdamWParameter> parameters, const A
 
 void CudaKernels::start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before,
                                 float max_norm) {
+  require(!groups.empty(), "start_updates: a group is needed");
   for (const std::span<const AdamWParameter> parameters : groups) require_all(parameters);
   while (await_updates()) continue;
   const Stream& side = updates_side_.begin(stream_);
   for (std::span<const AdamWParameter> parameters : groups) {
-    const bool last = ++updates_started_ == groups.size();
+    const bool last = updates_started_ + 1 == groups.size();
     do {
       ParameterList list{};
       const int chunks = take(list, parameters);
@@ -338,8 +340,9 @@ void CudaKernels::start_updates(ParameterGroups groups, const AdamWUpdate* sched
       launch("start_updates", side, dim3(std::max(blocks_for(chunks, kInTurn), 1u)), dim3(kThreads), 0,
              adamw_beside_kernel, list, chunks, schedule, before, max_norm, finishing);
     } while (!parameters.empty());
-    if (updates_done_.size() < updates_started_) updates_done_.emplace_back();
-    updates_done_[updates_started_ - 1].record(side);
+    if (updates_done_.size() == updates_started_) updates_done_.emplace_back();
+    updates_done_[updates_started_].record(side);
+    ++updates_started_;
   }
 }
 

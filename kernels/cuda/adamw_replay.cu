@@ -8,6 +8,7 @@
 //
 // A row's count of updates is trusted to stand where the contract says: it lies in device memory.
 #include "kernels/adamw_checks.h"
+#include "kernels/adamw_update.h"
 #include "kernels/cuda/adamw_state.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/reduce.cuh"

@@ -1,8 +1,8 @@
 // What AdamW's kernels see of a parameter.
 #pragma once
 
-#include "kernels/adamw_update.h"
 #include "kernels/cuda/vector_io.cuh"
+#include "kernels/kernels.h"
 
 namespace ember {
 

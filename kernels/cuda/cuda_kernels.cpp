@@ -90,9 +90,14 @@ std::unique_ptr<Readback> CudaKernels::make_readback(std::size_t bytes) {
 std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& work) {
   const ProfiledRange range("recording");
   settled_ = false;
-  auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
-  settled_ = false;
-  return recorded;
+  try {
+    auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
+    settled_ = false;
+    return recorded;
+  } catch (...) {
+    updates_started_ = updates_awaited_ = 0;  // their events are of a recording that is gone
+    throw;
+  }
 }
 
 void* CudaKernels::scratch(std::size_t bytes) {

@@ -1,9 +1,10 @@
 // The CUDA backend: f16 activations and product weights, f32 statistics, gradients of parameters and optimizer state.
-// Each method is defined in the file of its operation and launches on one stream, which gradients leave and join again
-// (deferred_gradients.h). After the first call with a shape, which may take memory and measure algorithms, nothing but
-// allocate, upload, download and Readback::wait waits for the device. Shapes are checked on the host; what lies in
-// device memory (token ids, cu_seqlens, the update count of a row) is trusted. A backend belongs to the thread that
-// made it, whose current device is its own, and all of a process to GPUs of one kind (allow_early_starts).
+// Each method is defined in the file of its operation and launches on one stream, which gradients
+// (deferred_gradients.h) and updates beside a step (start_updates) leave and join again. After the first call with a
+// shape, which may take memory and measure algorithms, nothing but allocate, upload, download and Readback::wait waits
+// for the device. Shapes are checked on the host; what lies in device memory (token ids, cu_seqlens, the update count
+// of a row) is trusted. A backend belongs to the thread that made it, whose current device is its own, and all of a
+// process to GPUs of one kind (allow_early_starts).
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -141,6 +142,7 @@ class CudaKernels final : public Kernels {
   Buffer updates_arrival_ = allocate(sizeof(unsigned));  // the blocks of start_updates, which others run beside
   // Whether a grid has been awaited since one that writes what others read early: weights (adamw and the like,
   // round_weights), a batch (gather_batch), the number of the step (finish_step). Not after a recording is made or run.
+  // What follows await_updates is behind an event, and so never early.
   bool settled_ = true;
 };
 

@@ -204,7 +204,7 @@ void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum,
   if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
 }
 
-// Products of weight_gradients.cuh, then `sums`. Those that take long begin first.
+// Products of weight_gradients.cuh, then `sums`, which both are empty then. Those that take long begin first.
 std::vector<GradientSum> DeferredGradients::take(std::vector<GradientSum>& sums) {
   std::vector<GradientSum> list = std::exchange(products_, {});
   std::stable_sort(list.begin(), list.end(),

@@ -1,7 +1,7 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches. Where kernels start early it is one for products of up to 768 rows, column sums, the
-// second stages of column_sums.cuh among them, and the embeddings' tables. Elsewhere, products of more than 64 rows are
-// Matmul's, one batched product for all layers of a shape.
+// are a handful of launches. Column sums, the second stages of column_sums.cuh among them, the embeddings' tables and,
+// where kernels start early, products of up to 768 rows are jobs of one kernel, launched at each start() and at
+// finish(). Other products of more than 64 rows are Matmul's, one batched product for all layers of a shape.
 #pragma once
 
 #include <cstddef>

@@ -10,7 +10,7 @@ namespace ember {
 constexpr int kGradientThreads = 256;  // of a block
 
 enum class GradientKind : std::int8_t {
-  product,   // to = fromᵀ in, f16, on tensor cores: weight_gradients.cuh
+  product,   // to = fromᵀ in, f16: weight_gradients.cuh, or Matmul's and then in no job
   few_rows,  // the same in floats: gradient_sums.cuh
   columns,   // to = the column sums of `from`, there
 };

@@ -1,5 +1,5 @@
-// Gradients of weights, dweight = doutᵀ in, on tensor cores, mma.m16n8k16, for blocks of a launch that computes those
-// of all layers and shapes (deferred_gradients.cu).  dweight: (O, I) f32, dout: (M, O), in: (M, I) f16.
+// Gradients of weights, dweight = doutᵀ in, on tensor cores, mma.m16n8k16, for blocks of launches that compute what is
+// there, of all layers and shapes (deferred_gradients.cu).  dweight: (O, I) f32, dout: (M, O), in: (M, I) f16.
 //
 // A block has a tile of dweight and passes over the rows of dout and in, the product's inner dimension, in stages of
 // kStageRows: while a stage is multiplied the next kStages - 1 are on their way to shared memory. Both operands lie by
@@ -14,8 +14,8 @@
 //   64 x 160    2 x 4  32 x 40    384    53 MB    95%
 //   128 x 160   4 x 2  32 x 80    214    37 MB    85%
 //
-// An H200 has 132 multiprocessors, so that the 384 of the first, three to a multiprocessor, are on the device at once
-// and leave little of it idle; the second's two to one leave a fifth.
+// An H200 has 132 multiprocessors, so that the 384 of the first, three to a multiprocessor, would be on the device at
+// once and leave little of it idle; the second's two to one leave a fifth.
 #pragma once
 
 #include "kernels/cuda/gradient_job.cuh"
@@ -43,7 +43,7 @@ constexpr int kStageRows = 32, kStages = 4;
 constexpr int kDoutStride = stride_of(Tile::kOutputs), kInStride = stride_of(Tile::kInputs);
 constexpr int kStageHalves = kStageRows * (kDoutStride + kInStride);
 constexpr std::size_t kSharedBytes = sizeof(std::uint16_t) * kStages * kStageHalves;
-constexpr std::int64_t kMostRows = 768;  // beyond, others are faster (docs/performance.md)
+constexpr std::int64_t kMostRows = 768;  // of 1,024 hardly faster than Matmul's, of 1,232 slower (docs/performance.md)
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 
@@ -151,8 +151,8 @@ __device__ inline void multiply(const GradientJob& job, int block, std::uint16_t
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
     await_copies_but<kStages - 2>();
-    __syncthreads();  // the stage is there for all, and all have read the one before, whose place the next to ask for
-                      // has
+    // The stage is there for all; all have read the one before, whose place the next to be asked for takes.
+    __syncthreads();
     copies.ask(memory + (stage + kStages - 1) % kStages * kStageHalves);
     mine.multiply(memory + stage % kStages * kStageHalves);
   }
