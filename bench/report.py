@@ -7,8 +7,8 @@ counters bytes and FLOP (or flops), and results.jsonl of bench/compare.sh. The p
   same run's peak benchmarks measured (the copy's bytes a second, the product's FLOP a second);
 - scaling: time against tokens, both logarithmic, a line for each operation, with the fitted exponent;
 - bars: how many times as fast Ember is as each peer, wrong and missing ones marked.
-What came from two files, or from two runs of compare.sh, is drawn apart. The mouse shows a point's figures. Exit status 2 with one line for a file that cannot be read or written, or is not
-results.
+What came from two files, or from two runs of compare.sh, is drawn apart. The mouse shows a point's figures. Exit
+status 2 with one line for a file that cannot be read or written, or is not results.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
 import table
+from one_line import OneLine, Wrong
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 950, 420, 70, 280, 20, 50
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
@@ -34,10 +35,6 @@ table{border-collapse:collapse;font-size:.85em}td,th{border:1px solid #ccc;paddi
 .grid{stroke:#e4e4e4}.roof{stroke:#222;fill:none;stroke-width:1.5}.wrong{color:#b00}"""
 
 
-class Mistake(Exception):
-    """One line for the user, exit status 2."""
-
-
 # ---- reading ----
 
 def read(path):
@@ -45,9 +42,9 @@ def read(path):
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise Mistake(f"{path}: {error.strerror}") from error
+        raise Wrong(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Mistake(f"{path}: not JSON") from error
+        raise Wrong(f"{path}: not JSON") from error
     try:
         return [json.loads(text)]
     except ValueError:
@@ -57,7 +54,7 @@ def read(path):
         try:
             values.append(json.loads(line))
         except ValueError as error:
-            raise Mistake(f"{path}:{number}: not JSON") from error
+            raise Wrong(f"{path}:{number}: not JSON") from error
     return values
 
 
@@ -81,9 +78,9 @@ class Results:
         try:
             known = [self.add_value(value) for value in values]
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, IndexError) as error:
-            raise Mistake(f"{path}: not benchmark results: {type(error).__name__} {error}") from error
+            raise Wrong(f"{path}: not benchmark results: {type(error).__name__} {error}") from error
         if not known or not all(known):
-            raise Mistake(f"{path}: neither results of bench_kernels, bench_step or Google Benchmark nor of compare.sh")
+            raise Wrong(f"{path}: neither results of bench_kernels, bench_step or Google Benchmark nor of compare.sh")
 
     def add_value(self, value):
         if "results" in value:
@@ -393,11 +390,6 @@ def page(results):
             f"<style>{STYLE}</style></head><body>\n" + "\n".join(s for s in sections if s) + "\n</body></html>\n")
 
 
-class OneLine(argparse.ArgumentParser):
-    def error(self, message):
-        raise Mistake(message)
-
-
 def run(argv):
     parser = OneLine(prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                      allow_abbrev=False)
@@ -409,17 +401,17 @@ def run(argv):
         text = page(results)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError) as error:
         names = ", ".join(str(path) for path in args.results)
-        raise Mistake(f"{names}: results that cannot be drawn: {type(error).__name__} {error}") from error
+        raise Wrong(f"{names}: results that cannot be drawn: {type(error).__name__} {error}") from error
     try:
         args.out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise Mistake(f"{args.out}: {error.strerror}") from error
+        raise Wrong(f"{args.out}: {error.strerror}") from error
 
 
 def main():
     try:
         run(sys.argv[1:])
-    except Mistake as mistake:
+    except Wrong as mistake:
         print(f"report.py: {' '.join(str(mistake).split())}", file=sys.stderr)
         return 2
     return 0

@@ -39,10 +39,9 @@ fetch_start() {
     shift
   done
   directory=${directory:-$default_directory} base_url=${base_url%/}
-  local setting
-  for setting in "$tries" "$timeout" "1$pause"; do
-    [[ $setting =~ ^[1-9][0-9]{0,5}$ ]] || die 'EMBER_FETCH_TRIES, _TIMEOUT and _PAUSE must be whole numbers'
-  done
+  [[ $tries =~ ^[1-9][0-9]{0,5}$ ]] || die "EMBER_FETCH_TRIES=$tries: a whole number from 1 to 999999 was expected"
+  [[ $timeout =~ ^[1-9][0-9]{0,5}$ ]] || die "EMBER_FETCH_TIMEOUT=$timeout: a whole number from 1 to 999999 was expected"
+  [[ $pause =~ ^(0|[1-9][0-9]{0,5})$ ]] || die "EMBER_FETCH_PAUSE=$pause: a whole number from 0 to 999999 was expected"
   tool=$(command -v curl || command -v wget) || die 'needs curl or wget, and neither is installed'
   tool=${tool##*/}
   mkdir -p -- "$directory" 2>/dev/null || die "$directory: cannot be made"

@@ -64,13 +64,14 @@ def vocabulary(counts, size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=1400, help="pieces at most (default 1400)")
+    parser.add_argument("--size", type=int, default=1400, help="pieces (1400), more where the special tokens and letters alone are more")
     parser.add_argument("files", nargs="+", help="TSV files; the first column is the text")
     arguments = parser.parse_args()
     try:
         counts = words_of(arguments.files)
     except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"make_vocabulary: {error}")
+        print(f"make_vocabulary: {error}", file=sys.stderr)
+        sys.exit(2)
     sys.stdout.write("\n".join(vocabulary(counts, arguments.size)) + "\n")
 
 

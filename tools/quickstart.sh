@@ -6,12 +6,13 @@
 # --data    a folder with train, dev and test (default: GoEmotions, downloaded)
 # --out     where the fine-tuned model goes (default: out/quickstart, whose model it replaces; one of your own is
 #           replaced with -- --overwrite alone, and continued with -- --resume)
-# Without a network it does the same with the sample in data/sample and a small untrained model.
+# Without a network it does the same with the sample in data/sample and a small untrained model, for 20 epochs at a rate
+# of 2e-3 unless there are TRAIN-FLAGs.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$caller/$1" ;; esac; }
 die() { echo "quickstart: $*" >&2; exit 2; }
 
@@ -48,12 +49,14 @@ cmake --build build -j "$(nproc)"
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
 reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
 goemotions_url=${EMBER_GOEMOTIONS_URL:-https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data}
+tinybert_url=${EMBER_TINYBERT_URL:-https://huggingface.co/huawei-noah/TinyBERT_General_4L_312D/resolve/main}
 cached_data=cache/goemotions cached_model=cache/tinybert-ember
-need_network=no
-[ -n "$data" ] || [ -e $cached_data/labels.txt ] || need_network=yes
-[ -n "$model" ] || [ -e $cached_model/model.safetensors ] || need_network=yes
+missing=()                                                                   # what the network must have
+[ -n "$data" ] || [ -e $cached_data/test.tsv ] || missing+=("$goemotions_url/test.tsv")  # which is fetched last
+[ -n "$model" ] || [ -e $cached_model/model.safetensors ] || missing+=("$tinybert_url/config.json")
+reachable_all() { local url; for url in "$@"; do reachable "$url" || return 1; done; }
 train_flags=()
-if [ $need_network = no ] || reachable "$goemotions_url/test.tsv"; then
+if reachable_all ${missing[@]+"${missing[@]}"}; then
   if [ -z "$data" ]; then
     tools/fetch_goemotions.sh $cached_data
     data=$cached_data

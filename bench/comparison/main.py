@@ -27,19 +27,11 @@ from pathlib import Path
 
 import engines
 import table
+from one_line import OneLine, Wrong
 from worker import Failure, Skipped, scratch_folder
 
 BATCH = 16
 MOST_ROWS = 1600  # train reports its speed every 100 steps, and the second epoch is to be one such window
-
-
-class Wrong(Exception):
-    """The user's mistake: one line, exit status 2."""
-
-
-class OneLine(argparse.ArgumentParser):
-    def error(self, message):
-        raise Wrong(message)
 
 
 def number(least, most, multiple=1):
@@ -83,8 +75,8 @@ def arguments(argv):
     parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH),
                         help=f"of training, 320, on CUDA {MOST_ROWS}, or 64 with --quick")
     parser.add_argument("--texts", type=number(1, 100000), help="of inference, 512, or 128 with --quick")
-    parser.add_argument("--threads", type=number(1, 1024), default=2, help="of training (2); inference has 1")
-    parser.add_argument("--inference-threads", type=number(1, 1024), default=1)
+    parser.add_argument("--threads", type=number(1, 1024), default=2, help="of training (2)")
+    parser.add_argument("--inference-threads", type=number(1, 1024), default=1, help="of inference (1)")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers' packages")
     parser.add_argument("--timeout", type=number(1, 100000), default=600, help="seconds that an answer may take (600)")
     args = parser.parse_args(argv)
@@ -162,8 +154,12 @@ def make_inputs(args, scratch):
         if first_lines(args.data / name, args.rows, data / name) < least:
             raise Wrong(f"{args.data / name}: has fewer than {least} rows")
     (data / "labels.txt").write_bytes((args.data / "labels.txt").read_bytes())
-    with open(args.data / "test.tsv", encoding="utf-8", newline="") as file:
-        texts = [row[0] for row, _ in zip(csv.reader(file, delimiter="\t"), range(args.texts))]
+    test = args.data / "test.tsv"
+    try:
+        with open(test, encoding="utf-8", newline="") as file:
+            texts = [row[0] for row, _ in zip(csv.reader(file, delimiter="\t"), range(args.texts)) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Wrong(f"{test}: {error}") from error
     texts = [" ".join(text.splitlines()) for text in texts if text]
     path = Path(scratch) / "texts.txt"
     path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
@@ -286,8 +282,8 @@ def run(argv):
     results = Results(args.out)
     results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
                 date=datetime.date.today().isoformat(), device=args.device,
-                arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows, texts=args.texts, threads=args.threads,
-                inference_threads=args.inference_threads)
+                arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows, texts=args.texts,
+                threads=args.threads, inference_threads=args.inference_threads)
     with tempfile.TemporaryDirectory(prefix="ember-compare-") as scratch:
         comparison = Comparison(args, results, scratch)
         for task in args.only:

@@ -1,5 +1,6 @@
 """Engines that take turns: processes that answer orders (bench/peers/common.py says how), and Ember's train."""
 
+import contextlib
 import json
 import os
 import select
@@ -75,7 +76,8 @@ class Worker:
 
     def close(self):
         """It ends with its standard input; one that hangs is killed."""
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of an order that nobody read
+            self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

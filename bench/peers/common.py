@@ -77,7 +77,8 @@ def versions(*packages):
 def rows(path):
     """(text, label ids) of one of GoEmotions' files."""
     with open(path, encoding="utf-8", newline="") as file:
-        return [(row[0], [int(label) for label in row[1].split(",")]) for row in csv.reader(file, delimiter="\t")]
+        return [(row[0], [int(label) for label in row[1].split(",")])
+                for row in csv.reader(file, delimiter="\t") if row]
 
 
 def lines(path):

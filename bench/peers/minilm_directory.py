@@ -70,7 +70,7 @@ def write_tokenizer(source, out):
 
 def main():
     args = arguments()
-    labels = args.labels.read_text(encoding="utf-8").split()
+    labels = [line.strip() for line in args.labels.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     source = packaged_model()
     model = build(source, labels, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)

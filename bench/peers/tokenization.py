@@ -38,7 +38,8 @@ def main():
         path.write_bytes(ids.tobytes())
         return {}
 
-    common.serve(args, {"engine": "tokenizers", "variant": f"{best[0]}, {best[1]} texts at once", **common.versions("tokenizers")}, run, check)
+    ready = {"engine": "tokenizers", "variant": f"{best[0]}, {best[1]} texts at once", **common.versions("tokenizers")}
+    common.serve(args, ready, run, check)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ for line in sys.stdin:
     else:
         rounds += 1
         if behaviour == "dies" and rounds == 2: sys.exit(4)
+        if behaviour == "slow": time.sleep(0.5)
         if behaviour == "hangs": time.sleep(1000)
         if behaviour == "babbles":
             print("hello", flush=True); continue
@@ -62,6 +63,7 @@ for line in sys.stdin:
     with open(os.environ["ORDERS"], "a") as file:
         file.write(name + " " + flag("--precision", "-") + " " + command + "\n")
     print(json.dumps(answer), flush=True)
+    if behaviour == "leaves": sys.exit(0)
 '''
 
 FAKE_TRAIN = r'''#!/usr/bin/env -S python3 -S -E
@@ -234,6 +236,24 @@ class Failures(Case):
     def test_a_peer_that_hangs_is_given_up(self):
         rows, _ = self.table("--only", "tokenisation", "--timeout", "2", behaviour="tokenization:fp32=hangs")
         self.assertEqual(rows["tokenizers", "ids"][-1], "failed: no answer within 2 s")
+
+    def test_a_peer_that_is_gone_before_an_order_is_named(self):
+        rows, done = self.table("--only", "tokenisation", behaviour="tokenization:fp32=leaves bench_texts:fp32=slow")
+        self.assertEqual(rows["tokenizers", "ids"][-1], "failed: ended with status 0")
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_blank_rows_are_passed_over_and_bad_bytes_named(self):
+        test = scratch / "data" / "test.tsv"
+        whole = test.read_bytes()
+        try:
+            test.write_bytes(b"\n" + whole)
+            self.table("--only", "tokenisation")
+            test.write_bytes(b"\xff\t0\n" + whole)
+            done = self.compare("--only", "tokenisation")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(f"compare.sh: {test}: 'utf-8' codec", done.stderr)
+        finally:
+            test.write_bytes(whole)
 
     def test_ember_may_fail_too(self):
         rows, done = self.table("--only", "training", behaviour="train=broken", status=1)
