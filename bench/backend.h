@@ -41,7 +41,8 @@ class Backend {
   // Kernels launched so far; nothing where nothing is launched.
   virtual std::optional<std::int64_t> launches() const { return std::nullopt; }
   // Starts, and ends, the measurement of the most memory in use: of the process on the CPU (kept from before where the
-  // system cannot forget it), taken on the device by everything since reset on CUDA. Bytes.
+  // system cannot forget it); on CUDA what is taken on the device at the end, by everything since the backend was made.
+  // Bytes.
   virtual void reset_peak_memory() = 0;
   virtual std::size_t peak_memory() const = 0;
 };

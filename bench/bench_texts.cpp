@@ -17,6 +17,7 @@
 #include "bench/statistics.h"
 #include "data/tokenizer.h"
 #include "model/classifier.h"
+#include "model/hugging_face.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/program.h"
@@ -96,7 +97,8 @@ class Inference : public Task {
 class Tokenisation : public Task {
  public:
   explicit Tokenisation(const Options& options)
-      : texts_(lines_of(options.texts)), tokenizer_(std::filesystem::path(options.model) / "vocab.txt") {}
+      : texts_(lines_of(options.texts)),
+        tokenizer_(std::filesystem::path(options.model) / kVocabularyFile, tokenizer_of(options.model).lower_case) {}
 
   json round() override {
     const double all = seconds([&] {
@@ -147,7 +149,7 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.model, "directory of the fine-tuned model")->required();
   app.add_option("--texts", options.texts, "file of texts, one a line")->required();
   app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16", "int8"}));
-  app.add_option("--threads", options.threads)->check(CLI::Range(1, 1024));
+  app.add_option("--threads", options.threads)->check(CLI::Range(1, kMostThreads));
 }
 
 }  // namespace

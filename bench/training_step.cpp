@@ -130,7 +130,7 @@ class Steps {
   // With no work left beside it for the next phase, in a recording neither.
   void give_alone(const BatchShape& shape, std::size_t phase) {
     give(shape, phase);
-    while (backend_.kernels().await_updates()) continue;
+    backend_.kernels().finish_updates();
   }
 
   const Recordings* recordings_of(const BatchShape& shape) {

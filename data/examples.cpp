@@ -1,5 +1,7 @@
 #include "data/examples.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <set>
@@ -96,6 +98,18 @@ void parse_labels(std::string_view list, const Labels& labels, std::vector<std::
 void normalise_labels(std::vector<std::int32_t>& ids) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path) {
+  std::vector<std::string> notes;
+  if (report.skipped > 0)
+    notes.push_back(fmt::format("{}: {} malformed rows skipped, the first: {}", path.string(), report.skipped,
+                                report.first_skipped));
+  if (report.invalid_utf8 > 0)
+    notes.push_back(
+        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD",
+                    path.string(), report.invalid_utf8, report.first_invalid_utf8));
+  return notes;
 }
 
 std::vector<Example> read_examples(const fs::path& path, const Labels& labels, const ReadOptions& options,

@@ -51,6 +51,9 @@ struct ReadReport {
   std::int64_t first_invalid_utf8 = 0;  // line of the first of them
 };
 
+// What the user should know of a file that was read: rows skipped, bytes replaced.
+std::vector<std::string> notes_on(const ReadReport& report, const std::filesystem::path& path);
+
 // All examples of one file; the format follows from the name's ending. Error for a malformed row or one with a label
 // that is unknown or out of range (file, line where the row starts, what is wrong); with skip_bad_rows these are
 // counted and left out. Error in any case for a truncated or damaged .gz, a CSV header without the two columns, a CSV

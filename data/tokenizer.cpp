@@ -56,8 +56,7 @@ class PieceTable {
 };
 
 // The lines of vocab.txt without the white space at their ends.
-std::vector<std::string> read_vocabulary(const std::filesystem::path& path) {
-  const std::string content = read_file(path);
+std::vector<std::string> lines_of_vocabulary(std::string_view content, const std::filesystem::path& path) {
   std::vector<std::string> tokens;
   for (std::string_view rest = content; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
@@ -72,7 +71,7 @@ std::vector<std::string> read_vocabulary(const std::filesystem::path& path) {
 }  // namespace
 
 struct Tokenizer::Implementation {
-  Implementation(const std::filesystem::path& path, bool lower_case);
+  Implementation(std::string_view content, const std::filesystem::path& path, bool lower_case);
   void append_pieces(std::string_view word, std::vector<std::int32_t>& ids) const;
 
   bool lower_case;
@@ -84,8 +83,11 @@ struct Tokenizer::Implementation {
   std::vector<std::int32_t> special_ids;
 };
 
-Tokenizer::Implementation::Implementation(const std::filesystem::path& path, bool lower)
-    : lower_case(lower), tokens(read_vocabulary(path)), beginnings(tokens.size()), continuations(tokens.size()) {
+Tokenizer::Implementation::Implementation(std::string_view content, const std::filesystem::path& path, bool lower)
+    : lower_case(lower),
+      tokens(lines_of_vocabulary(content, path)),
+      beginnings(tokens.size()),
+      continuations(tokens.size()) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const std::string_view token = tokens[i];
     const auto id = static_cast<std::int32_t>(i);
@@ -128,7 +130,9 @@ void Tokenizer::Implementation::append_pieces(std::string_view word, std::vector
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& vocabulary, bool lower_case)
-    : implementation_(std::make_unique<Implementation>(vocabulary, lower_case)) {}
+    : Tokenizer(read_file(vocabulary, kMostVocabularyBytes), vocabulary, lower_case) {}
+Tokenizer::Tokenizer(std::string_view content, const std::filesystem::path& vocabulary, bool lower_case)
+    : implementation_(std::make_unique<Implementation>(content, vocabulary, lower_case)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;

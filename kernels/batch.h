@@ -15,8 +15,9 @@ struct Batch {
   std::int64_t max_length = 0;  // of the longest sequence
   std::int64_t unique = 0;      // U, the number of different token ids but the padding id
 
-  const std::int32_t* token_ids = nullptr;   // (N)
-  const std::int32_t* cu_seqlens = nullptr;  // (B + 1): sequence b is rows [cu_seqlens[b], cu_seqlens[b + 1])
+  const std::int32_t* token_ids = nullptr;  // (N)
+  // (B + 1): sequence b is rows [cu_seqlens[b], cu_seqlens[b + 1]), one at least.
+  const std::int32_t* cu_seqlens = nullptr;
   // The rows of the word embedding that take part in training, for a gradient of U rows instead of V: id unique_ids[u]
   // stands at rows occurrences[unique_offsets[u] .. unique_offsets[u + 1]), in rising order. The padding id is left
   // out: it gets no gradient.

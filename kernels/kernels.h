@@ -6,7 +6,10 @@
 // "Activations" are Tensors of activation_type(); statistics, gradients of parameters and everything in the optimizer
 // are f32. Outputs are overwritten unless a method says "adds to". Operands do not overlap unless a method says that
 // they may. All methods are deterministic: the same operands (and number of threads) give the same bits. A tensor of
-// the wrong shape is a defect of the caller's and throws std::logic_error.
+// the wrong shape is a defect of the caller's and throws std::logic_error. After any other exception out of a step, a
+// recording included, what has been deferred is undefined: a backend is then of no more use for steps.
+// Weights, biases, batches and a dropout's counter are written by upload, round_weights, gather_batch and the
+// optimizer's methods alone, so a backend may read them before the work that it was given before is done.
 #pragma once
 
 #include <cstdint>
@@ -145,20 +148,28 @@ class Kernels {
   virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
   // Calls `work`, which only gives work to the device (it neither allocates nor up- or downloads), and keeps it without
   // running it. Null, and `work` not called, where a recording is no faster than the calls. Each operation must have
-  // been called before with operands of the same shapes and steps, not in a recording.
-  virtual std::unique_ptr<RecordedWork> record(const std::function<void()>&) { return nullptr; }
+  // been called before with operands of the same shapes and steps, not in a recording; start_updates need not.
+  virtual std::unique_ptr<RecordedWork> record(const std::function<void()>& work) {
+    static_cast<void>(work);
+    return nullptr;
+  }
   // The columns of a head that attention takes at most.
   virtual std::int64_t most_head_columns() const { return std::numeric_limits<std::int64_t>::max(); }
   // What was chosen by measurement and may change last bits, as text for a checkpoint: a run that goes on with the same
   // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend.
   virtual std::string choices() const { return {}; }
-  virtual void use_choices(std::string_view text) { check(text.empty(), "{}: no such choices here", text); }
+  virtual void use_choices(std::string_view text) {
+    check(text.empty(), "none were expected, since this backend makes no choices, but there is {}", printable(text));
+  }
 
   // ---- Batches ----------------------------------------------------------------------------------------------------
   // The shape of a batch, from its own (sequences = rows). Where work is recorded for a shape, tokens are rounded up,
   // so that few shapes occur, and max_length up to `positions` at most: a filling of 1 to `positions` tokens then
   // follows. It changes nothing but itself: without targets its gradient is zero, and no other sequence sees it.
-  virtual BatchShape batch_shape(const BatchShape& exact, std::int64_t) const { return exact; }
+  virtual BatchShape batch_shape(const BatchShape& exact, std::int64_t positions) const {
+    static_cast<void>(positions);
+    return exact;
+  }
   // Takes the next shape.rows rows of the queue, and moves the queue on. `shape`: of those rows, exact or
   // batch_shape's. Returns views of `arrays`. Every id and label of the data is trusted.
   virtual Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
@@ -270,7 +281,8 @@ class Kernels {
   // From the gradient of out, dout + dbranch, (M, C) each: the residual's share and that of the branch beside it, added
   // in f32 as they are read, so that the sum is neither rounded nor stored. dbranch is empty where there is none.
   // dresidual = gradient of sum; din = dropout's share of it; dbias = column sums of din; the LayerNorm's. dresidual
-  // and din may each be dout or dbranch. With dropout inactive din equals dresidual but is written all the same.
+  // and din may each be dout or dbranch, not both the same. With dropout inactive din equals dresidual but is written
+  // all the same.
   virtual void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
                                            Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
                                            const LayerNormTensors& norm, const Dropout& dropout) = 0;
@@ -303,8 +315,8 @@ class Kernels {
   // With x = logits (B, K), y = targets (R, K), R <= B, all f32: loss (1) = mean over R K of max(x, 0) - x y +
   // log(1 + exp(-|x|)), the binary cross-entropy of sigmoid(x) in the first R rows; dlogits = state->loss_scale
   // (sigmoid(x) - y) / (R K) there and 0 in the others, of activation_type(); probabilities = sigmoid(x) in all. Empty
-  // outputs are not computed; targets may be empty when only probabilities are asked for, `state` null when dlogits is
-  // not (no scale: 1).
+  // outputs are not computed; targets may be empty when only probabilities are asked for. A null `state` is a scale
+  // of 1.
   virtual void sigmoid_bce(Tensor loss, Tensor dlogits, Tensor probabilities, Tensor logits, Tensor targets,
                            const StepState* state) = 0;
 
@@ -354,10 +366,16 @@ class Kernels {
   virtual void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm);
   // False if there was none left to await.
   virtual bool await_updates() { return false; }
+  // Awaits all that are left.
+  void finish_updates() {
+    while (await_updates()) continue;
+  }
 };
 
 // The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads
-// 0: as many as OpenMP would take. Throws Error when the CPU lacks `precision`.
+// up to kMostThreads; 0: as many as OpenMP would take. EMBER_CPU_LEVEL in the environment names lesser ones. Throws
+// Error when the CPU lacks `precision` or what the name says, or has none of the levels.
+inline constexpr int kMostThreads = 4096;
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only

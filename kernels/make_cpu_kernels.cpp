@@ -1,6 +1,6 @@
 // The CPU kernels of the best level of instructions that this processor has. kernels/cpu is compiled once for each
-// level (kernels/CMakeLists.txt), so that one program is fast wherever it runs. EMBER_CPU_LEVEL in the environment asks
-// for a lower level by name, to test or to measure it.
+// level (kernels/CMakeLists.txt), so that one program is fast wherever it runs, or else for one, EMBER_MARCH's.
+// EMBER_CPU_LEVEL in the environment asks for a lower level by name, to test or to measure it.
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -13,11 +13,15 @@
 
 namespace ember {
 
+#ifdef EMBER_ONE_LEVEL
+std::unique_ptr<Kernels> make_cpu_kernels_here(Precision precision, int threads);
+#else
 std::unique_ptr<Kernels> make_cpu_kernels_avx2(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_vnni(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_bf16(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_amx(Precision precision, int threads);
+#endif
 
 namespace {
 
@@ -29,6 +33,9 @@ struct Level {
 
 // Best first. What x86-64-v3 and x86-64-v4 have besides has come with these in every processor.
 const auto& levels() {
+#ifdef EMBER_ONE_LEVEL
+  static const Level all[] = {{EMBER_ONE_LEVEL, true, make_cpu_kernels_here}};
+#else
   static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                            __builtin_cpu_supports("bmi2"),
                     avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -41,6 +48,7 @@ const auto& levels() {
                               {"avx512_vnni", vnni, make_cpu_kernels_avx512_vnni},
                               {"avx512", avx512, make_cpu_kernels_avx512},
                               {"avx2", avx2, make_cpu_kernels_avx2}};
+#endif
   return all;
 }
 

@@ -81,8 +81,8 @@ void Batches::reorder(std::span<const std::int64_t> order, std::int64_t first) {
   go_to(first);
 }
 
-BatchArrays Batches::lay_out(Arena& arena) const {
-  const auto [tokens, sequences] = limits_;
+BatchArrays Batches::lay_out(BatchLimits limits, Arena& arena) const {
+  const auto [tokens, sequences] = limits;
   BatchArrays arrays{integers(arena, tokens),     integers(arena, sequences + 1), integers(arena, tokens),
                      integers(arena, tokens + 1), integers(arena, tokens),        {}};
   if (targets_ == Targets::labels) arrays.targets = arena.matrix(sequences, config_.label_count());
@@ -91,12 +91,13 @@ BatchArrays Batches::lay_out(Arena& arena) const {
 
 void Batches::reserve(BatchLimits limits) {
   if (array_memory_.size() > 0 && limits.tokens <= limits_.tokens && limits.sequences <= limits_.sequences) return;
-  limits_ = {std::max(limits.tokens, limits_.tokens), std::max(limits.sequences, limits_.sequences)};
+  limits = {std::max(limits.tokens, limits_.tokens), std::max(limits.sequences, limits_.sequences)};
   Arena measure;
-  lay_out(measure);
-  array_memory_ = kernels_.allocate(measure.used());
+  lay_out(limits, measure);
+  array_memory_ = kernels_.allocate(measure.used());  // or it throws, and the old limits are true
+  limits_ = limits;
   Arena arena(array_memory_.data(), array_memory_.size());
-  arrays_ = lay_out(arena);
+  arrays_ = lay_out(limits, arena);
 }
 
 BatchShape Batches::exact_shape(std::int64_t count) const {

@@ -61,7 +61,7 @@ class Batches {
   std::int64_t rows() const { return ordered_ ? static_cast<std::int64_t>(order_.size()) : dataset_->size(); }
   void check_labels() const;
   void go_to(std::int64_t place);
-  BatchArrays lay_out(Arena& arena) const;
+  BatchArrays lay_out(BatchLimits limits, Arena& arena) const;
 
   Kernels& kernels_;
   const BertConfig& config_;

@@ -32,8 +32,8 @@ Bert::Bert(const BertConfig& config, const BertWeights& weights, Kernels& kernel
     Arena arena(working_memory_.data(), working_memory_.size());
     working_ = lay_out(config_, arena, 0, kernels_.product_type());
   }
-  weights_changed();
   reserve(limits);
+  weights_changed();  // last: what is frozen only the destructor thaws
 }
 
 Bert::~Bert() {
@@ -66,8 +66,8 @@ std::vector<Tensor> Bert::product_weights() const {
 
 // ---- Memory ---------------------------------------------------------------------------------------------------------
 
-void Bert::plan(Activations& a, Arena& arena) const {
-  const auto [n, b] = limits_;
+void Bert::plan(BatchLimits limits, Activations& a, Arena& arena) const {
+  const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, f = config_.ffn, k = config_.label_count();
   const DType type = kernels_.activation_type();
   const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
@@ -97,11 +97,11 @@ void Bert::plan(Activations& a, Arena& arena) const {
   a.cls_in = take(b, c);
   a.pooled = take(b, c), a.pooler_activated = take(b, c);
   a.logits = arena.matrix(b, k), a.probabilities = arena.matrix(b, k), a.loss = arena.vector(1);
-  if (purpose_ == Purpose::training) plan_backward(a, arena);
+  if (purpose_ == Purpose::training) plan_backward(limits, a, arena);
 }
 
-void Bert::plan_backward(Activations& a, Arena& arena) const {
-  const auto [n, b] = limits_;
+void Bert::plan_backward(BatchLimits limits, Activations& a, Arena& arena) const {
+  const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, f = config_.ffn;
   const DType type = kernels_.activation_type();
   const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
@@ -128,19 +128,21 @@ void Bert::plan_backward(Activations& a, Arena& arena) const {
 }
 
 void Bert::reserve(BatchLimits limits) {
-  while (kernels_.await_updates()) continue;  // they read the gradients, which go
+  kernels_.finish_updates();  // they read the gradients, which go
+  Arena measure, gradient_measure;
+  Activations measured;
+  plan(limits, measured, measure);
+  if (purpose_ == Purpose::training) lay_out(config_, gradient_measure, limits.tokens);
+  Buffer activation_memory = kernels_.allocate(measure.used());
+  gradient_memory_ = kernels_.allocate(gradient_measure.used());
+  activation_memory_ = std::move(activation_memory);
+  // Nothing fails any more. If it has, the old limits are true, and the gradients still where they were.
   limits_ = limits;
   ++reservations_;
-  Arena measure;
-  plan(full_, measure);
-  activation_memory_ = kernels_.allocate(measure.used());
   Arena arena(activation_memory_.data(), activation_memory_.size());
-  plan(full_, arena);
+  plan(limits, full_, arena);
   now_ = full_;
   if (purpose_ == Purpose::inference) return;
-  Arena gradient_measure;
-  lay_out(config_, gradient_measure, limits.tokens);
-  gradient_memory_ = kernels_.allocate(gradient_measure.used());
   Arena gradient_arena(gradient_memory_.data(), gradient_memory_.size());
   gradients_ = lay_out(config_, gradient_arena, limits.tokens);
 }

@@ -38,9 +38,9 @@ class Bert {
 
   // Logits (B, K); they and all that backward needs stay valid until the next forward.
   Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
-  // loss (1), probabilities (B, K) and, when training, the gradient of state->loss_scale x loss with respect to the
-  // logits (null: no scale). `state` is in memory of the device.
-  // Each stays on the device until the next forward, in memory of the model or where `into` says.
+  // loss (1), if the batch has targets, probabilities (B, K) and, when training, the gradient of state->loss_scale x
+  // loss with respect to the logits (null: a scale of 1). `state` is in memory of the device. Each stays on the device
+  // until the next forward, in memory of the model or where `into` says.
   struct Loss {
     Tensor loss, probabilities;
   };
@@ -89,8 +89,8 @@ class Bert {
 
   // Every weight of a product, in the blocks that forward reads.
   std::vector<Tensor> product_weights() const;
-  void plan(Activations& activations, Arena& arena) const;
-  void plan_backward(Activations& activations, Arena& arena) const;
+  void plan(BatchLimits limits, Activations& activations, Arena& arena) const;
+  void plan_backward(BatchLimits limits, Activations& activations, Arena& arena) const;
   void reserve(BatchLimits limits);
   void fit(const Batch& batch);
   bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "data/tokenizer.h"
 #include "model/json_file.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Rows that no token has: many models' vocabularies are padded to a multiple of 8, 64 or 128, as fast products like it.
-constexpr std::int64_t kVocabularyMultiple = 128;
+constexpr std::int64_t kMostRowsWithoutToken = 128;
 constexpr const char* kOtherProblem =
     "problem_type in config.json is not multi_label_classification, the only one that Ember computes";
 // Tokenizers that do the same with a vocab.txt, and names that say nothing of it.
@@ -244,8 +245,8 @@ void require_storable(BertConfig config, const Labels& labels) {
 void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
   const std::int64_t lines = count_lines(content);
   check(lines > 0, "{}: is empty, a token a line was expected", path.string());
-  check(lines <= vocabulary && vocabulary - lines < kVocabularyMultiple, "{}: has {} lines, but vocab_size in {} is {}",
-        path.string(), lines, kConfigFile, vocabulary);
+  check(lines <= vocabulary && vocabulary - lines < kMostRowsWithoutToken,
+        "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile, vocabulary);
 }
 
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
@@ -253,16 +254,17 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
   const fs::path folder = files.vocabulary.parent_path();
   check(fs::exists(files.vocabulary) || !fs::exists(folder / "tokenizer.json"),
         "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabularyFile);
-  check_vocabulary(files.vocabulary, read_file(files.vocabulary), config.vocabulary);
+  std::string vocabulary = read_file(files.vocabulary, kMostVocabularyBytes);
+  check_vocabulary(files.vocabulary, vocabulary, config.vocabulary);
   require_no_added_tokens(folder / "added_tokens.json");
   const bool lower_case = read_lower_case(files.tokenizer);
   if (options.labels) require_storable(config, *options.labels);
-  return {std::move(config), lower_case};
+  return {std::move(config), {std::move(vocabulary), lower_case}};
 }
 
 CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options) {
   Index index = index_of(files.tensors, files.weights);
-  CheckpointMatch match{around.config, around.lower_case, {}, {}, {}};
+  CheckpointMatch match{around.config, around.tokenizer, {}, files.weights, {}, {}};
   match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
   match.config.multi_label = true;  // of the classifier that is kept or drawn
   match.list = expected_parameters(match.config);

@@ -10,13 +10,9 @@
 #include <vector>
 
 #include "model/hugging_face.h"
-#include "model/stored_tensor.h"
+#include "model/safetensors.h"
 
 namespace ember {
-
-inline constexpr const char* kConfigFile = "config.json";
-inline constexpr const char* kVocabularyFile = "vocab.txt";
-inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
 
 // The tokenizer's special tokens by their role, as tokenizer_config.json and special_tokens_map.json name it.
 inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
@@ -33,27 +29,32 @@ struct CheckpointFiles {
   std::span<const StoredTensor> tensors;
 };
 
-// Error naming the file unless it has `vocabulary` lines, or up to 127 fewer, where that is a multiple of something.
+// Error naming the file unless it has `vocabulary` lines, or up to 127 fewer: some pad the table of words.
 void check_vocabulary(const std::filesystem::path& path, std::string_view content, std::int64_t vocabulary);
 
 // What stands beside the weights: config.json, vocab.txt and tokenizer_config.json, checked against each other and
 // `options`.
 struct Surroundings {
   BertConfig config;
-  bool lower_case = true;
+  TokenizerSource tokenizer;
 };
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options);
 
 // What each parameter of the model is read from. The tensors' data are not touched.
 struct CheckpointMatch {
   BertConfig config;  // with the labels in effect
-  bool lower_case = true;
+  TokenizerSource tokenizer;
   std::vector<Parameter> list;               // names and shapes; the values have no memory
+  std::filesystem::path weights;             // for messages
   std::vector<const StoredTensor*> sources;  // of `list`, into CheckpointFiles::tensors; null for what is drawn
   LoadReport report;
 };
 // Errors as load_hugging_face has them.
 CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options);
+
+// Appends the tensors of `weights` as `view`, theirs, has them, under `prefix` and their names.
+void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weights, const HostView& view,
+                    std::string_view prefix = "");
 
 // Draws parameter `index` of the list afresh into `out` (host memory), as load_hugging_face does.
 void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,

@@ -10,13 +10,6 @@
 #include "model/fine_tuned.h"
 
 namespace ember {
-namespace {
-
-constexpr std::int64_t kBatchTokens = 512;  // enough rows for the products, few enough to stay in the cache
-constexpr std::int64_t kBatchSequences = 256;
-
-}  // namespace
-
 // All buffers live here and are reused, so that a short text costs no more than its arithmetic.
 struct Classifier::Implementation {
   Implementation(const std::filesystem::path& from, const ClassifierOptions& options)
@@ -25,7 +18,7 @@ struct Classifier::Implementation {
         model(load_fine_tuned(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model.config)),
-        tokenizer(from / "vocab.txt", model.lower_case),
+        tokenizer(model.tokenizer.vocabulary, from / kVocabularyFile, model.tokenizer.lower_case),
         bert(model.config, model.weights, *kernels, Purpose::inference,
              {std::max(kBatchTokens, max_length), kBatchSequences}) {}
 

@@ -1,11 +1,11 @@
 #include "model/config.h"
 
 #include <cmath>
-#include <optional>
 #include <set>
 
 #include "model/json_file.h"
 #include "runtime/error.h"
+#include "runtime/philox.h"
 
 namespace ember {
 namespace {
@@ -15,7 +15,6 @@ using nlohmann::ordered_json;
 
 constexpr const char* kMultiLabel = "multi_label_classification";
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;
-constexpr std::int64_t kMaxLayers = 4096;
 constexpr double kMaxParameters = 0x1p40;
 
 // The values of one config.json, checked one by one; every complaint names the file and the key.
@@ -28,10 +27,10 @@ class ConfigReader {
     return found == object_.end() ? nullptr : &*found;
   }
 
-  std::int64_t size(const char* key, std::int64_t max = kMaxSize) const {
+  std::int64_t size(const char* key, std::int64_t max = kMaxSize, std::int64_t min = 1) const {
     const json* value = find(key);
     if (value == nullptr) refuse(key, "is missing");
-    return integer(key, *value, 1, max);
+    return integer(key, *value, min, max);
   }
   std::int64_t integer(const char* key, std::int64_t otherwise, std::int64_t min, std::int64_t max) const {
     const json* value = find(key);
@@ -142,10 +141,10 @@ BertConfig read_config(const std::filesystem::path& path) {
   BertConfig config;
   config.vocabulary = reader.size("vocab_size");
   config.hidden = reader.size("hidden_size");
-  config.layers = reader.size("num_hidden_layers", kMaxLayers);
+  config.layers = reader.size("num_hidden_layers", kMostLayers);
   config.heads = reader.size("num_attention_heads");
   config.ffn = reader.size("intermediate_size");
-  config.positions = reader.size("max_position_embeddings");
+  config.positions = reader.size("max_position_embeddings", kMaxSize, 2);  // [CLS] and [SEP]
   config.types = reader.size("type_vocab_size");
   config.layer_norm_eps = reader.number("layer_norm_eps", config.layer_norm_eps, 1e-30f, 1);
   config.hidden_dropout = reader.probability("hidden_dropout_prob", config.hidden_dropout);

@@ -38,7 +38,7 @@ struct BertConfig {
 // Reads config.json. Unknown keys are ignored. Error naming the file and the key for a missing or mistyped size, a
 // value that Ember does not compute (model_type other than bert, hidden_act other than gelu, position_embedding_type
 // other than absolute, is_decoder, add_cross_attention, heads that do not divide hidden_size), sizes outside 1 .. 2^24
-// (layers: 4096), numbers out of range, labels whose ids have a gap or whose names repeat, a duplicate key, or
+// (layers: 256), numbers out of range, labels whose ids have a gap or whose names repeat, a duplicate key, or
 // malformed JSON.
 BertConfig read_config(const std::filesystem::path& path);
 

@@ -9,9 +9,8 @@
 namespace ember {
 
 struct ConversionOptions {
-  std::filesystem::path vocabulary;  // the vocab.txt to copy
-  DType dtype = DType::f32;          // of the weights, or f16; each is rounded once
-  std::uint64_t seed = 42;           // for what is drawn
+  DType dtype = DType::f32;  // of the weights, or f16; each is rounded once
+  std::uint64_t seed = 42;   // for what is drawn
 };
 
 // Writes what save_hugging_face writes into a new folder, which is to take its place as a whole

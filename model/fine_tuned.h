@@ -11,6 +11,10 @@
 
 namespace ember {
 
+// The texts of a batch together have at most so many tokens, enough rows for the products and few enough to stay in the
+// cache, and are so many at most.
+inline constexpr std::int64_t kBatchTokens = 512, kBatchSequences = 256;
+
 // load_hugging_face for a model that is to be used as it is: Error naming the first weight that the file lacks and that
 // would have to be drawn at random.
 LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& kernels);

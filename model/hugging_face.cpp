@@ -1,7 +1,5 @@
 #include "model/hugging_face.h"
 
-#include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,9 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kShards = "model.safetensors.index.json";
-constexpr const char* kSpecialTokens = "special_tokens_map.json";
 
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
           const LoadOptions& options, Kernels& kernels, const fs::path& file) {
@@ -48,7 +44,7 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
   BertWeights weights(config, kernels);
   for (const Parameter& parameter : weights.list) report.initialised.push_back(parameter.name);
   fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options, kernels, files.weights);
-  return {std::move(config), std::move(weights), around.lower_case, std::move(report)};
+  return {std::move(config), std::move(weights), around.tokenizer, std::move(report)};
 }
 
 ordered_json special_tokens() {
@@ -70,24 +66,31 @@ ordered_json tokenizer_config(const BertConfig& config, bool lower_case) {
 void write_weights(const fs::path& path, const BertWeights& weights, Kernels& kernels) {
   const HostView view(weights, kernels);
   std::vector<TensorToStore> tensors;
-  for (const Parameter& parameter : weights.list)
-    tensors.push_back({parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
+  append_tensors(tensors, weights, view);
   write_file_atomically(path, [&](FileWriter& file) { write_safetensors(file, tensors, {{"format", "pt"}}); });
+}
+
+CheckpointFiles files_of(const fs::path& directory) {
+  return {directory / kConfigFile, directory / kVocabularyFile, directory / kTokenizerFile, {}, {}};
 }
 
 }  // namespace
 
 fs::path weights_path(const fs::path& directory) {
-  const fs::path path = directory / kWeights;
+  const fs::path path = directory / kWeightsFile;
   if (fs::exists(path)) return path;
   if (fs::exists(directory / kShards)) return directory / kShards;
   check(!fs::exists(directory / "pytorch_model.bin"), "{}: has pytorch_model.bin but no {}: convert_hf makes one of it",
-        directory.string(), kWeights);
+        directory.string(), kWeightsFile);
   fail("{}: no such file", path.string());
 }
 
+TokenizerSource tokenizer_of(const fs::path& directory) {
+  return read_surroundings(files_of(directory), {}).tokenizer;
+}
+
 LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const LoadOptions& options) {
-  CheckpointFiles files{directory / kConfigFile, directory / kVocabularyFile, directory / kTokenizerFile, {}, {}};
+  CheckpointFiles files = files_of(directory);
   const Surroundings around = read_surroundings(files, options);
   if (options.from_scratch) return from_scratch(files, around, kernels, options);
   const WeightFiles stored(weights_path(directory));
@@ -96,27 +99,33 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   CheckpointMatch match = match_checkpoint(files, around, options);
   BertWeights weights(match.config, kernels);
   fill(weights, match.sources, match.config, options, kernels, files.weights);
-  return {std::move(match.config), std::move(weights), match.lower_case, std::move(match.report)};
+  return {std::move(match.config), std::move(weights), std::move(match.tokenizer), std::move(match.report)};
 }
 
-void save_surroundings(const fs::path& directory, const BertConfig& config, const SaveOptions& options, DType weights,
-                       const WriteFile& write) {
-  const std::string vocabulary = read_file(options.vocabulary);
-  check_vocabulary(options.vocabulary, vocabulary, config.vocabulary);
+void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weights, const HostView& view,
+                    std::string_view prefix) {
+  for (const Parameter& parameter : weights.list)
+    tensors.push_back(
+        {std::string(prefix) + parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
+}
+
+void save_surroundings(const fs::path& directory, const BertConfig& config, const TokenizerSource& tokenizer,
+                       DType weights, const WriteFile& write) {
+  check_vocabulary(directory / kVocabularyFile, tokenizer.vocabulary, config.vocabulary);
   write(directory / kConfigFile, config_json(config, weights));
-  write(directory / kVocabularyFile, vocabulary);
-  write(directory / kTokenizerFile, tokenizer_config(config, options.lower_case).dump(2) + "\n");
-  write(directory / kSpecialTokens, special_tokens().dump(2) + "\n");
+  write(directory / kVocabularyFile, tokenizer.vocabulary);
+  write(directory / kTokenizerFile, tokenizer_config(config, tokenizer.lower_case).dump(2) + "\n");
+  write(directory / kSpecialTokensFile, special_tokens().dump(2) + "\n");
 }
 
 void save_hugging_face(const fs::path& directory, const BertConfig& config, const BertWeights& weights,
-                       Kernels& kernels, const SaveOptions& options) {
+                       Kernels& kernels, const TokenizerSource& tokenizer) {
   bool ready = false;  // once all that can be wrong has been found, and before the first file
-  save_surroundings(directory, config, options, DType::f32, [&](const fs::path& path, std::string_view content) {
+  save_surroundings(directory, config, tokenizer, DType::f32, [&](const fs::path& path, std::string_view content) {
     if (!std::exchange(ready, true)) require_writable_directory(directory);
     write_file_atomically(path, content);
   });
-  write_weights(directory / kWeights, weights, kernels);
+  write_weights(directory / kWeightsFile, weights, kernels);
 }
 
 }  // namespace ember

@@ -2,6 +2,7 @@
 // special_tokens_map.json.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -15,6 +16,14 @@
 #include "model/weights.h"
 
 namespace ember {
+
+inline constexpr const char* kConfigFile = "config.json";
+inline constexpr const char* kWeightsFile = "model.safetensors";
+inline constexpr const char* kVocabularyFile = "vocab.txt";
+inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
+inline constexpr const char* kSpecialTokensFile = "special_tokens_map.json";
+// All that save_hugging_face writes.
+inline constexpr std::array kModelFiles{kConfigFile, kWeightsFile, kVocabularyFile, kTokenizerFile, kSpecialTokensFile};
 
 struct LoadOptions {
   // The labels to classify into, where the data decide them. A classifier into just these names (or as many anonymous
@@ -35,10 +44,17 @@ struct LoadReport {
   std::vector<std::string> renamed;      // "from -> to"
 };
 
+// The tokenizer of a model: what its vocab.txt holds, and its tokenizer_config.json's do_lower_case. A run keeps it, so
+// that what it saves is what it was trained with, whatever becomes of the files meanwhile.
+struct TokenizerSource {
+  std::string vocabulary;
+  bool lower_case = true;
+};
+
 struct LoadedModel {
   BertConfig config;  // with the labels in effect
   BertWeights weights;
-  bool lower_case = true;  // tokenizer_config.json's do_lower_case
+  TokenizerSource tokenizer;
   LoadReport report;
 };
 
@@ -50,24 +66,21 @@ struct LoadedModel {
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 
+// The tokenizer of a directory. Errors as load_hugging_face has them.
+TokenizerSource tokenizer_of(const std::filesystem::path& directory);
+
 // The weights of a directory: model.safetensors, or model.safetensors.index.json where they are split over several
 // files; an Error that says what there is instead.
 std::filesystem::path weights_path(const std::filesystem::path& directory);
 
-// What one writes beside model.safetensors so that AutoModelForSequenceClassification and AutoTokenizer load the
-// folder. `vocabulary` is the vocab.txt to copy.
-struct SaveOptions {
-  std::filesystem::path vocabulary;
-  bool lower_case = true;
-};
-
-// Writes all but the weights into a folder, each file by `write`. The type of the weights is `weights`, f32 or f16.
+// Writes all but the weights into a folder, each file by `write`: what stands beside model.safetensors so that
+// AutoModelForSequenceClassification and AutoTokenizer load it. The type of the weights is `weights`, f32 or f16.
 using WriteFile = std::function<void(const std::filesystem::path&, std::string_view content)>;
-void save_surroundings(const std::filesystem::path& directory, const BertConfig& config, const SaveOptions& options,
-                       DType weights, const WriteFile& write);
+void save_surroundings(const std::filesystem::path& directory, const BertConfig& config,
+                       const TokenizerSource& tokenizer, DType weights, const WriteFile& write);
 
 // Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist.
 void save_hugging_face(const std::filesystem::path& directory, const BertConfig& config, const BertWeights& weights,
-                       Kernels& kernels, const SaveOptions& options);
+                       Kernels& kernels, const TokenizerSource& tokenizer);
 
 }  // namespace ember

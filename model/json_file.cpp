@@ -22,11 +22,7 @@ std::string json_complaint(const std::exception& error) {
 }
 
 json read_json_object(const std::filesystem::path& path) {
-  std::error_code unreadable;  // then reading says why
-  const auto bytes = std::filesystem::file_size(path, unreadable);
-  check(unreadable || bytes <= kMaxJsonBytes, "{}: {} bytes, more than the {} allowed", path.string(), bytes,
-        kMaxJsonBytes);
-  const std::string text = read_file(path);
+  const std::string text = read_file(path, kMaxJsonBytes);
   // The library would take a NUL for the end of the text.
   check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
   const std::string name = path.string();

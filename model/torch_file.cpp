@@ -128,7 +128,7 @@ class Reader {
   }
 
  private:
-  // Calls visit(name, value) for the dict's entries whose keys are texts; any others must not be tensors.
+  // Calls visit(name, value) for the dict's entries, whose keys must be texts, each once.
   template <typename Visit>
   void for_each_entry(const PickleValue& dict, Visit visit) const {
     std::set<std::string_view> names;

@@ -119,10 +119,10 @@ std::vector<Parameter> parameters(const BertConfig& config, const BertTensors& t
 }
 
 BertWeights::BertWeights(const BertConfig& config, Kernels& kernels) {
-  check(config.hidden / config.heads <= kernels.most_head_columns(),
+  check(config.head_dim() <= kernels.most_head_columns(),
         "config.json: {} columns a head (hidden_size {}, num_attention_heads {}), but {} takes at most {}; the CPU "
         "takes any",
-        config.hidden / config.heads, config.hidden, config.heads, kernels.device_name(), kernels.most_head_columns());
+        config.head_dim(), config.hidden, config.heads, kernels.device_name(), kernels.most_head_columns());
   Arena measure;
   lay_out(config, measure, config.vocabulary);
   memory = kernels.allocate(measure.used());

@@ -1,6 +1,5 @@
 #include "runtime/error.h"
 
-#include <cstring>
 #include <string_view>
 #include <system_error>
 

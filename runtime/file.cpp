@@ -45,15 +45,27 @@ struct stat open_file(const fs::path& path, int descriptor) {
   return info;
 }
 
-void sync_directory(const fs::path& path) {
-  const Descriptor directory(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // EINVAL: a file system whose folders cannot be flushed.
-  require(directory.value >= 0 && (::fsync(directory.value) == 0 || errno == EINVAL), path, "cannot be flushed: ");
-}
+class Directory {
+ public:
+  explicit Directory(const fs::path& path)
+      : path_(path), descriptor_(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    require(descriptor_.value >= 0, path_, kNotFlushed);
+  }
+  void sync() const {
+    // EINVAL: a file system whose folders cannot be flushed.
+    require(::fsync(descriptor_.value) == 0 || errno == EINVAL, path_, kNotFlushed);
+  }
+
+ private:
+  static constexpr const char* kNotFlushed = "cannot be flushed: ";
+  fs::path path_;
+  Descriptor descriptor_;
+};
 
 void rename_into_place(const fs::path& from, const fs::path& to) {
+  const Directory folder(to.parent_path());
   require(::rename(from.c_str(), to.c_str()) == 0, to, kNotWritten);
-  sync_directory(to.parent_path());
+  folder.sync();
 }
 
 }  // namespace
@@ -73,9 +85,13 @@ std::optional<TemporaryName> parse_temporary_name(std::string_view name) {
   return parsed;
 }
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, std::size_t most) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const struct stat info = open_file(path, file.value);
+  const auto require_room = [&](std::size_t bytes) {
+    check(bytes <= most, "{}: {} bytes, more than the {} allowed", path.string(), bytes, most);
+  };
+  require_room(static_cast<std::size_t>(info.st_size));
   std::string content;
   content.reserve(static_cast<std::size_t>(info.st_size));
   char block[1 << 16];
@@ -84,6 +100,7 @@ std::string read_file(const fs::path& path) {
     if (got < 0 && errno == EINTR) continue;
     require(got >= 0, path);
     if (got == 0) return content;
+    require_room(content.size() + static_cast<std::size_t>(got));  // of a pipe nobody knew
     content.append(block, static_cast<std::size_t>(got));
   }
 }
@@ -184,7 +201,7 @@ void write_directory_atomically(const fs::path& path, const std::function<void(c
   try {
     require(::mkdir(partial.c_str(), 0755) == 0, partial, "cannot be made: ");
     fill(partial);
-    sync_directory(partial);
+    Directory(partial).sync();
     rename_into_place(partial, target);
   } catch (...) {
     fs::remove_all(partial, ignored);
@@ -193,7 +210,9 @@ void write_directory_atomically(const fs::path& path, const std::function<void(c
 }
 
 TemporaryDirectory::TemporaryDirectory(std::string_view prefix) {
-  const fs::path folder = fs::temp_directory_path();
+  std::error_code error;
+  const fs::path folder = fs::temp_directory_path(error);
+  check(!error, "TMPDIR: no such folder for temporary ones: {}", error.message());
   std::string pattern = (folder / prefix).string() + "XXXXXX";
   require(mkdtemp(pattern.data()) != nullptr, folder, "no folder can be made there: ");
   path_ = pattern;

@@ -13,8 +13,8 @@
 
 namespace ember {
 
-// The file's bytes. Error naming the path when it is missing, unreadable or a directory.
-std::string read_file(const std::filesystem::path& path);
+// The file's bytes. Error naming the path when it is missing, unreadable or a directory, or has more than `most` bytes.
+std::string read_file(const std::filesystem::path& path, std::size_t most = std::string::npos);
 
 // A file mapped read-only into memory for as long as the object lives.
 class MappedFile {
@@ -54,9 +54,10 @@ class FileWriter {
   std::size_t pending_ = 0;  // bytes since the device was last set to work
 };
 
-// What stands beside NAME for a while is called .NAME.PID.USE, after the process that put it there: "partial" what is
-// being written, for one.
-std::filesystem::path temporary_name(const std::filesystem::path& path, std::string_view use = "partial");
+// What stands beside NAME for a while is called .NAME.PID.USE, after the process that put it there: kPartial is
+// what is being written, for one.
+inline constexpr std::string_view kPartial = "partial";
+std::filesystem::path temporary_name(const std::filesystem::path& path, std::string_view use = kPartial);
 struct TemporaryName {
   std::string of;  // NAME
   pid_t process = 0;
@@ -69,7 +70,7 @@ std::optional<TemporaryName> parse_temporary_name(std::string_view name);
 void write_file(const std::filesystem::path& path, std::string_view content);
 
 // Replaces `path` by what `fill` writes: beside it under a temporary name, fsync, rename, fsync of the folder. On an
-// exception nothing of it remains and what was there before is untouched.
+// exception nothing of it remains and what was there before is untouched, unless it is that last fsync that fails.
 void write_file_atomically(const std::filesystem::path& path, const std::function<void(FileWriter&)>& fill);
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 

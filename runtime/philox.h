@@ -22,7 +22,9 @@ inline PhiloxBlock philox(PhiloxBlock counter, std::uint64_t key) {
   return counter;
 }
 
-// Where a stream of random numbers is drawn, so that no two uses share one. Dropout adds the number of the layer.
+// Where a stream of random numbers is drawn, so that no two uses share one. Dropout adds the number of the layer, of
+// which a model has at most kMostLayers.
+inline constexpr std::int64_t kMostLayers = 0x100;
 enum class Site : std::uint32_t {
   embeddings = 0x100,
   attention_probabilities = 0x200,

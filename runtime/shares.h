@@ -11,7 +11,8 @@ namespace ember {
 std::size_t count_shares(int threads, std::size_t items, std::size_t least);
 
 // Calls work(share, begin, end) for each of `count` >= 1 shares of [0, items), at the same time: the caller does the
-// first, a thread of its own each other one. Once all have ended, throws what the first of those that failed threw.
+// first, a thread of its own each other one, or the caller, too, where no thread is to be had. Once all have ended,
+// throws what the first of those that failed threw.
 void in_shares(std::size_t count, std::size_t items,
                const std::function<void(std::size_t share, std::size_t begin, std::size_t end)>& work);
 

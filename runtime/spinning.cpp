@@ -7,8 +7,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <latch>
 #include <semaphore>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 #include "runtime/program.h"
 
@@ -22,9 +25,24 @@ constexpr std::chrono::milliseconds kBetweenLooks{250};
 // a third.
 constexpr int kCrowdedShare = 20;
 
+// libgomp ends the process where it cannot have a thread, so others try first.
+bool can_have_threads(int count) {
+  std::latch tried(1);
+  std::vector<std::jthread> threads;
+  bool all = true;
+  try {
+    for (int t = 0; t < count; ++t) threads.emplace_back([&tried] { tried.wait(); });
+  } catch (const std::system_error&) {
+    all = false;
+  }
+  tried.count_down();
+  return all;
+}
+
 // libgomp counts the threads of a thread's last parallel region until that thread ends.
 void make_more_threads_than_processors() {
   const int count = omp_get_num_procs() + 1;
+  if (!can_have_threads(count)) return;
 #pragma omp parallel num_threads(count)
   {
 #pragma omp barrier
@@ -40,10 +58,13 @@ void make_more_threads_than_processors() {
     const auto now = std::chrono::steady_clock::now();
     const auto without = time_without_processor();
     const bool crowded = !without || !before || (*without - *before) * kCrowdedShare > now - then;
-    if (!crowded)
-      brief.reset();
-    else if (!brief)
-      brief.emplace();
+    try {
+      if (!crowded)
+        brief.reset();
+      else if (!brief)
+        brief.emplace();
+    } catch (const std::system_error&) {  // no thread for it; perhaps later
+    }
     then = now;
     before = without;
   }
@@ -62,7 +83,10 @@ void adapt_spinning(char** argv) {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);  // signals are for the program's own threads
-  std::thread(watch).detach();
+  try {
+    std::thread(watch).detach();
+  } catch (const std::system_error&) {  // no thread for it
+  }
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 

@@ -24,7 +24,8 @@ inline constexpr const char* kSpinCount = "10000";
 std::optional<std::chrono::nanoseconds> time_without_processor();
 
 // As long as it lives, the process has more OpenMP threads than processors, all but as many idle, so that libgomp's
-// waiting threads take the brief count of spins.
+// waiting threads take the brief count of spins; or has not, where it may not have so many. std::system_error where it
+// may not have one.
 class BriefSpinning {
  public:
   BriefSpinning();

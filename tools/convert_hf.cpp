@@ -29,8 +29,8 @@ using namespace ember;
 namespace fs = std::filesystem;
 
 constexpr const char* kTorchWeights = "pytorch_model.bin";
-constexpr const char *kPartial = "partial", *kNew = "new";  // uses of a temporary name
-constexpr std::size_t kMaxName = 1000;                      // of a tensor, when shown
+constexpr const char* kNew = "new";     // a use of a temporary name
+constexpr std::size_t kMaxName = 1000;  // of a tensor, when shown
 
 struct Options {
   std::string input, out, labels, config, vocabulary, dtype = "fp32";
@@ -60,8 +60,7 @@ void add_options(CLI::App& app, Options& options) {
 fs::path find_weights(const fs::path& input) {
   check(fs::exists(input), "{}: no such file or directory", input.string());
   if (!fs::is_directory(input)) return input;
-  const bool has_safetensors =
-      fs::exists(input / "model.safetensors") || fs::exists(input / "model.safetensors.index.json");
+  const bool has_safetensors = fs::exists(input / kWeightsFile) || fs::exists(input / "model.safetensors.index.json");
   if (!has_safetensors && fs::exists(input / kTorchWeights)) return input / kTorchWeights;
   check(has_safetensors || !fs::exists(input / "pytorch_model.bin.index.json"),
         "{}: the weights are split over several files, one {} was expected", input.string(), kTorchWeights);
@@ -75,14 +74,14 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   if (fs::is_directory(input)) {
     check(options.config.empty() && options.vocabulary.empty(),
           "--config and --vocab go with a weight file, but {} is a directory", options.input);
-    files.config = input / "config.json";
-    files.vocabulary = input / "vocab.txt";
+    files.config = input / kConfigFile;
+    files.vocabulary = input / kVocabularyFile;
   }
   check(!files.config.empty() && !files.vocabulary.empty(),
         "{}: --config and --vocab must name its config.json and "
         "vocab.txt",
         options.input);
-  files.tokenizer = files.vocabulary.parent_path() / "tokenizer_config.json";
+  files.tokenizer = files.vocabulary.parent_path() / kTokenizerFile;
   return files;
 }
 
@@ -98,11 +97,10 @@ void check_out(const Options& options, const fs::path& weights) {
   check(options.force, "{}: is there already; replace it with --force, or name another OUT", options.out);
   check(fs::is_directory(fs::symlink_status(out, error)), "{}: is no directory, so --force does not replace it",
         options.out);
-  constexpr std::array<std::string_view, 5> kOurs{"config.json", "model.safetensors", "special_tokens_map.json",
-                                                  "tokenizer_config.json", "vocab.txt"};
   for (const fs::directory_entry& entry : fs::directory_iterator(out)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = std::find(kOurs.begin(), kOurs.end(), name) != kOurs.end() && !entry.is_directory();
+    const bool ours =
+        std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end() && !entry.is_directory();
     check(ours, "{}: holds {}, which is no part of a converted model, so --force does not replace it", options.out,
           printable(name));
   }
@@ -203,7 +201,7 @@ int run(const Options& options) {
   write_model(options, [&](const fs::path& folder) {
     // Reading all of a file to compare its CRCs takes as long as writing does.
     std::future<void> checked = std::async(std::launch::async, [&] { weights.check_data(); });
-    write_converted(folder, model, {files.vocabulary, options.dtype == "fp16" ? DType::f16 : DType::f32, load.seed});
+    write_converted(folder, model, {options.dtype == "fp16" ? DType::f16 : DType::f32, load.seed});
     checked.get();
   });
   print_report(model, weights.other_entries());

@@ -21,9 +21,6 @@ namespace {
 
 using namespace ember;
 
-constexpr std::int64_t kBatchTokens = 512;  // as predict
-constexpr std::int64_t kBatchSequences = 256;
-
 struct Options {
   ModelOptions model;
   std::string data, split, format = "text";
@@ -64,19 +61,11 @@ void check_same_labels(const Labels& data, const Labels& model, const std::files
           name(data, id), name(model, id), data.size(), model.size());
 }
 
-void report_rows(const ReadReport& rows, const std::filesystem::path& file) {
-  if (rows.skipped > 0)
-    std::fprintf(stderr, "evaluate: %s: %lld malformed rows skipped; the first: %s\n", file.c_str(),
-                 static_cast<long long>(rows.skipped), rows.first_skipped.c_str());
-  if (rows.invalid_utf8 > 0)
-    std::fprintf(
-        stderr, "evaluate: %s: %lld rows with invalid UTF-8, the first in line %lld; kept, the bytes replaced\n",
-        file.c_str(), static_cast<long long>(rows.invalid_utf8), static_cast<long long>(rows.first_invalid_utf8));
-}
-
 Dataset tokenised(const Options& options, const LoadedModel& model, std::span<const Example> examples) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
-  const Tokenizer tokenizer(std::filesystem::path(options.model.directory) / "vocab.txt", model.lower_case);
+  const Tokenizer tokenizer(model.tokenizer.vocabulary,
+                            std::filesystem::path(options.model.directory) / kVocabularyFile,
+                            model.tokenizer.lower_case);
   return tokenize(examples, tokenizer, max_length, options.model.threads);
 }
 
@@ -106,7 +95,7 @@ int run(const Options& options) {
   report.labels = labels;
   const std::vector<Example> examples =
       read_examples(data_file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report.rows);
-  report_rows(report.rows, data_file);
+  for (const std::string& note : notes_on(report.rows, data_file)) std::fprintf(stderr, "evaluate: %s\n", note.c_str());
   const Dataset dataset = tokenised(options, model, examples);
   const Evaluation evaluation = score(options, model, *kernels, dataset);
   report.loss = evaluation.loss;

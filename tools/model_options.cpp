@@ -7,7 +7,7 @@ namespace ember {
 void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--model", options.directory, "directory of the fine-tuned model")->required()->type_name("DIR");
   app.add_option("--threads", options.threads, "processor threads, 0 for all")
-      ->check(CLI::Range(0, 1024))
+      ->check(CLI::Range(0, kMostThreads))
       ->type_name("N")
       ->capture_default_str();
   app.add_option("--max-length", options.max_length,

@@ -27,7 +27,8 @@ constexpr char kNotes[] =
     "as the lines do, in their order. Of a line longer than 65536 bytes the beginning is used.\n\n"
     "Formats: text  TEXT<tab>joy 0.93, love 0.31\n"
     "         jsonl {\"text\":..., \"labels\":[{\"label\":\"joy\",\"score\":0.93}]}; --all adds \"logits\"\n"
-    "         tsv   a line of column names, then text, labels and scores; with --all one score a label\n"
+    "         tsv   a line of column names, then text, labels and scores; with --all one score a label;\n"
+    "               of a label whose name has a comma the id stands there\n"
     "text and tsv write a tab, line feed, carriage return and backslash of the text as \\t \\n \\r \\\\.";
 
 struct Options {

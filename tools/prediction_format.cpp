@@ -101,7 +101,8 @@ void PredictionFormatter::append_tsv(std::string& out, const Scores& scores) con
   const std::vector<std::size_t> ids = chosen(scores);
   for (const std::size_t id : ids) {
     if (id != ids.front()) out += ',';
-    out += escaped(labels_.names()[id]);
+    const std::string& name = labels_.names()[id];
+    out += name.find(',') == std::string::npos ? escaped(name) : std::to_string(id);
   }
   out += '\t';
   for (const std::size_t id : ids)

@@ -31,7 +31,8 @@ class PredictionFormatter {
   //   text   TEXT <tab> joy 0.93, love 0.31
   //   jsonl  {"text":..., "labels":[{"label":..., "score":...}, ...]}; with `all` in the order of the label ids, and
   //          with "logits":[...]; scores and logits have the digits that give the 32-bit floats back
-  //   tsv    text, labels and scores, both comma-separated; with `all` text and one score a column
+  //   tsv    text, labels and scores, both comma-separated, of a label whose name has a comma the id, as data files
+  //          have it; with `all` text and one score a column
   void append(std::string& out, std::string_view text, const Scores& scores) const;
 
  private:

@@ -6,8 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "model/checkpoint_match.h"
 #include "model/json_file.h"
-#include "model/safetensors.h"
 #include "runtime/file.h"
 
 namespace ember {
@@ -113,7 +113,7 @@ Checkpoint open_checkpoint(const fs::path& path) {
   read_state(path / "state.json", checkpoint);
   checkpoint.choices = read_file(path / kChoices);
   checkpoint.metrics = read_file(path / "metrics.jsonl");
-  const SafetensorsFile weights(path / "model.safetensors"), moments(path / "optimizer.safetensors");
+  const SafetensorsFile weights(path / kWeightsFile), moments(path / "optimizer.safetensors");
   return checkpoint;
 }
 
@@ -122,12 +122,8 @@ Checkpoint open_checkpoint(const fs::path& path) {
 void write_moments(const fs::path& path, const CheckpointContent& content) {
   const HostView first(content.first_moments, content.kernels), second(content.second_moments, content.kernels);
   std::vector<TensorToStore> list;
-  const auto add = [&list](std::string_view prefix, const BertWeights& set, const HostView& view) {
-    for (const Parameter& parameter : set.list)
-      list.push_back({std::string(prefix) + parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
-  };
-  add(kFirst, content.first_moments, first);
-  add(kSecond, content.second_moments, second);
+  append_tensors(list, content.first_moments, first, kFirst);
+  append_tensors(list, content.second_moments, second, kSecond);
   FileWriter file(path);
   write_safetensors(file, list, {{"format", "pt"}});
   file.finish();
@@ -150,7 +146,7 @@ void load(const SafetensorsFile& file, std::string_view prefix, BertWeights& set
 // ---- Folders --------------------------------------------------------------------------------------------------------
 
 fs::path folder(const fs::path& out) {
-  return out / "checkpoints";
+  return out / kCheckpoints;
 }
 
 // What lies in a folder; nothing where there is none. Error when it cannot be read, which must not pass for empty.
@@ -191,7 +187,7 @@ void remove_checkpoint(const fs::path& path) {
 void remove_leftovers_of(const fs::path& directory) {
   for (const fs::path& path : entries(directory)) {
     const auto name = parse_temporary_name(path.filename().string());
-    const bool ours = name && (name->use == "partial" || (name->use == kRemoved && name->of.starts_with(kPrefix)));
+    const bool ours = name && (name->use == kPartial || (name->use == kRemoved && name->of.starts_with(kPrefix)));
     if (!ours) continue;
     std::error_code error;
     fs::remove_all(path, error);
@@ -212,7 +208,7 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
   const fs::path path = checkpoint_path(out, content.state.step);
   if (fs::exists(path, error)) remove_checkpoint(path);  // one that was found damaged
   write_directory_atomically(path, [&](const fs::path& partial) {
-    save_hugging_face(partial, content.config, content.weights, content.kernels, content.save);
+    save_hugging_face(partial, content.config, content.weights, content.kernels, content.tokenizer);
     write_moments(partial / "optimizer.safetensors", content);
     write_file_atomically(partial / "metrics.jsonl", content.metrics);
     write_file_atomically(partial / kChoices, content.choices);
@@ -242,14 +238,18 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
 
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels) {
-  const BertConfig stored = read_config(checkpoint.path / "config.json");
-  check(stored == config, "{}: differs from the model's configuration", (checkpoint.path / "config.json").string());
-  load(SafetensorsFile(checkpoint.path / "model.safetensors"), "", weights, kernels);
+  const BertConfig stored = read_config(checkpoint.path / kConfigFile);
+  check(stored == config, "{}: differs from the model's configuration", (checkpoint.path / kConfigFile).string());
+  load(SafetensorsFile(checkpoint.path / kWeightsFile), "", weights, kernels);
   const SafetensorsFile moments(checkpoint.path / "optimizer.safetensors");
   load(moments, kFirst, optimizer.first_moments(), kernels);
   load(moments, kSecond, optimizer.second_moments(), kernels);
   optimizer.resume(checkpoint.step_state);
-  kernels.use_choices(checkpoint.choices);
+  try {
+    kernels.use_choices(checkpoint.choices);
+  } catch (const Error& error) {
+    fail("{}: {}", (checkpoint.path / kChoices).string(), error.what());
+  }
 }
 
 void remove_checkpoints(const fs::path& out) {

@@ -57,9 +57,10 @@ struct CheckpointContent {
   Kernels& kernels;  // in whose memory these lie
   const StepState& step_state;
   const std::string& choices;
-  const SaveOptions& save;
+  const TokenizerSource& tokenizer;
 };
 
+inline constexpr const char* kCheckpoints = "checkpoints";
 // OUT/checkpoints/step-N.
 std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
 

@@ -18,7 +18,7 @@ struct Evaluation {
 // Runs `model` without dropout over `dataset`, in order, in packed batches of at most `batch_tokens` tokens. Waits for
 // the device once, at the end.
 Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, const Dataset& dataset,
-                    std::int64_t batch_tokens = 2048);
+                    std::int64_t batch_tokens);
 
 // The largest of those batches.
 BatchLimits evaluation_limits(const Kernels& kernels, const BertConfig& config, const Dataset& dataset,

@@ -17,13 +17,7 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
   const std::filesystem::path file = find_split(options.data, split);
   ReadReport report;
   const std::vector<Example> examples = read_examples(file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report);
-  if (report.skipped > 0)
-    notes.push_back(fmt::format("{}: {} malformed rows skipped, the first: {}", file.string(), report.skipped,
-                                report.first_skipped));
-  if (report.invalid_utf8 > 0)
-    notes.push_back(
-        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD",
-                    file.string(), report.invalid_utf8, report.first_invalid_utf8));
+  for (std::string& note : notes_on(report, file)) notes.push_back(std::move(note));
   return tokenize(examples, tokenizer, max_length, options.threads);
 }
 
@@ -41,7 +35,7 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
                                          .threads = options.threads,
                                          .from_scratch = options.from_scratch});
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
-  const Tokenizer tokenizer(options.model / "vocab.txt", model.lower_case);
+  const Tokenizer tokenizer(model.tokenizer.vocabulary, options.model / kVocabularyFile, model.tokenizer.lower_case);
   std::vector<std::string> notes;
   Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);
   Dataset dev = load_split(options, "dev", labels, tokenizer, max_length, notes);

@@ -30,6 +30,11 @@ void add(PrecisionRecallF1& sum, const PrecisionRecallF1& term, double weight) {
   sum.f1 += weight * term.f1;
 }
 
+// Once, at the end, so that a mean of ones is one.
+void divide(PrecisionRecallF1& sum, double by) {
+  sum = {ratio(sum.precision, by), ratio(sum.recall, by), ratio(sum.f1, by)};
+}
+
 // Counts every label and returns the number of rows whose whole label set is right.
 std::int64_t count(std::span<const float> probabilities, std::span<const float> targets, float threshold,
                    std::vector<Counts>& labels) {
@@ -75,9 +80,11 @@ Metrics measure(std::span<const float> probabilities, std::span<const float> tar
   metrics.micro = score(total);
   for (const Counts& label : counts) {
     metrics.labels.push_back({score(label), label.support});
-    add(metrics.macro, score(label), 1.0 / static_cast<double>(width));
-    add(metrics.weighted, score(label), ratio(static_cast<double>(label.support), static_cast<double>(total.support)));
+    add(metrics.macro, score(label), 1);
+    add(metrics.weighted, score(label), static_cast<double>(label.support));
   }
+  divide(metrics.macro, static_cast<double>(width));
+  divide(metrics.weighted, static_cast<double>(total.support));
   return metrics;
 }
 

@@ -31,8 +31,7 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
       state_(kernels.allocate(sizeof(StepState))),
       before_(kernels.allocate(sizeof(StepState))),
       records_(kernels.allocate(kRecords * sizeof(StepRecord))),
-      schedule_(kernels.allocate(static_cast<std::size_t>(total_steps) * sizeof(AdamWUpdate))),
-      late_(kernels.defers_updates() ? Bert::awaited(weights) : std::vector<std::size_t>{}) {
+      schedule_(kernels.allocate(static_cast<std::size_t>(total_steps) * sizeof(AdamWUpdate))) {
   kernels_.upload(padding_id_.data(), &config.pad_token_id, sizeof(std::int32_t));
   upload_schedule(schedule, total_steps);
   if (kernels_.activation_type() == DType::f16) scaling_.growth_interval = kGrowthInterval;
@@ -41,6 +40,12 @@ Optimizer::Optimizer(const BertConfig& config, BertWeights& weights, Kernels& ke
   for (std::size_t i = 0; i < weights.list.size(); ++i)
     parameters_.push_back(
         {weights.list[i].value, first_.list[i].value, second_.list[i].value, {}, {}, weights.list[i].decayed});
+  std::vector<std::size_t> begins = kernels.defers_updates() ? Bert::awaited(weights) : std::vector<std::size_t>{};
+  begins.push_back(parameters_.size());
+  const std::span<const AdamWParameter> all = parameters_;
+  prompt_ = all.subspan(kWord + 1, begins.front() - kWord - 1);
+  for (std::size_t g = 0; g + 1 < begins.size(); ++g)
+    late_.push_back(all.subspan(begins[g], begins[g + 1] - begins[g]));
 }
 
 void Optimizer::upload_schedule(const Schedule& schedule, std::int64_t total_steps) {
@@ -65,7 +70,7 @@ void Optimizer::catch_up(const Batch& batch) {
 
 void Optimizer::catch_up() {
   start_updates();
-  while (kernels_.await_updates()) continue;
+  kernels_.finish_updates();
   kernels_.adamw_replay(parameters_[kWord], nullptr, config_.vocabulary, i32(row_updates_), schedule(), state());
 }
 
@@ -75,21 +80,15 @@ void Optimizer::step(const Bert& model, const Batch& batch, Tensor loss) {
   kernels_.gradient_norm(state(), gradients_);
   StepLog log;
   if (!loss.empty()) log = {loss.f32(), static_cast<StepRecord*>(records_.data()), kRecords};
-  const std::size_t late = late_.empty() ? parameters_.size() : late_.front();
   if (!late_.empty()) log.before = static_cast<StepState*>(before_.data());
-  kernels_.adamw_step(std::span(parameters_).subspan(kWord + 1, late - kWord - 1), parameters_[kWord], batch.unique_ids,
-                      i32(row_updates_), schedule(), state(), max_norm, scaling_, log);
+  kernels_.adamw_step(prompt_, parameters_[kWord], batch.unique_ids, i32(row_updates_), schedule(), state(), max_norm,
+                      scaling_, log);
   if (options_.dense) catch_up();
 }
 
 void Optimizer::start_updates() {
   if (late_.empty() || gradients_.empty()) return;
-  std::vector<std::span<const AdamWParameter>> groups;
-  for (std::size_t g = 0; g < late_.size(); ++g) {
-    const std::size_t end = g + 1 < late_.size() ? late_[g + 1] : parameters_.size();
-    groups.push_back(std::span(parameters_).subspan(late_[g], end - late_[g]));
-  }
-  kernels_.start_updates(groups, schedule(), static_cast<StepState*>(before_.data()),
+  kernels_.start_updates(late_, schedule(), static_cast<StepState*>(before_.data()),
                          static_cast<float>(options_.max_norm));
 }
 

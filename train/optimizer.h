@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/bert.h"
@@ -65,7 +66,9 @@ class Optimizer {
   Buffer schedule_;                         // one AdamWUpdate per update of the run
   std::vector<AdamWParameter> parameters_;  // in the order of BertWeights::list; their gradients are of the last batch
   std::vector<Tensor> gradients_;           // of those
-  std::vector<std::size_t> late_;           // where in parameters_ those groups begin that are left to the next step
+  // Of parameters_, but for the word embedding: what a step updates itself, and the groups that it leaves to the next.
+  std::span<const AdamWParameter> prompt_;
+  std::vector<std::span<const AdamWParameter>> late_;
 };
 
 }  // namespace ember

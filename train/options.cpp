@@ -80,7 +80,8 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
 
 void add_run(CLI::App& app, TrainOptions& options) {
   app.add_option("--early-stopping", options.early_stopping, "Stop after this many evaluations without improvement");
-  app.add_option("--max-steps", options.max_steps, "Stop after this many steps, if the epochs have more");
+  app.add_option("--max-steps", options.max_steps,
+                 "Stop after this many steps, if the epochs have more; the learning rate reaches 0 there");
   const auto every = [&app](const std::string& flag, Every& target, const char* help) {
     app.add_option_function<std::string>(
            flag, [flag, &target](const std::string& text) { target = parse_every(flag, text); }, help)
@@ -89,7 +90,9 @@ void add_run(CLI::App& app, TrainOptions& options) {
   every("--eval-every", options.evaluate, "Evaluate on dev at the end of each epoch (the default) or every N steps");
   every("--save-every", options.save, "Save a checkpoint at the end of each epoch (the default) or every N steps");
   app.add_option("--keep", options.keep, "Checkpoints to keep")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", options.device,
+                 "auto (a GPU, if there is one and --precision allows), cpu, cuda or cuda:N")
+      ->capture_default_str();
   app.add_option("--precision", options.precision, "auto, fp32, bf16 or fp16")->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of the CPU; 0: all")->capture_default_str();
   app.add_option("--optimizer", options.optimizer,
@@ -156,8 +159,8 @@ void validate(const TrainOptions& options) {
   whole("--early-stopping", options.early_stopping, 0);
   whole("--max-steps", options.max_steps, 0);
   whole("--keep", options.keep, 1);
-  check(options.threads >= 0 && options.threads <= 4096, "--threads {}: must be a whole number from 0 to 4096",
-        options.threads);
+  check(options.threads >= 0 && options.threads <= kMostThreads, "--threads {}: must be a whole number from 0 to {}",
+        options.threads, kMostThreads);
   check(options.optimizer == "lazy" || options.optimizer == "dense", "--optimizer {}: must be lazy or dense",
         printable(options.optimizer));
   check(!options.resume || !options.overwrite, "--resume and --overwrite: give one of them");

@@ -40,9 +40,9 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
   if (options.resume) {
     checkpoint_ = newest_checkpoint(path_, notes_);
     if (checkpoint_) return;
-    // A run writes metrics.jsonl first, so a model without it is not ours to replace.
-    check(!holds_model() || fs::exists(metrics(), error),
-          "{}: holds a model that is no run's to resume; name another --out", path_.string());
+    // A run writes metrics.jsonl first, so what is there without it is not ours to replace.
+    check(held().empty() || fs::exists(metrics(), error),
+          "{}: holds {} but no metrics.jsonl, so it is no run's to resume; name another --out", path_.string(), held());
     notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
     return;
   }
@@ -50,18 +50,25 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
 }
 
 void OutputFolder::require_unoccupied() const {
+  check(held().empty(),
+        "{}: holds {}; continue a run with --resume, replace it with --overwrite, or name another --out",
+        path_.string(), held());
+}
+
+// The name of what there is of a model, its tokenizer or its checkpoints; empty where there is none of them.
+std::string OutputFolder::held() const {
+  std::vector<const char*> names(kModelFiles.begin(), kModelFiles.end());
+  // transformers would read the first rather than what a run writes beside it.
+  names.insert(names.end(), {"tokenizer.json", kCheckpoints});
   std::error_code error;
-  const bool occupied =
-      holds_model() || fs::exists(path_ / "config.json", error) || fs::exists(path_ / "checkpoints", error);
-  check(!occupied,
-        "{}: holds a model or checkpoints; continue with --resume, discard them with --overwrite, or name "
-        "another --out",
-        path_.string());
+  for (const char* name : names)
+    if (fs::exists(path_ / name, error)) return name;
+  return "";
 }
 
 bool OutputFolder::holds_model() const {
   std::error_code error;
-  return fs::exists(path_ / "model.safetensors", error);
+  return fs::exists(path_ / kWeightsFile, error);
 }
 
 void OutputFolder::prepare() {
@@ -75,7 +82,7 @@ void OutputFolder::clear() {
   remove_leftovers(path_);
   if (!overwrite_) return;
   remove_checkpoints(path_);
-  for (const char* name : {"model.safetensors", "metrics.jsonl"}) {
+  for (const char* name : {kWeightsFile, "metrics.jsonl"}) {
     std::error_code error;
     fs::remove(path_ / name, error);
     check(!error, "{}: cannot be removed: {}", (path_ / name).string(), error.message());

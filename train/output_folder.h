@@ -48,6 +48,7 @@ class OutputFolder {
 
  private:
   void require_unoccupied() const;
+  std::string held() const;
 
   std::filesystem::path path_;
   bool overwrite_;

@@ -18,8 +18,9 @@ namespace ember {
 class StepRunner {
  public:
   // Goes on after `steps_done`, which must be what the optimizer's state says. Dropout draws from `seed`. `batches` and
-  // `model` must have room for every batch to come. `record`: whether to record work where the backend can; it makes
-  // no difference to the bits.
+  // `model` must have room for every batch to come; between steps `batches` may be reordered with as many rows as at
+  // the first step, not be given another data set or an order for the first time, which recordings would not know.
+  // `record`: whether to record work where the backend can; it makes no difference to the bits.
   StepRunner(Kernels& kernels, Bert& model, Optimizer& optimizer, Batches& batches, std::uint64_t seed, bool record,
              std::int64_t steps_done);
 

@@ -64,6 +64,18 @@ bool better(const DevResult& now, const DevResult& best, Metric metric) {
   throw std::logic_error("no such metric");
 }
 
+std::int64_t steps_of_epoch(std::int64_t rows, const Recipe& recipe) {
+  return (rows + recipe.batch_size - 1) / recipe.batch_size;
+}
+
+std::int64_t steps_of_run(std::int64_t rows, const TrainOptions& options) {
+  const std::int64_t all = options.recipe.epochs * steps_of_epoch(rows, options.recipe);
+  const std::int64_t steps = options.max_steps > 0 ? std::min(all, options.max_steps) : all;
+  check(steps <= std::numeric_limits<std::int32_t>::max(), "--epochs {}: {} steps are more than 2^31",
+        options.recipe.epochs, steps);
+  return steps;
+}
+
 // The first line of metrics.jsonl.
 std::string start_of_log(const RunIdentity& identity) {
   MetricsEvent event = {{"event", "start"}};
@@ -82,8 +94,8 @@ class Run {
         out_(out),
         identity_(identity),
         progress_(progress),
-        steps_per_epoch_((inputs.train.size() + recipe_.batch_size - 1) / recipe_.batch_size),
-        total_steps_(count_steps()),
+        steps_per_epoch_(steps_of_epoch(inputs.train.size(), recipe_)),
+        total_steps_(steps_of_run(inputs.train.size(), options)),
         schedule_(recipe_.learning_rate, recipe_.warmup_ratio, total_steps_),
         optimizer_(inputs.model.config, inputs.model.weights, kernels,
                    {.weight_decay = recipe_.weight_decay, .dense = options.optimizer == "dense"}, schedule_,
@@ -100,12 +112,12 @@ class Run {
     if (!out.checkpoint()) return;
     step_state_ = out.checkpoint()->step_state;
     saved_step_ = state_.step;
+    if (state_.loss_steps > 0) mean_loss_ = state_.loss_sum / static_cast<double>(state_.loss_steps);
   }
 
   TrainOutcome run(const std::function<int()>& stop_requested);
 
  private:
-  std::int64_t count_steps() const;
   TrainingState resume();
   bool finished() const;
   bool at_epoch_end() const { return state_.position == 0; }
@@ -123,7 +135,6 @@ class Run {
   void save_best();
   void checkpoint();
   void finish();
-  SaveOptions save_options() const { return {options_.model / "vocab.txt", inputs_.model.lower_case}; }
 
   const TrainOptions& options_;
   const Recipe& recipe_;
@@ -150,13 +161,6 @@ class Run {
   Speed logged_;  // of the last "train" event, for the display until there are steps after it
   std::int64_t saved_step_ = -1;
 };
-
-std::int64_t Run::count_steps() const {
-  const std::int64_t all = recipe_.epochs * steps_per_epoch_;
-  check(all <= std::numeric_limits<std::int32_t>::max(), "--epochs {}: {} steps are more than 2^31", recipe_.epochs,
-        all);
-  return options_.max_steps > 0 ? std::min(all, options_.max_steps) : all;
-}
 
 TrainingState Run::resume() {
   if (!out_.checkpoint()) return {};
@@ -311,7 +315,7 @@ void Run::evaluate_on_dev() {
 void Run::save_best() {
   const BertWeights* const sets[] = {&inputs_.model.weights};
   saver_.save(sets, [this](Saver::Sets saved, Kernels& kernels) {
-    save_hugging_face(options_.out, inputs_.model.config, *saved[0], kernels, save_options());
+    save_hugging_face(options_.out, inputs_.model.config, *saved[0], kernels, inputs_.model.tokenizer);
   });
 }
 
@@ -330,7 +334,7 @@ void Run::checkpoint() {
                       choices = kernels_.choices()](Saver::Sets saved, Kernels& kernels) {
     save_checkpoint(options_.out,
                     {state, identity_, metrics, inputs_.model.config, *saved[0], *saved[1], *saved[2], kernels,
-                     step_state, choices, save_options()},
+                     step_state, choices, inputs_.model.tokenizer},
                     options_.keep);
   };
   saver_.save(sets, write);
@@ -383,8 +387,10 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   TrainingInputs inputs = load_inputs(options, kernels);
   const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(options, out, identity);
+  steps_of_run(inputs.train.size(), options);  // Error before anything is written
   out.prepare();
   Progress progress(style);
+  progress.note("on " + kernels.device_name());
   if (!out.checkpoint())
     for (const std::string& note : notes_on(inputs.model.report)) progress.note(note);
   for (const std::string& note : inputs.notes) progress.note(note);

@@ -17,11 +17,6 @@ constexpr std::int64_t kChunk = 8192;  // elements of a dense tensor per task: 1
 constexpr int kBlock = 32;             // elements replayed together in registers
 constexpr int kRowsPerTask = 8;
 
-void write_working(std::uint16_t* working, const float* weights, std::int64_t count) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < count; ++i) working[i] = to_bf16(weights[i]);
-}
-
 // `update` by value: a reference could alias the floats that the loop writes.
 void update_span(float* weights, float* m, float* v, const float* gradient, std::int64_t count, float gradient_scale,
                  const AdamWUpdate update) {
@@ -46,7 +41,7 @@ struct Span {
 
   void update(const float* gradient, std::int64_t count, float scale, const AdamWUpdate& update) const {
     update_span(weights, m, v, gradient, count, scale, update);
-    if (working != nullptr) write_working(working, weights, count);
+    if (working != nullptr) round_row(working, weights, count);
   }
 
   float *weights, *m, *v;
@@ -99,7 +94,7 @@ void replay_row(const Span& row, std::int64_t cols, std::span<const AdamWUpdate>
     std::copy_n(block.m, count, row.m + begin);
     std::copy_n(block.v, count, row.v + begin);
   }
-  if (row.working != nullptr) write_working(row.working, row.weights, cols);
+  if (row.working != nullptr) round_row(row.working, row.weights, cols);
 }
 
 }  // namespace

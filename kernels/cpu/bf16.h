@@ -13,4 +13,9 @@ inline std::uint16_t to_bf16(float value) {
   return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
 }
 
+inline void round_row(std::uint16_t* to, const float* from, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) to[i] = to_bf16(from[i]);
+}
+
 }  // namespace ember

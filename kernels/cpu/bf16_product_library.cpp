@@ -46,10 +46,7 @@ void matmul(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, bo
 Tensor rounded(Tensor from, void* to, int threads) {
   const Tensor result = matrix(to, from.rows, from.cols, DType::bf16);
   parallel_for(from.rows, useful_threads(threads, from.rows, from.size()), [&](std::int64_t r) {
-    auto* halves = static_cast<std::uint16_t*>(to) + r * from.cols;
-    const float* values = from.row(r);
-#pragma omp simd
-    for (std::int64_t c = 0; c < from.cols; ++c) halves[c] = to_bf16(values[c]);
+    round_row(static_cast<std::uint16_t*>(to) + r * from.cols, from.row(r), from.cols);
   });
   return result;
 }

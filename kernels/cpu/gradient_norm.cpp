@@ -33,7 +33,8 @@ double sum_of_squares(const float* values, std::int64_t count) {
 void CpuKernels::gradient_norm(StepState* state, std::span<const Tensor> gradients) {
   std::int64_t total = 0;
   for (const Tensor& gradient : gradients) {
-    require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");
+    require(gradient.empty() || (gradient.contiguous() && gradient.dtype == DType::f32),
+            "gradient_norm: f32 gradients whose rows are adjacent are needed");
     total += chunks_of(gradient);
   }
   auto* partial = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));

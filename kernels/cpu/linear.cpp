@@ -29,8 +29,8 @@ void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, flo
 }  // namespace
 
 void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
-  require(in.cols == weight.cols && out.cols == weight.rows && out.rows == in.rows, "linear_forward: shapes");
-  require(bias.empty() || bias.size() == out.cols, "linear_forward: bias");
+  require(has_shape(out, in.rows, weight.rows) && has_shape(in, out.rows, weight.cols), "linear_forward: shapes");
+  require(bias.empty() || has_shape(bias, 1, out.cols), "linear_forward: bias");
   if (out.empty()) return;
   if (const void* packed = frozen(weight); packed != nullptr) {
     if (precision_ == Precision::int8) return int8_product(out, in, packed, bias, scratch_, threads_);
@@ -98,7 +98,7 @@ void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
   require(dweight.rows == dout.cols && dweight.cols == in.cols && in.rows == dout.rows,
           "linear_backward_weight: shapes");
-  require(dbias.empty() || dbias.size() == dout.cols, "linear_backward_weight: bias");
+  require(dbias.empty() || has_shape(dbias, 1, dout.cols), "linear_backward_weight: bias");
   if (!dbias.empty()) {
     const RowPass pass(dout.rows, dout.cols, 1, threads_);
     pass.run(scratch(pass.scratch_bytes()), std::array{dbias}, [&](std::int64_t begin, std::int64_t end, auto vector) {
@@ -123,9 +123,7 @@ void CpuKernels::round_weights(Tensor working, Tensor weight) {
   require(working.dtype == DType::bf16, "round_weights: only bf16 has a working copy on the CPU");
   for (std::int64_t r = 0; r < weight.rows; ++r) {
     auto* to = static_cast<std::uint16_t*>(working.data) + r * working.stride;
-    const float* from = weight.row(r);
-#pragma omp simd
-    for (std::int64_t c = 0; c < weight.cols; ++c) to[c] = to_bf16(from[c]);
+    round_row(to, weight.row(r), weight.cols);
   }
 }
 

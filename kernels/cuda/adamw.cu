@@ -173,7 +173,7 @@ struct StepAtHand {
   bool finite;
 };
 
-// A block's share of the update of the step at hand, after what it could ask for before that.
+// The state of the step at hand, read by the block's first thread for all. All threads call.
 __device__ StepAtHand read_step(const StepState& step, float max_norm) {
   EMBER_SHARED(StepAtHand, at_hand, 1);
   if (threadIdx.x == 0) at_hand[0] = {gradient_scale(step, max_norm), step.updates, step.finite != 0};
@@ -329,7 +329,7 @@ void CudaKernels::start_updates(ParameterGroups groups, const AdamWUpdate* sched
                                 float max_norm) {
   require(!groups.empty(), "start_updates: a group is needed");
   for (const std::span<const AdamWParameter> parameters : groups) require_all(parameters);
-  while (await_updates()) continue;
+  finish_updates();
   const Stream& side = updates_side_.begin(stream_);
   for (std::span<const AdamWParameter> parameters : groups) {
     const bool last = updates_started_ + 1 == groups.size();

@@ -11,10 +11,9 @@
 
 namespace ember::attention {
 
-// Of P M and dS in shared memory, a query a row. As kTileStride's, the strides are multiples of 16 bytes, and eight
-// rows start in eight different groups of 4 banks.
+// Of P M and dS in shared memory, a query a row.
 template <int kRows>
-constexpr int kScoreStride = kRows + 8;
+constexpr int kScoreStride = tile_stride(kRows);
 
 // Puts the `steps` times 8 columns of a warp's 16 rows into a tile of scores.
 template <int kRows>
@@ -28,11 +27,12 @@ __device__ inline void write_scores(std::uint16_t* tile, const float (&x)[kRows 
   }
 }
 
-// d = scoresᵀ rows of the warp's 16 keys, over the first `count` queries.
+// to = factor scoresᵀ rows of the warp's 16 keys, of which there are key_rows, over the first `count` queries.
 template <int kDim, int kRows>
-__device__ inline void sum_over_queries(float (&d)[kDim / 8][4], const std::uint16_t* scores, const std::uint16_t* rows,
-                                        int count) {
+__device__ inline void store_sum_over_queries(const HalfRows& to, const std::uint16_t* scores,
+                                              const std::uint16_t* rows, int count, float factor, int key_rows) {
   const int lane = lane_index();
+  float d[kDim / 8][4];
   clear<kDim>(d);
 #pragma unroll 1
   for (int q = 0; q < count; q += kWarpRows) {
@@ -41,6 +41,9 @@ __device__ inline void sum_over_queries(float (&d)[kDim / 8][4], const std::uint
     add_product<kDim>(d, {a[0], a[1]}, rows + q * kTileStride<kDim>);
     add_product<kDim>(d, {a[2], a[3]}, rows + (q + 8) * kTileStride<kDim>);
   }
+  const float factors[2] = {factor, factor};
+  scale_rows<kDim>(d, factors);
+  store<kDim>(to, d, key_rows);
 }
 
 // The largest of the warps' bounds; by all threads. `bounds`: shared memory for kWarps floats.
@@ -122,19 +125,13 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kWarpSize)
   }
   __syncthreads();  // all have read the keys, and P M is there
   if (query_rows > 0) write_scores<kRows>(keys, dp, steps);
-  float gradient[kDim / 8][4];
-  if (key_rows > 0) {
-    sum_over_queries<kDim, kRows>(gradient, values, douts, head.queries);
-    const float factor = call.mask.scale / kProbabilityScale, factors[2] = {factor, factor};
-    scale_rows<kDim>(gradient, factors);
-    store<kDim>(head.tokens(x.dvalue, row), gradient, key_rows);
-  }
+  if (key_rows > 0)
+    store_sum_over_queries<kDim, kRows>(head.tokens(x.dvalue, row), values, douts, head.queries,
+                                        call.mask.scale / kProbabilityScale, key_rows);
   __syncthreads();  // dS is there
-  if (key_rows <= 0) return;
-  sum_over_queries<kDim, kRows>(gradient, keys, queries, head.queries);
-  const float factor = call.scale / scale, factors[2] = {factor, factor};
-  scale_rows<kDim>(gradient, factors);
-  store<kDim>(head.tokens(x.dkey, row), gradient, key_rows);
+  if (key_rows > 0)
+    store_sum_over_queries<kDim, kRows>(head.tokens(x.dkey, row), keys, queries, head.queries, call.scale / scale,
+                                        key_rows);
 }
 
 }  // namespace ember::attention

@@ -184,6 +184,7 @@ inline Call make_call(Tensor query, Tensor key, Tensor value, const Batch& batch
   require(has_shape(query, rows, query.cols, DType::f16), "attention: shape of the query");
   require(all_have_shape({key, value}, batch.tokens, query.cols, DType::f16), "attention: shape of the key or value");
   require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
+  require(batch.tokens >= batch.sequences, "attention: a sequence without tokens");
   require(dim <= CudaKernels::kMostHeadColumns,
           "attention: more columns to a head than CudaKernels::most_head_columns");
   const float scale = 1 / std::sqrt(static_cast<float>(dim));
@@ -204,7 +205,6 @@ inline Call make_cls_call(Tensor kept, Tensor in, Tensor weight, Tensor bias, co
   require(has_shape(in, batch.tokens, c, DType::f16) && has_shape(kept, batch.tokens, 3 * c, DType::f16) &&
               has_shape(weight, 3 * c, c, DType::f16) && (bias.empty() || has_shape(bias, 1, 3 * c, DType::f16)),
           "cls_attention: shapes");
-  require(batch.tokens >= batch.sequences, "cls_attention: a sequence without tokens");
   Call call = make_call(kept.columns(0, c).row_block(0, batch.sequences), kept.columns(c, c), kept.columns(2 * c, c),
                         batch, heads, positions, Queries::first, dropout);
   call.in_place = true;

@@ -9,14 +9,12 @@
 //
 // kDim is the head dim rounded up to 32 or 64, and columns from the true head dim on are zeros: these two are all the
 // instances there are. TinyBERT's 26 columns take four steps of 8 as 32 do, and only loads and stores know the
-// difference, so an instance of its own would be the same code. A tile's rows lie kDim + 8 halves apart: 80 or 144
-// bytes, multiples of 16 as ldmatrix wants them, and 8 of them start in 8 different groups of 4 banks, so that it reads
-// without conflicts. The padding exists in shared memory and registers only.
+// difference, so an instance of its own would be the same code. The padding exists in shared memory and registers only.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/cuda/vector_io.cuh"
+#include "kernels/cuda/shared_tile.cuh"
 
 namespace ember::attention {
 
@@ -26,7 +24,7 @@ constexpr int kTileRows = 64;              // rows staged at a time
 constexpr int kTileSteps = kTileRows / 8;  // products of 8 rows of the tile each
 
 template <int kDim>
-constexpr int kTileStride = kDim + 8;
+constexpr int kTileStride = tile_stride(kDim);
 template <int kDim>
 constexpr int kTileHalves = kTileRows* kTileStride<kDim>;
 
@@ -42,9 +40,6 @@ struct HalfRows {
   }
 };
 
-__device__ inline int lane_index() {
-  return static_cast<int>(threadIdx.x) % kWarpSize;
-}
 __device__ inline int lane_row() {
   return lane_index() / 4;
 }  // g

@@ -89,15 +89,11 @@ std::unique_ptr<Readback> CudaKernels::make_readback(std::size_t bytes) {
 
 std::unique_ptr<RecordedWork> CudaKernels::record(const std::function<void()>& work) {
   const ProfiledRange range("recording");
+  finish_updates();  // a recording cannot await what has begun before it
   settled_ = false;
-  try {
-    auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
-    settled_ = false;
-    return recorded;
-  } catch (...) {
-    updates_started_ = updates_awaited_ = 0;  // their events are of a recording that is gone
-    throw;
-  }
+  auto recorded = std::make_unique<GraphOfWork>(stream_, work, settled_);
+  settled_ = false;
+  return recorded;
 }
 
 void* CudaKernels::scratch(std::size_t bytes) {

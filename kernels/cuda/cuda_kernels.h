@@ -118,9 +118,9 @@ class CudaKernels final : public Kernels {
   const Stream& stream() const { return stream_; }
 
  private:
-  // Device memory for the operation at hand, 256-byte aligned; the next operation may overwrite it. It grows to what
-  // was asked for at most, so that a step allocates nothing. A block outgrown stays allocated until the end, because
-  // work in flight and captured graphs may refer to it.
+  // Device memory for the operation at hand, 256-byte aligned; the next operation may overwrite it. It grows to
+  // twice what it was or to what is asked for, whichever is more, so that a step allocates nothing. A block outgrown
+  // stays allocated until the end, because work in flight and captured graphs may refer to it.
   void* scratch(std::size_t bytes);
   bool code_can_await();
   // When a grid may start that reads weights, a batch's lengths or the number of the step before it awaits the grid

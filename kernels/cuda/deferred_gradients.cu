@@ -1,6 +1,7 @@
-// What was added is computed by one kernel, of kThreads threads to a block, for up to kMostJobs jobs and the tables of
-// one batch: weights' gradients on tensor cores (weight_gradients.cuh), where that serves them, in the first blocks,
-// and the small sums (gradient_sums.cuh) in the others; products of many rows that it does not serve go to Matmul.
+// What was added is computed by one of two kernels, of kThreads threads to a block, for up to kMostJobs jobs and the
+// tables of one batch: weights' gradients on tensor cores (weight_gradients.cuh), where that serves them, in the first
+// blocks, and the small sums (gradient_sums.cuh) in the others; products of many rows that it does not serve go to
+// Matmul.
 #include <algorithm>
 #include <utility>
 
@@ -81,17 +82,17 @@ GradientJob job_of(const GradientSum& sum) {
           vectorises(gradient_sums::kVectorColumns, {sum.from})};
 }
 
-unsigned blocks_of(const GradientSum& sum) {
+unsigned blocks_of(const GradientJob& job) {
   using namespace gradient_sums;
-  switch (sum.kind) {
+  switch (job.kind) {
     case GradientKind::product:
-      return weight_gradients::blocks_of(sum.to);
+      return weight_gradients::blocks_of(job);
     case GradientKind::few_rows:
-      return blocks_for(sum.from.cols, kTile) * blocks_for(sum.in.cols, kTile);
+      return blocks_for(job.cols, kTile) * blocks_for(job.inputs, kTile);
     case GradientKind::columns:
       break;
   }
-  return blocks_for(sum.from.cols, kWarpSize * (job_of(sum).vectors ? kVectorColumns : 1));
+  return blocks_for(job.cols, kWarpSize * (job.vectors ? kVectorColumns : 1));
 }
 
 // As many sums as a list holds, and one batch's tables, to a launch. Products for tensor cores come first.
@@ -100,10 +101,10 @@ void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> 
     JobList list{};
     unsigned blocks = 0;
     for (; !sums.empty() && static_cast<std::size_t>(list.count) < kMostJobs; sums = sums.subspan(1)) {
-      list.job[list.count] = job_of(sums.front());
+      const GradientJob& job = list.job[list.count] = job_of(sums.front());
       list.first_block[list.count++] = static_cast<int>(blocks);
-      blocks += blocks_of(sums.front());
-      if (sums.front().kind == GradientKind::product) list.first_sum = static_cast<int>(blocks);
+      blocks += blocks_of(job);
+      if (job.kind == GradientKind::product) list.first_sum = static_cast<int>(blocks);
     }
     list.end = static_cast<int>(blocks);
     if (!tokens.empty()) {
@@ -162,24 +163,24 @@ void multiply(std::span<const GradientSum> products, Matmul& matmul, const Strea
 
 }  // namespace
 
-void* DeferredGradients::keep(std::size_t bytes) {
+float* DeferredGradients::keep_parts(std::int64_t count, std::int64_t sums, std::int64_t cols) {
   constexpr std::size_t kAlignment = 256, kLeast = std::size_t{1} << 20;
-  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t bytes = (part_bytes(count, sums, cols) + kAlignment - 1) / kAlignment * kAlignment;
   for (; block_ < memory_.size(); ++block_, used_ = 0)
     if (used_ + bytes <= memory_[block_].size()) break;
   if (block_ == memory_.size()) memory_.push_back(device_buffer(std::max(bytes, kLeast)));
-  void* memory = static_cast<std::byte*>(memory_[block_].data()) + used_;
+  float* parts = memory_[block_].f32() + used_ / sizeof(float);
   used_ += bytes;
-  return memory;
+  return parts;
 }
 
-void DeferredGradients::add_parts(std::span<const Tensor> sums, const void* parts, std::int64_t count) {
+void DeferredGradients::add_parts(std::span<const Tensor> sums, float* parts, std::int64_t count) {
   const auto size = static_cast<std::int64_t>(sums.size());
   for (std::int64_t s = 0; s < size; ++s) {
     const Tensor& sum = sums[static_cast<std::size_t>(s)];
     if (sum.cols == 0) continue;
     const std::int64_t stride = part_stride(sum.cols);
-    auto* of_sum = count == 0 ? nullptr : static_cast<float*>(const_cast<void*>(parts)) + s * stride;
+    float* of_sum = count == 0 ? nullptr : parts + s * stride;
     sums_.push_back({sum, {of_sum, count, sum.cols, size * stride, DType::f32}, {}, GradientKind::columns});
   }
 }
@@ -204,20 +205,20 @@ void DeferredGradients::add_tokens(const EmbeddingTensors& dtables, Tensor dsum,
   if (rows_of_tables(dtables) > 0 && dsum.cols > 0) tokens_.push_back({dtables, dsum, batch});
 }
 
-// Products of weight_gradients.cuh, then `sums`, which both are empty then. Those that take long begin first.
-std::vector<GradientSum> DeferredGradients::take(std::vector<GradientSum>& sums) {
+// The products of weight_gradients.cuh, those that take long first, and then, if they are wanted, the sums.
+std::vector<GradientSum> DeferredGradients::take(bool with_sums) {
   std::vector<GradientSum> list = std::exchange(products_, {});
   std::stable_sort(list.begin(), list.end(),
                    [](const GradientSum& a, const GradientSum& b) { return a.in.rows > b.in.rows; });
-  list.insert(list.end(), sums.begin(), sums.end());
-  sums.clear();
+  if (!with_sums) return list;
+  list.insert(list.end(), sums_.begin(), sums_.end());
+  sums_.clear();
   return list;
 }
 
 void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later) {
   if (!products_.empty()) {
-    std::vector<GradientSum> none;
-    compute(take(later.empty() ? sums_ : none), {}, products_side_.begin(stream));
+    compute(take(later.empty()), {}, products_side_.begin(stream));
     started_ = true;
   }
   const auto waits = [later](const GradientSum& product) {
@@ -233,7 +234,7 @@ void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later
 }
 
 void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
-  const std::vector<GradientSum> sums = take(sums_);
+  const std::vector<GradientSum> sums = take(true);
   std::vector<GradientSum> many_rows = std::exchange(many_rows_, {});
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;

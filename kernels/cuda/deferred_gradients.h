@@ -1,7 +1,8 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
 // are a handful of launches. Column sums, the second stages of column_sums.cuh among them, the embeddings' tables and,
-// where kernels start early, products of up to 768 rows are jobs of one kernel, launched at each start() and at
-// finish(). Other products of more than 64 rows are Matmul's, one batched product for all layers of a shape.
+// where kernels start early, products of up to 768 rows are jobs of one kernel, launched at start(), where there are
+// such products, and at finish(). Other products of more than 64 rows are Matmul's, one batched product for all layers
+// of a shape.
 #pragma once
 
 #include <cstddef>
@@ -36,17 +37,20 @@ class DeferredGradients {
  public:
   explicit DeferredGradients(const DeviceInfo& device) : device_(device) {}
 
-  // Device memory that stays as it is until finish(), 256-byte aligned. The same sequence of calls is given the same
-  // memory again after each finish(), and no block is ever freed, because captured graphs refer to them.
-  void* keep(std::size_t bytes);
+  // Everything that is added must stay as it is until finish().
 
-  // sums[s] = sum over p of parts[p][s]; parts: (count, S, part_stride(cols)) floats, from keep(). Without parts zeros.
-  void add_parts(std::span<const Tensor> sums, const void* parts, std::int64_t count);
-  // sum = the column sums of `matrix` (M, O), f16.
+  // (count, sums, part_stride(cols)) floats of device memory, 256-byte aligned. The same sequence of calls is given the
+  // same memory again after each finish(), and no block is ever freed, because captured graphs refer to them.
+  float* keep_parts(std::int64_t count, std::int64_t sums, std::int64_t cols);
+  // sums[s] = sum over p of parts[p][s].  sums: (1, cols) f32; parts: from keep_parts(count, S, cols). Without parts
+  // zeros.
+  void add_parts(std::span<const Tensor> sums, float* parts, std::int64_t count);
+  // sum = the column sums of `matrix`.  sum: (1, O) f32; matrix: (M, O) f16.
   void add_columns(Tensor sum, Tensor matrix);
   // dweight = doutᵀ in.  dweight: (O, I) f32, dout: (M, O), in: (M, I) f16.
   void add_product(Tensor dweight, Tensor dout, Tensor in);
-  // The gradients of the rows of a batch's words and of all positions; of the types but the first zeros.
+  // The gradients of the rows of a batch's words and of all positions; of the types but the first zeros.  dtables: word
+  // (U, C), position (P, C), type (T, C) f32; dsum: (N, C) f16.
   void add_tokens(const EmbeddingTensors& dtables, Tensor dsum, const Batch& batch);
 
   // Computes what was added since the last time, Matmul's products beside all else: together they fill the device,
@@ -57,7 +61,7 @@ class DeferredGradients {
   void start(const Stream& stream, Matmul& matmul, Tensor later);
 
  private:
-  std::vector<GradientSum> take(std::vector<GradientSum>& sums);
+  std::vector<GradientSum> take(bool with_sums);
 
   const DeviceInfo& device_;
   std::vector<GradientSum> many_rows_, products_, sums_;  // Matmul's products; those of weight_gradients.cuh; all else
@@ -65,7 +69,7 @@ class DeferredGradients {
   std::vector<Buffer> memory_;
   SideStream side_, products_side_;
   bool started_ = false;
-  std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep() takes from, and what is taken of it
+  std::size_t block_ = 0, used_ = 0;  // of memory_: the block that keep_parts() takes from, and what is taken of it
 };
 
 }  // namespace ember

@@ -33,7 +33,7 @@ struct Store {
 
 bool serves(const FewRowsProduct& p, const DeviceInfo& device) {
   if (!starts_early() || p.out.empty() || p.in.empty() || p.out.dtype != DType::f16) return false;
-  if (!vectorises(kVector, {p.out, p.in, p.weight}) || (!p.bias.empty() && !vectorises(2, {p.bias}))) return false;
+  if (!vectorises(kTileVector, {p.out, p.in, p.weight}) || (!p.bias.empty() && !vectorises(2, {p.bias}))) return false;
   return few_rows::with_division(
       p, device, [&]<typename Divided>(std::type_identity<Divided>) { return few_rows::at_once<Divided>(p, device); });
 }

@@ -62,8 +62,8 @@ struct Division {
   }
 
   static std::int64_t shared_bytes(std::int64_t inputs) {
-    const std::int64_t steps = steps_of(static_cast<int>(inputs)), row = stride_of(static_cast<int>(steps) * kStep);
-    return 2 * (kRows * row + (kTransposed ? kWidth * row : steps * kStep * stride_of(kWidth))) +
+    const std::int64_t steps = steps_of(static_cast<int>(inputs)), row = tile_stride(static_cast<int>(steps) * kStep);
+    return 2 * (kRows * row + (kTransposed ? kWidth * row : steps * kStep * tile_stride(kWidth))) +
            static_cast<std::int64_t>(kSums);
   }
 };
@@ -75,7 +75,8 @@ struct Tiles {
   float4* sums;
   int steps, row_stride;
 
-  __device__ Tiles(unsigned char* memory, int inputs) : steps(steps_of(inputs)), row_stride(stride_of(steps * kStep)) {
+  __device__ Tiles(unsigned char* memory, int inputs)
+      : steps(steps_of(inputs)), row_stride(tile_stride(steps * kStep)) {
     sums = reinterpret_cast<float4*>(memory);
     rows = reinterpret_cast<std::uint16_t*>(memory + Divided::kSums);
     weight = rows + Divided::kRows * row_stride;
@@ -84,42 +85,43 @@ struct Tiles {
   // The first `count` of kAll rows of `from`, of so many inputs; zeros after them. A warp takes every kWarps-th.
   template <int kAll>
   __device__ void ask_rows(std::uint16_t* to, Rows<const __half> from, int count, int inputs) const {
-    const int warp = static_cast<int>(threadIdx.x) / kWarpSize, lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    const __half* source = from[warp] + lane * kVector;
-    std::uint16_t* target = to + warp * row_stride + lane * kVector;
+    const int warp = static_cast<int>(threadIdx.x) / kWarpSize, lane = lane_index();
+    const __half* source = from[warp] + lane * kTileVector;
+    std::uint16_t* target = to + warp * row_stride + lane * kTileVector;
     const std::int64_t next = kWarps * from.stride;
 #pragma unroll 1
-    for (int c = lane * kVector; c < steps * kStep; c += kWarpSize * kVector) {
+    for (int c = lane * kTileVector; c < steps * kStep; c += kWarpSize * kTileVector) {
 #pragma unroll
       for (int i = 0; i < kAll / kWarps; ++i)
         copy_or_clear(target + i * kWarps * row_stride, source + i * next, warp + i * kWarps < count && c < inputs);
-      source += kWarpSize * kVector;
-      target += kWarpSize * kVector;
+      source += kWarpSize * kTileVector;
+      target += kWarpSize * kTileVector;
     }
   }
   __device__ void ask_weight(const Operands& a, int first) const {
-    constexpr int kWidth = Divided::kWidth, kVectors = kWidth / kVector, kAtOnce = kThreads / kVectors;
+    constexpr int kWidth = Divided::kWidth, kVectors = kWidth / kTileVector, kAtOnce = kThreads / kVectors;
     const int columns = min(kWidth, a.outputs - first);
     if constexpr (Divided::kTransposed) {
       ask_rows<kWidth>(weight, {a.weight[first], a.weight.stride}, columns, a.inputs);
     } else {
-      const int row = static_cast<int>(threadIdx.x) / kVectors, c = static_cast<int>(threadIdx.x) % kVectors * kVector;
+      const int row = static_cast<int>(threadIdx.x) / kVectors,
+                c = static_cast<int>(threadIdx.x) % kVectors * kTileVector;
       if (row >= kAtOnce) return;
       const __half* source = a.weight[row] + first + c;
-      std::uint16_t* target = weight + row * stride_of(kWidth) + c;
+      std::uint16_t* target = weight + row * tile_stride(kWidth) + c;
 #pragma unroll 4
       for (int r = row; r < steps * kStep; r += kAtOnce) {
         copy_or_clear(target, source, r < a.inputs && c < columns);
         source += kAtOnce * a.weight.stride;
-        target += kAtOnce * stride_of(kWidth);
+        target += kAtOnce * tile_stride(kWidth);
       }
     }
   }
 
   // d = the warp's rows times its columns, of its part of the inputs.
   __device__ void multiply(float (&d)[kFragments][4], const Divided& mine) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-    const std::uint16_t* a_row = rows + (mine.row + lane % kWarpRows) * row_stride + lane / kWarpRows * kVector;
+    const int lane = lane_index();
+    const std::uint16_t* a_row = rows + (mine.row + lane % kWarpRows) * row_stride + lane / kWarpRows * kTileVector;
 #pragma unroll
     for (auto& fragment : d) fragment[0] = fragment[1] = fragment[2] = fragment[3] = 0;
 #pragma unroll 2
@@ -131,9 +133,9 @@ struct Tiles {
       for (int n = 0; n < kFragments; ++n) {
         const int column = mine.column + n * kColumns;
         if constexpr (Divided::kTransposed)
-          ldmatrix_x4(b[n], weight + (column + lane % 8) * row_stride + step * kStep + lane / 8 * kVector);
+          ldmatrix_x4(b[n], weight + (column + lane % 8) * row_stride + step * kStep + lane / 8 * kTileVector);
         else
-          ldmatrix_x4_trans(b[n], weight + (step * kStep + lane) * stride_of(Divided::kWidth) + column);
+          ldmatrix_x4_trans(b[n], weight + (step * kStep + lane) * tile_stride(Divided::kWidth) + column);
       }
 #pragma unroll
       for (int k = 0; k < 2; ++k)
@@ -146,7 +148,7 @@ struct Tiles {
   // call.
   __device__ bool add_parts(float (&d)[kFragments][4], const Divided& mine) const {
     if constexpr (Divided::kParts == 1) return true;
-    float4* of_tile = sums + mine.tile * kFragments * kWarpSize + static_cast<int>(threadIdx.x) % kWarpSize;
+    float4* of_tile = sums + mine.tile * kFragments * kWarpSize + lane_index();
     constexpr int kPart = Divided::kTiles * kFragments * kWarpSize;
     if (mine.part > 0) {
 #pragma unroll
@@ -172,11 +174,10 @@ struct LanePlaces {
 
   template <typename Divided>
   __device__ LanePlaces(const Divided& mine, const Operands& a)
-      : first_row(static_cast<int>(blockIdx.x) * Divided::kRows + mine.row + lane() / 4),
-        first_column(static_cast<int>(blockIdx.y) * Divided::kWidth + mine.column + lane() % 4 * 2),
+      : first_row(static_cast<int>(blockIdx.x) * Divided::kRows + mine.row + lane_index() / 4),
+        first_column(static_cast<int>(blockIdx.y) * Divided::kWidth + mine.column + lane_index() % 4 * 2),
         rows(a.rows),
         outputs(a.outputs) {}
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarpSize; }
   __device__ int row(int half) const { return first_row + 8 * half; }
 
   // Calls visit(fragment, column) for each pair of columns that exists.

@@ -89,7 +89,7 @@ void CudaKernels::gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in
           "gelu_backward: shapes");
   const std::array sums{dbias};
   if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
-  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(part_blocks(rows), 1, cols)));
+  float* parts = deferred_.keep_parts(part_blocks(rows), 1, cols);
   vectorises(8, {din, dout, in, bias}) ? backward<8>(stream(), din, parts, dout, in, bias)
                                        : backward<1>(stream(), din, parts, dout, in, bias);
   deferred_.add_parts(sums, parts, part_blocks(rows));

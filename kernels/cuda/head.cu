@@ -34,7 +34,7 @@ template <int V>
 __device__ float times_row(const float* row, const __half* weight, int cols) {
   float sum = 0;
 #pragma unroll 4
-  for (int c = static_cast<int>(threadIdx.x) % kWarpSize * V; c < cols; c += kWarpSize * V) {
+  for (int c = lane_index() * V; c < cols; c += kWarpSize * V) {
     float x[V], w[V];
     load<V>(w, weight + c);
     load<V>(x, row + c);
@@ -138,7 +138,7 @@ void CudaKernels::head_backward(Tensor din, Tensor dbias, Tensor dlogits, Tensor
   if (!fits(weight)) return Kernels::head_backward(din, dbias, dlogits, activated, weight, dropout);
   const std::array sums{dbias};
   if (rows == 0) return deferred_.add_parts(sums, nullptr, 0);
-  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(rows, 1, cols)));
+  float* parts = deferred_.keep_parts(rows, 1, cols);
   const Backward a{rows_of<__half>(din),
                    parts,
                    rows_of<const __half>(dlogits),

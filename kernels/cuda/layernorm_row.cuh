@@ -23,7 +23,7 @@ using Vector = float[V];
 // visit(i, c): the lane's vectors, at columns [c, c + V), with i its place in registers.
 template <int V, int N, typename Visit>
 __device__ void for_each_vector(int cols, const Visit& visit) {
-  const int first = static_cast<int>(threadIdx.x) % kWarpSize * V;
+  const int first = lane_index() * V;
   if constexpr (N > 0) {
 #pragma unroll
     for (int i = 0; i < N; ++i)
@@ -272,7 +272,7 @@ void layernorm_backward(DeferredGradients& deferred, const std::array<Tensor, 3>
                               moments.mean.f32(),
                               moments.rstd.f32(),
                               weight.f32(),
-                              static_cast<float*>(deferred.keep(part_bytes(parts, 3, dout.cols))),
+                              deferred.keep_parts(parts, 3, dout.cols),
                               static_cast<int>(dout.rows),
                               static_cast<int>(dout.cols),
                               static_cast<int>(part_stride(dout.cols))};

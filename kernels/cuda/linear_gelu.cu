@@ -97,7 +97,7 @@ struct Backward {
         for (auto& pair : sums)
 #pragma unroll
           for (float& sum : pair) sum += __shfl_xor_sync(~0u, sum, offset);
-      if (LanePlaces::lane() >= 4 || at.row(0) >= at.rows) return;
+      if (lane_index() >= 4 || at.row(0) >= at.rows) return;
       float* part = to.parts + at.row(0) / few_rows::kWarpRows * to.part_stride;
       at.for_columns(
           [&](int n, int column) { *reinterpret_cast<float2*>(part + column) = make_float2(sums[n][0], sums[n][1]); });
@@ -128,7 +128,7 @@ void CudaKernels::linear_gelu_backward(Tensor din, Tensor dbias, Tensor dout, Te
   if (!serves(product, device_) || !vectorises(2, {before, bias}))
     return Kernels::linear_gelu_backward(din, dbias, dout, weight, before, bias);
   const std::int64_t count = blocks_for(din.rows, few_rows::kWarpRows), stride = part_stride(din.cols);
-  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(count, 1, din.cols)));
+  float* parts = deferred_.keep_parts(count, 1, din.cols);
   few_rows::launch_few_rows<false>(
       "linear_gelu_backward", product,
       Backward{rows_of<__half>(din), rows_of<const __half>(before), bias.f32(), parts, static_cast<int>(stride)},

@@ -334,11 +334,8 @@ bool Matmul::State::multiply(const Shape& shape, Operands operands, const Stream
 }
 
 Matmul::Matmul(cudaStream_t stream) : state_(std::make_unique<State>(stream)) {}
-Matmul::Matmul(Matmul&&) noexcept = default;
-Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 
 Matmul::~Matmul() {
-  if (state_ == nullptr) return;
   try {
     state_->cache.save();
   } catch (const std::exception& error) {

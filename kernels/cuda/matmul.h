@@ -32,8 +32,6 @@ class Matmul {
  public:
   // On the current device. Throws Error when cuBLASLt cannot be used there.
   explicit Matmul(cudaStream_t stream);
-  Matmul(Matmul&&) noexcept;
-  Matmul& operator=(Matmul&&) noexcept;
   ~Matmul();  // keeps what was measured in a file
 
   // out = in weightᵀ + bias.  out: (M, O) f16 or f32, in: (M, I) f16, weight: (O, I) f16, bias: (O) of out's type, or

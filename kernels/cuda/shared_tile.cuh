@@ -8,12 +8,12 @@
 
 namespace ember {
 
-constexpr int kVector = 8;  // halves of a copy
+constexpr int kTileVector = 8;  // halves of a copy
 
-// Halves from a row of a tile of so many columns, a multiple of kVector, to the next: an odd multiple of 16 bytes, so
-// that the eight rows that ldmatrix reads together start in different banks.
-EMBER_HOST_DEVICE constexpr int stride_of(int columns) {
-  return columns / kVector % 2 == 1 ? columns : columns + kVector;
+// Halves from a row of a tile of so many columns, a multiple of kTileVector, to the next: an odd multiple of 16 bytes,
+// so that the eight rows that ldmatrix reads together start in different banks.
+EMBER_HOST_DEVICE constexpr int tile_stride(int columns) {
+  return columns / kTileVector % 2 == 1 ? columns : columns + kTileVector;
 }
 
 __device__ inline void copy_or_clear(std::uint16_t* to, const __half* from, bool copies) {

@@ -92,7 +92,7 @@ void CudaKernels::tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor ac
           "tanh_backward: shapes");
   const std::array sums{dbias};
   if (dout.empty()) return deferred_.add_parts(sums, nullptr, 0);
-  auto* parts = static_cast<float*>(deferred_.keep(part_bytes(part_blocks(rows), 1, cols)));
+  float* parts = deferred_.keep_parts(part_blocks(rows), 1, cols);
   vectorises(4, {din, dout, activated}) ? backward<4>(stream(), din, parts, dout, activated, dropout)
                                         : backward<1>(stream(), din, parts, dout, activated, dropout);
   deferred_.add_parts(sums, parts, part_blocks(rows));

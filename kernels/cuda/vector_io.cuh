@@ -14,6 +14,11 @@ namespace ember {
 
 constexpr int kWarpSize = 32;
 
+// The calling thread's place in its warp.
+__device__ inline int lane_index() {
+  return static_cast<int>(threadIdx.x) % kWarpSize;
+}
+
 // A matrix as kernels see it.
 template <typename T>
 struct Rows {

@@ -27,20 +27,15 @@ namespace ember::weight_gradients {
 constexpr int kThreads = kGradientThreads;
 constexpr int kStep = 16;  // rows of an mma
 
-// How a block's warps divide its tile, and of how many fragments of 16 outputs and of 8 inputs a warp's part is.
-template <int kByOutputs, int kByInputs, int kOutputFragments, int kInputFragments>
-struct Division {
-  static_assert(kByOutputs * kByInputs * kWarpSize == kThreads);
-  static constexpr int kWarpsOfInputs = kByInputs, kM = kOutputFragments, kN = kInputFragments;
-  static constexpr int kOutputs = kByOutputs * kM * 16, kInputs = kByInputs * kN * 8;
-};
+// Of the block's tile: so many warps side by side, each with kM fragments of 16 outputs and kN of 8 inputs.
+constexpr int kWarpsOfInputs = 4, kM = 2, kN = 5;
+constexpr int kOutputs = kThreads / kWarpSize / kWarpsOfInputs * kM * 16, kInputs = kWarpsOfInputs * kN * 8;
 
-// The tile, how many blocks a multiprocessor's registers must have room for, and the stages.
-using Tile = Division<2, 4, 2, 5>;
+// How many blocks a multiprocessor's registers must have room for, and the stages.
 constexpr int kTogether = 3;
 constexpr int kStageRows = 32, kStages = 4;
 
-constexpr int kDoutStride = stride_of(Tile::kOutputs), kInStride = stride_of(Tile::kInputs);
+constexpr int kDoutStride = tile_stride(kOutputs), kInStride = tile_stride(kInputs);
 constexpr int kStageHalves = kStageRows * (kDoutStride + kInStride);
 constexpr std::size_t kSharedBytes = sizeof(std::uint16_t) * kStages * kStageHalves;
 constexpr std::int64_t kMostRows = 768;  // of 1,024 hardly faster than Matmul's, of 1,232 slower (docs/performance.md)
@@ -54,7 +49,7 @@ class Copies {
     const int vector = static_cast<int>(threadIdx.x) % kVectors;
     row_ = static_cast<int>(threadIdx.x) / kVectors;
     const bool of_dout = vector < kDoutVectors;
-    const int c = (of_dout ? vector : vector - kDoutVectors) * kVector;
+    const int c = (of_dout ? vector : vector - kDoutVectors) * kTileVector;
     exists_ = of_dout ? output + c < job.cols : input + c < job.inputs;
     stride_ = of_dout ? job.from_stride : job.in_stride;
     from_ = (of_dout ? static_cast<const __half*>(job.from) + output : job.in + input) + row_ * stride_ + c;
@@ -76,7 +71,7 @@ class Copies {
   }
 
  private:
-  static constexpr int kDoutVectors = Tile::kOutputs / kVector, kVectors = kDoutVectors + Tile::kInputs / kVector;
+  static constexpr int kDoutVectors = kOutputs / kTileVector, kVectors = kDoutVectors + kInputs / kTileVector;
   static constexpr int kAtOnce = kThreads / kVectors;  // rows
 
   const __half* from_;
@@ -88,51 +83,52 @@ class Copies {
 // A warp's part of the tile: its first output and input there, and its sums.
 struct WarpTile {
   int output, input;
-  float d[Tile::kM][Tile::kN][4] = {};
+  float d[kM][kN][4] = {};
 
   __device__ WarpTile() {
     const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-    output = warp / Tile::kWarpsOfInputs * Tile::kM * 16;
-    input = warp % Tile::kWarpsOfInputs * Tile::kN * 8;
+    output = warp / kWarpsOfInputs * kM * 16;
+    input = warp % kWarpsOfInputs * kN * 8;
   }
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarpSize; }
 
   // d += doutᵀ in of a stage.
   __device__ void multiply(const std::uint16_t* stage) {
     // The row of the four 8 x 8 matrices that a lane points to: those of dout by outputs first, those of in by rows.
-    const std::uint16_t* dout = stage + (lane() / 16 * 8 + lane() % 8) * kDoutStride + output + lane() / 8 % 2 * 8;
-    const std::uint16_t* in = stage + kStageRows * kDoutStride + lane() % 16 * kInStride + input;
+    const std::uint16_t* dout =
+        stage + (lane_index() / 16 * 8 + lane_index() % 8) * kDoutStride + output + lane_index() / 8 % 2 * 8;
+    const std::uint16_t* in = stage + kStageRows * kDoutStride + lane_index() % 16 * kInStride + input;
 #pragma unroll
     for (int k = 0; k < kStageRows; k += kStep) {
-      std::uint32_t a[Tile::kM][4], b[Tile::kN][2];
+      std::uint32_t a[kM][4], b[kN][2];
 #pragma unroll
-      for (int m = 0; m < Tile::kM; ++m) ldmatrix_x4_trans(a[m], dout + k * kDoutStride + m * 16);
+      for (int m = 0; m < kM; ++m) ldmatrix_x4_trans(a[m], dout + k * kDoutStride + m * 16);
 #pragma unroll
-      for (int n = 0; n + 1 < Tile::kN; n += 2) {
+      for (int n = 0; n + 1 < kN; n += 2) {
         std::uint32_t two[4];
-        ldmatrix_x4_trans(two, in + k * kInStride + n * 8 + lane() / 16 * 8);
+        ldmatrix_x4_trans(two, in + k * kInStride + n * 8 + lane_index() / 16 * 8);
         b[n][0] = two[0], b[n][1] = two[1], b[n + 1][0] = two[2], b[n + 1][1] = two[3];
       }
-      if constexpr (Tile::kN % 2 == 1) ldmatrix_x2_trans(b[Tile::kN - 1], in + k * kInStride + (Tile::kN - 1) * 8);
+      static_assert(kN % 2 == 1);
+      ldmatrix_x2_trans(b[kN - 1], in + k * kInStride + (kN - 1) * 8);
 #pragma unroll
-      for (int m = 0; m < Tile::kM; ++m)
+      for (int m = 0; m < kM; ++m)
 #pragma unroll
-        for (int n = 0; n < Tile::kN; ++n) mma_m16n8k16(d[m][n], a[m], b[n][0], b[n][1]);
+        for (int n = 0; n < kN; ++n) mma_m16n8k16(d[m][n], a[m], b[n][0], b[n][1]);
     }
   }
 
   // `first_output`, `first_input`: the block's. Inputs come by eight, so a fragment has all of them or none.
   __device__ void write(const GradientJob& job, int first_output, int first_input) const {
-    const int o = first_output + output + lane() / 4, i = first_input + input;
+    const int o = first_output + output + lane_index() / 4, i = first_input + input;
 #pragma unroll
-    for (int m = 0; m < Tile::kM; ++m)
+    for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = o + m * 16 + half * 8;
         if (row >= job.cols) continue;
-        float* to = job.to + row * job.to_stride + i + lane() % 4 * 2;
+        float* to = job.to + row * job.to_stride + i + lane_index() % 4 * 2;
 #pragma unroll
-        for (int n = 0; n < Tile::kN; ++n)
+        for (int n = 0; n < kN; ++n)
           if (i + n * 8 < job.inputs)
             *reinterpret_cast<float2*>(to + n * 8) = make_float2(d[m][n][2 * half], d[m][n][2 * half + 1]);
       }
@@ -141,8 +137,8 @@ struct WarpTile {
 
 // Tile `block` of a product. `memory`: kSharedBytes.
 __device__ inline void multiply(const GradientJob& job, int block, std::uint16_t* memory) {
-  const int across = (job.inputs + Tile::kInputs - 1) / Tile::kInputs;
-  const int output = block / across * Tile::kOutputs, input = block % across * Tile::kInputs;
+  const int across = (job.inputs + kInputs - 1) / kInputs;
+  const int output = block / across * kOutputs, input = block % across * kInputs;
   Copies copies(job, output, input);
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; ++stage) copies.ask(memory + stage * kStageHalves);
@@ -161,15 +157,15 @@ __device__ inline void multiply(const GradientJob& job, int block, std::uint16_t
 
 // ---- On the host ----------------------------------------------------------------------------------------------------
 
-inline unsigned blocks_of(const Tensor& dweight) {
-  return blocks_for(dweight.rows, Tile::kOutputs) * blocks_for(dweight.cols, Tile::kInputs);
+inline unsigned blocks_of(const GradientJob& job) {
+  return blocks_for(job.cols, kOutputs) * blocks_for(job.inputs, kInputs);
 }
 
 // Where kernels start early (runtime/cuda/device.h), from compute capability 9.0 on: operands of f16 whose vectors of 8
 // are aligned, of up to kMostRows rows, and a gradient whose pairs are.
 inline bool serves(const Tensor& dweight, const Tensor& dout, const Tensor& in, const DeviceInfo& device) {
   return starts_early() && device.shared_memory >= kSharedBytes && !in.empty() && in.rows <= kMostRows &&
-         vectorises(kVector, {dout, in}) && vectorises(2, {dweight});
+         vectorises(kTileVector, {dout, in}) && vectorises(2, {dweight});
 }
 
 }  // namespace ember::weight_gradients

@@ -28,6 +28,7 @@ bool is_defect(cudaError_t status) {
     case cudaErrorMisalignedAddress:
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
+    case cudaErrorHardwareStackError:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchOutOfResources:
     case cudaErrorLaunchTimeout:

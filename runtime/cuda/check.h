@@ -8,9 +8,10 @@
 
 namespace ember {
 
-// Returns when `status` is cudaSuccess. What a user can mend (no device, a driver too old, no memory left, a device
-// that is lost or in use) becomes an Error, one line that says what was being done and what CUDA says of it; anything
-// else is a defect of Ember's and becomes std::logic_error. `doing`: "cudaMalloc of 400 bytes", the name of a kernel.
+// Returns when `status` is cudaSuccess. What only a defect of Ember's can bring about (a wrong call, a kernel that did
+// what it must not) becomes std::logic_error; anything else (no device, a driver too old, no memory left, a device that
+// is lost or in use) an Error, one line that says what was being done and what CUDA says of it. `doing`: "cudaMalloc of
+// 400 bytes", the name of a kernel.
 void check_cuda(cudaError_t status, std::string_view doing);
 
 // For destructors, which cannot throw: one line on stderr. Silent where the process is ending, since the runtime may be

@@ -232,6 +232,28 @@ TEST(DeviceStartUpdates, DoesOnceWhatAdamWDoes) {
   EXPECT_EQ(run(0, 1), skipped);
 }
 
+// A recording cannot await what has begun outside it.
+TEST(DeviceStartUpdates, ARecordingFirstAwaitsWhatIsLeft) {
+  const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));
+  CudaKernels& kernels = testing::device();
+  const State by_parts(1, 40), whole(1, 40);
+  const DeviceMatrix gradient(kFloat, 1, 40, draw(40, 1));
+  const DeviceArray<StepState> before = on_device({.loss_scale = 8, .gradient_norm = 3, .updates = 1}),
+                               state = on_device({.loss_scale = 8, .gradient_norm = 3, .updates = 1});
+  const AdamWParameter parameters[] = {by_parts.parameter(gradient.view), whole.parameter(gradient.view)};
+  const std::span<const AdamWParameter> group(parameters, 1);
+  kernels.adamw(std::span(parameters).subspan(1), schedule.data(), state.data(), 1);
+  kernels.start_updates({&group, 1}, schedule.data(), before.data(), 1);
+  const auto recorded = kernels.record([&] {
+    EXPECT_FALSE(kernels.await_updates());
+    kernels.adamw(std::span(parameters).first(1), schedule.data(), state.data(), 1);
+  });
+  EXPECT_EQ(by_parts.bits(), whole.bits());
+  kernels.adamw(std::span(parameters).subspan(1), schedule.data(), state.data(), 1);
+  recorded->run();
+  EXPECT_EQ(by_parts.bits(), whole.bits());
+}
+
 // The columns of one row, cut into parameters that lie side by side, and a table: at once and by the parts, whose bits
 // must be the same, as must the state of the step.
 TEST(DeviceAdamWStep, HasTheBitsOfItsParts) {

@@ -349,6 +349,11 @@ TEST(AttentionEdge, WrongShapesAreRefused) {
   EXPECT_THROW(forward(out, q.row_block(0, 7), k, 2, 5), std::logic_error);
   EXPECT_THROW(forward(out, q, k.columns(0, 26), 2, 5), std::logic_error);
   EXPECT_THROW(forward(out.row_block(0, 7), q, k, 2, 5), std::logic_error);
+  Batch of_nothing = batch;
+  of_nothing.tokens = of_nothing.max_length = 0;
+  const Tensor none = q.row_block(0, 0);
+  EXPECT_THROW(device().attention_forward(none, none, none, none, of_nothing, 2, 5, Queries::all, {}),
+               std::logic_error);
   Tensor in_floats = k;
   in_floats.dtype = DType::f32;
   EXPECT_THROW(forward(out, q, in_floats, 2, 5), std::logic_error);

@@ -83,11 +83,13 @@ TEST(ReadConfig, EverySizeIsRequiredAndInRange) {
     EXPECT_EQ(config_complaint(object.dump()), key + " is missing");
     for (const json& wrong : {json("12"), json(12.0), json(nullptr), json(true), json::array({12})})
       EXPECT_EQ(complaint_with(key.c_str(), wrong), key + " must be an integer, not " + wrong.dump());
+    const std::string least = key == "max_position_embeddings" ? ", expected 2 to" : ", expected 1 to";
     for (const json& wrong : {json(0), json(-12), json((1 << 24) + 1), json(~std::uint64_t{0}), json(INT64_MIN)})
-      EXPECT_TRUE(complaint_with(key.c_str(), wrong).starts_with(key + " is " + wrong.dump() + ", expected 1 to"));
+      EXPECT_TRUE(complaint_with(key.c_str(), wrong).starts_with(key + " is " + wrong.dump() + least));
   }
   EXPECT_EQ(complaint_with("intermediate_size", 1 << 24), "");
-  EXPECT_EQ(complaint_with("num_hidden_layers", 4097), "num_hidden_layers is 4097, expected 1 to 4096");
+  EXPECT_EQ(complaint_with("num_hidden_layers", 257), "num_hidden_layers is 257, expected 1 to 256");
+  EXPECT_EQ(complaint_with("max_position_embeddings", 1), "max_position_embeddings is 1, expected 2 to 16777216");
 }
 
 TEST(ReadConfig, HeadsDivideTheHiddenSize) {

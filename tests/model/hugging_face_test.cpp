@@ -57,7 +57,7 @@ TEST(LoadHuggingFace, ReadsEveryTensorBitForBit) {
   const ModelDirectory directory;
   const LoadedModel model = load_hugging_face(directory.path(), kernels());
   EXPECT_EQ(model.config, small());
-  EXPECT_FALSE(model.lower_case);
+  EXPECT_FALSE(model.tokenizer.lower_case);
   EXPECT_TRUE(model.report.initialised.empty());
   EXPECT_TRUE(model.report.ignored.empty());
   EXPECT_TRUE(model.report.renamed.empty());
@@ -353,7 +353,7 @@ TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
   const ModelDirectory directory;
   const auto lower_case = [&](const std::string& text) {
     put(directory.path() / "tokenizer_config.json", text);
-    return load_hugging_face(directory.path(), kernels()).lower_case;
+    return load_hugging_face(directory.path(), kernels()).tokenizer.lower_case;
   };
   EXPECT_TRUE(lower_case("{}"));
   EXPECT_TRUE(lower_case(R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})"));
@@ -377,7 +377,7 @@ TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
     EXPECT_THROW(lower_case("{" + std::string(other) + "}"), Error) << other;
   EXPECT_THROW(lower_case("{"), Error);
   fs::remove(directory.path() / "tokenizer_config.json");
-  EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).lower_case);
+  EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).tokenizer.lower_case);
   put(directory.path() / "added_tokens.json", R"({"[MASK]": 4})");
   EXPECT_EQ(complaint(directory), "");
   put(directory.path() / "added_tokens.json", R"({"[NAME]": 9})");
@@ -389,11 +389,11 @@ TEST(SaveHuggingFace, LoadsBackBitForBit) {
   const LoadedModel model = load_hugging_face(from.path(), kernels());
   const TemporaryDirectory parent;
   const fs::path out = parent / "a" / "b";
-  const SaveOptions options{from.path() / "vocab.txt", model.lower_case};
-  for (int twice = 0; twice < 2; ++twice) save_hugging_face(out, model.config, model.weights, kernels(), options);
+  for (int twice = 0; twice < 2; ++twice)
+    save_hugging_face(out, model.config, model.weights, kernels(), model.tokenizer);
   const LoadedModel again = load_hugging_face(out, kernels());
   EXPECT_EQ(again.config, model.config);
-  EXPECT_EQ(again.lower_case, model.lower_case);
+  EXPECT_EQ(again.tokenizer.lower_case, model.tokenizer.lower_case);
   for (const Stored& tensor : from.tensors) EXPECT_TRUE(holds(again, tensor, tensor.name));
   EXPECT_EQ(read_file(out / "vocab.txt"), read_file(from.path() / "vocab.txt"));
   EXPECT_EQ(SafetensorsFile(out / "model.safetensors").metadata().at("format"), "pt");
@@ -407,7 +407,7 @@ TEST(SaveHuggingFace, LoadsBackBitForBit) {
 TEST(SaveHuggingFace, WritesIntoTheDirectoryThatItWasLoadedFrom) {
   const ModelDirectory directory;
   const LoadedModel model = load_hugging_face(directory.path(), kernels());
-  save_hugging_face(directory.path(), model.config, model.weights, kernels(), {directory.path() / "vocab.txt", false});
+  save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer);
   const LoadedModel again = load_hugging_face(directory.path(), kernels());
   for (const Stored& tensor : directory.tensors) EXPECT_TRUE(holds(again, tensor, tensor.name));
 }
@@ -416,7 +416,7 @@ TEST(SaveHuggingFace, DescribesTheTokenizer) {
   const ModelDirectory from;
   const LoadedModel model = load_hugging_face(from.path(), kernels());
   const TemporaryDirectory out;
-  save_hugging_face(out.path(), model.config, model.weights, kernels(), {from.path() / "vocab.txt", true});
+  save_hugging_face(out.path(), model.config, model.weights, kernels(), {model.tokenizer.vocabulary, true});
   const json tokens{{"unk_token", "[UNK]"},
                     {"sep_token", "[SEP]"},
                     {"pad_token", "[PAD]"},
@@ -443,8 +443,7 @@ TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {
   setrlimit(RLIMIT_FSIZE, &tight);
   std::string message;
   try {
-    save_hugging_face(directory.path(), model.config, model.weights, kernels(),
-                      {directory.path() / "vocab.txt", false});
+    save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer);
   } catch (const Error& error) {
     message = error.what();
   }
@@ -461,17 +460,18 @@ TEST(SaveHuggingFace, ChecksBeforeItWritesAnything) {
   const LoadedModel model = load_hugging_face(from.path(), kernels());
   const TemporaryDirectory parent;
   const fs::path out = parent / "out";
-  const auto save = [&](const BertConfig& config, const fs::path& vocabulary, const fs::path& to) {
+  const auto save = [&](const BertConfig& config, const std::string& vocabulary, const fs::path& to) {
     save_hugging_face(to, config, model.weights, kernels(), {vocabulary, true});
   };
-  EXPECT_THROW(save(model.config, from.path() / "missing.txt", out), Error);
+  const std::string& vocabulary = model.tokenizer.vocabulary;
+  EXPECT_THROW(save(model.config, "", out), Error);
   BertConfig config = model.config;
   config.labels = {"\xFF", "b", "c"};
-  EXPECT_THROW(save(config, from.path() / "vocab.txt", out), Error);
-  put(parent / "long.txt", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
-  EXPECT_THROW(save(model.config, parent / "long.txt", out), Error);
+  EXPECT_THROW(save(config, vocabulary, out), Error);
+  EXPECT_THROW(save(model.config, "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n", out), Error);
   EXPECT_FALSE(fs::exists(out));
-  EXPECT_THROW(save(model.config, from.path() / "vocab.txt", parent / "long.txt"), Error);
+  put(parent / "file", "in the way");
+  EXPECT_THROW(save(model.config, vocabulary, parent / "file"), Error);
 }
 
 // A whole small BERT of another author: names without `bert.`, no pooler, no classifier.
@@ -488,7 +488,7 @@ TEST(HuggingFaceData, LoadsARealCheckpoint) {
   const LoadedModel model = load_hugging_face(directory.path(), kernels(), with_labels({"joy", "grief", "neutral"}));
   EXPECT_EQ(model.config.hidden, 32);
   EXPECT_EQ(model.config.label_count(), 3);
-  EXPECT_FALSE(model.lower_case);
+  EXPECT_FALSE(model.tokenizer.lower_case);
   EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"bert.pooler.dense.weight", "bert.pooler.dense.bias",
                                                                 "classifier.weight", "classifier.bias"}));
   EXPECT_EQ(model.report.renamed.size(), 37u);

@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
   const std::filesystem::path directory = argv[1];
   testing::WatchedKernels kernels(1);
   const LoadedModel model = load_hugging_face(directory, kernels);
-  const Tokenizer tokenizer(directory / "vocab.txt", model.lower_case);
+  const Tokenizer tokenizer(model.tokenizer.vocabulary, directory / kVocabularyFile, model.tokenizer.lower_case);
   const testing::DeepenedModel deeper = testing::deepened(model.config, model.weights, kernels);
   for (std::string line; std::getline(std::cin, line);) {
     Dataset dataset;

@@ -83,8 +83,6 @@ struct Matmul::State {
 };
 
 Matmul::Matmul(cudaStream_t stream) : state_(new State{stream, {}}) {}
-Matmul::Matmul(Matmul&&) noexcept = default;
-Matmul& Matmul::operator=(Matmul&&) noexcept = default;
 Matmul::~Matmul() = default;
 
 void Matmul::forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {

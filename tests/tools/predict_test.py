@@ -86,6 +86,14 @@ class Formats(unittest.TestCase):
         self.assertEqual(predict("--model", fixed, "--format", "tsv", "--threshold", "1", "a").splitlines()[1],
                          b"a\t\t")
 
+    def test_tsv_has_the_id_of_a_name_with_a_comma(self):
+        model = os.path.join(scratch, "commas")
+        names = [f"{name}, or so" if name == "love" else name for name in LABELS]
+        write_model(model, scores=SCORES, labels=names)
+        self.assertEqual(predict("--model", model, "--format", "tsv", "a").decode().splitlines()[1],
+                         f"a\tjoy,{LABELS.index('love')}\t0.930000,0.310000")
+        self.assertEqual(predict("--model", model, "a"), b"a\tjoy 0.93, love, or so 0.31\n")
+
     def test_tsv_all_has_a_column_a_label(self):
         header, line = predict("--model", fixed, "--format", "tsv", "--all", "a").decode().splitlines()
         self.assertEqual(header.split("\t"), ["text"] + LABELS)

@@ -58,7 +58,7 @@ class EvaluationTest : public ::testing::Test {
 
 TEST_F(EvaluationTest, ScoresAndLossAreThoseOfTheRowsAlone) {
   Bert model = bert(Purpose::inference);
-  const Evaluation evaluation = evaluate(model, *kernels_, config_, dataset_);
+  const Evaluation evaluation = evaluate(model, *kernels_, config_, dataset_, 2048);
   ASSERT_EQ(evaluation.probabilities.size(), 41u * 5u);
   ASSERT_EQ(evaluation.targets.size(), 41u * 5u);
   double loss = 0;
@@ -104,7 +104,7 @@ TEST_F(EvaluationTest, AModelInTrainingIsEvaluatedWithoutDropout) {
 
 TEST_F(EvaluationTest, RefusesAnEmptyDataSet) {
   Bert model = bert(Purpose::inference);
-  EXPECT_THROW(evaluate(model, *kernels_, config_, Dataset()), Error);
+  EXPECT_THROW(evaluate(model, *kernels_, config_, Dataset(), 2048), Error);
 }
 
 }  // namespace

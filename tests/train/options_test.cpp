@@ -146,7 +146,11 @@ TEST(Options, IdentityIsWhatDecidesTheBits) {
                                                                                      {"--seed", "1"},
                                                                                      {"--max-steps", "9"},
                                                                                      {"--metric", "loss"},
-                                                                                     {"--threshold", "0.4"}})
+                                                                                     {"--threshold", "0.4"},
+                                                                                     {"--warmup-ratio", "0.1"},
+                                                                                     {"--weight-decay", "0.1"},
+                                                                                     {"--max-length", "64"},
+                                                                                     {"--early-stopping", "2"}})
     EXPECT_NE(identity_of(flags), usual) << flags[0];
 }
 

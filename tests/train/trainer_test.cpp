@@ -302,6 +302,19 @@ TEST_F(TrainerTest, LeavesForeignModelsAlone) {
   EXPECT_NE(complaint(o).find("--model"), std::string::npos);
 }
 
+TEST_F(TrainerTest, LeavesForeignTokenizersAlone) {
+  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"}) {
+    TrainOptions o = options(name + ".folder");
+    fs::create_directories(o.out);
+    std::ofstream(o.out / name) << "precious";
+    EXPECT_NE(complaint(o).find(": holds " + name), std::string::npos) << complaint(o);
+    o.resume = true;
+    EXPECT_NE(complaint(o).find(": holds " + name + " but no metrics.jsonl"), std::string::npos) << complaint(o);
+    EXPECT_EQ(read_file(o.out / name), "precious");
+    EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
+  }
+}
+
 TEST_F(TrainerTest, OneRunAtATimeInAFolder) {
   TrainOptions o = options("out");
   fs::create_directory(o.out);
@@ -322,6 +335,39 @@ TEST_F(TrainerTest, MaxStepsShortenTheSchedule) {
   EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-20"));
   o = options("longer"), o.max_steps = 1000;
   EXPECT_EQ(run(o).state.step, 48);
+}
+
+TEST_F(TrainerTest, WarmsUp) {
+  TrainOptions o = options("out");
+  o.recipe.warmup_ratio = 0.5;
+  run(o);
+  EXPECT_DOUBLE_EQ(events(o.out, "train")[0].at("lr"), Schedule(3e-3, 0.5, 48).at(15));
+  EXPECT_LT(events(o.out, "train")[0].at("lr"), 3e-3 * (48 - 15) / 48);
+}
+
+TEST_F(TrainerTest, DrawsANewClassifierForOtherLabels) {
+  TrainOptions o = options("first");
+  run(o);
+  const fs::path data = scratch / "others";
+  testing::write_tiny_data(data);
+  std::ofstream(data / "labels.txt") << "north\neast\nsouth\nwest\n";
+  o = options("second"), o.model = scratch / "first", o.data = data, o.from_scratch = false;
+  EXPECT_NE(complaint(o).find("--new-classifier"), std::string::npos) << complaint(o);
+  o.new_classifier = true;
+  run(o);
+  EXPECT_NE(read_file(o.out / "config.json").find("south"), std::string::npos);
+}
+
+// What is saved is what the run began with, whatever becomes of the folder of --model meanwhile.
+TEST_F(TrainerTest, KeepsTheVocabularyThatItBeganWith) {
+  const TrainOptions o = options("out");
+  const std::string vocabulary = read_file(o.model / "vocab.txt");
+  train(o, Progress::Style::silent, [&] {
+    fs::remove(o.model / "vocab.txt");
+    return 0;
+  });
+  EXPECT_EQ(read_file(o.out / "vocab.txt"), vocabulary);
+  EXPECT_EQ(read_file(o.out / "checkpoints/step-48/vocab.txt"), vocabulary);
 }
 
 TEST_F(TrainerTest, StopsEarly) {
@@ -359,6 +405,7 @@ TEST_F(TrainerTest, BadInputTouchesNothing) {
   add("--max-length").recipe.max_length = 25;  // of 24 positions
   add("--device").device = "cuda:9999";
   add("model.safetensors").from_scratch = false;  // there is none
+  add("--epochs").recipe.epochs = 1 << 30;
   const fs::path broken = scratch / "broken";
   testing::write_tiny_data(broken);
   std::ofstream(broken / "train.tsv", std::ios::app) << "word5\t17\tid\n";
