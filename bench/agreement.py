@@ -5,9 +5,13 @@ Compares the medians of every benchmark that both files have and that takes long
 first, and says how many agree within 5%.
 """
 
-import argparse
 import json
+import signal
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
+from one_line import OneLine, Wrong
 
 
 def medians(path):
@@ -18,12 +22,11 @@ def medians(path):
         problem = error.strerror
     except (ValueError, KeyError, TypeError, AttributeError):
         problem = "results of bench_kernels (--out) were expected"
-    print(f"agreement.py: {path}: {problem}", file=sys.stderr)
-    sys.exit(2)
+    raise Wrong(f"{path}: {problem}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run():
+    parser = OneLine(description=__doc__.splitlines()[0])
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--above", type=float, default=20e-6, help="seconds")
@@ -42,4 +45,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # its reader may have seen enough
+    try:
+        run()
+    except Wrong as mistake:
+        print(f"agreement.py: {mistake}", file=sys.stderr)
+        sys.exit(2)

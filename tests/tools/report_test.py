@@ -1,4 +1,4 @@
-"""bench/report.py on small made-up results: python3 report_test.py [unittest's arguments]."""
+"""bench/report.py and agreement.py on small made-up results: python3 report_test.py [unittest's arguments]."""
 
 import json
 import re
@@ -211,6 +211,31 @@ class Mistakes(Case):
         self.refused("--out", self.folder / "x", contains="RESULTS")
         self.refused(good, "--out", self.folder / "none" / "x", contains="none")
         self.refused(good, "--out", self.folder / "x", "--colour", contains="--colour")
+
+
+class Agreement(unittest.TestCase):
+    def agreement(self, *arguments):
+        return subprocess.run([sys.executable, REPORT.with_name("agreement.py"), *map(str, arguments)],
+                              capture_output=True, text=True, timeout=TIMEOUT)
+
+    def test_counts_what_both_have_and_takes_long_enough(self):
+        with tempfile.TemporaryDirectory(prefix="ember agreement ") as folder:
+            paths = [Path(folder) / name for name in ("a.json", "b.json")]
+            for path, times in zip(paths, ((1e-3, 2e-3, 3e-3, 1e-5, 5e-3), (1.04e-3, 2.2e-3, 3e-3, 2e-5, None))):
+                path.write_text(json.dumps({"results": [{"name": f"op{i}", "seconds": seconds, "cv": 0.01}
+                                                        for i, seconds in enumerate(times) if seconds]}))
+            done = self.agreement(*paths)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            lines = done.stdout.splitlines()
+            self.assertEqual([line.split()[1] for line in lines[:-1]], ["op1", "op0", "op2"], "the worst first")
+            self.assertEqual(lines[-1], "2 of 3 benchmarks agree within 5%")
+            self.assertEqual(self.agreement(*paths, "--above", "1e-6").stdout.splitlines()[-1],
+                             "2 of 4 benchmarks agree within 5%")
+            paths[1].write_text("{}")
+            for wrong, names in ((paths, "b.json"), (paths[:1], "second"), ([paths[0], Path(folder) / "none"], "none")):
+                done = self.agreement(*wrong)
+                self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
+                self.assertIn(names, done.stderr)
 
 
 if __name__ == "__main__":
