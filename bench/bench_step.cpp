@@ -62,6 +62,8 @@ void validate(const Options& options) {
   ember::check(options.most_tokens >= 1, "--most-tokens {}: must be a whole number from 1 on", options.most_tokens);
   ember::check(options.part != "training" || options.precision == "fp32",
                "--precision {}: is of inference, but --part is training", options.precision);
+  ember::check(options.part != "inference" || !options.device.starts_with("cuda"),
+               "--device {}: is of training, but --part is inference, which the CPU does", options.device);
   ember::check(options.paper.empty() || options.out.empty(), "--out: --paper measures nothing to write there");
   for (const double peak : options.paper)
     ember::check(peak > 0 && std::isfinite(peak), "--paper {}: must be two numbers above 0", peak);
@@ -173,17 +175,18 @@ int run(const Options& options) {
     return 0;
   }
   std::vector<std::string> absent;
-  const auto backends = ember::make_backends(options.device, options.threads, absent);
+  std::vector<std::unique_ptr<ember::Backend>> backends;  // of training; inference makes its own
+  if (options.part != "inference") backends = ember::make_backends(options.device, options.threads, absent);
   for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   ember::StepInputs inputs(options.source);
   nlohmann::ordered_json context = nlohmann::ordered_json::parse(ember::machine_json());
   context["program"] = "bench_step";
-  context["model"] = options.source.model.empty() ? options.source.shape : options.source.model.string();
+  context["model"] =
+      options.source.model.empty() ? options.source.shape : ember::printable(options.source.model.string(), 4096);
   context["graph"] = options.budget.record;
   for (const auto& backend : backends) context["devices"][backend->name()] = backend->device_name();
   Output output(options, context.dump());
-  if (options.part != "inference")
-    for (const auto& backend : backends) measure_training(*backend, inputs, options, output);
+  for (const auto& backend : backends) measure_training(*backend, inputs, options, output);
   if (options.part != "training") measure_inference(inputs, options, output);
   return 0;
 }

@@ -16,7 +16,7 @@ struct Shape {
   bool large;
 };
 
-// 20 tokens are one text, 308 a batch of 16, 2,048 one of evaluation; the operands of 16,384 leave any cache. The first
+// 20 tokens are one text, 308 a batch of 16, 2,048 two of evaluation; the operands of 16,384 leave any cache. The first
 // of a model is where Extent::model is measured.
 constexpr Shape kShapes[] = {
     {"tinybert", 308, false},  {"tinybert", 20, false},    {"tinybert", 2048, false}, {"tinybert", 16384, false},

@@ -48,7 +48,7 @@ void ResultsFile::write(std::string_view text) {
     if (written <= 0) {
       const int error = written < 0 ? errno : ENOSPC;
       // Back to the document that was there: shorter, so there is room for it.
-      if (count_ > 0 && ::ftruncate(descriptor_, static_cast<off_t>(end_)) == 0)
+      if (end_ > 0 && ::ftruncate(descriptor_, static_cast<off_t>(end_)) == 0)
         static_cast<void>(::pwrite(descriptor_, kClosing.data(), kClosing.size(), static_cast<off_t>(end_)) < 0);
       fail("{}: cannot be written: {}; the {} results before are in it", name_, errno_text(error), count_);
     }

@@ -48,7 +48,7 @@ double variation(std::span<const double> values) {
 PowerLaw fit_power_law(std::span<const double> x, std::span<const double> y) {
   if (x.size() != y.size()) throw std::logic_error("a power law is fitted to pairs");
   const std::vector<double> log_x = logarithms(x), log_y = logarithms(y);
-  if (log_x.size() < 2 || covariation(log_x, log_x) == 0)
+  if (x.empty() || std::ranges::min(x) == std::ranges::max(x))
     throw std::logic_error("a power law is fitted to two different values of x or more");
   const double xx = covariation(log_x, log_x), xy = covariation(log_x, log_y), yy = covariation(log_y, log_y);
   const double exponent = xy / xx;

@@ -61,7 +61,7 @@ void StepInputs::read_data(const fs::path& data) {
   const std::vector<Example> train = read_examples(find_split(data, "train"), labels);
   data_ = tokenize(train, tokenizer, std::min(kMaxLength, config_.positions));
   for (const Example& example : read_examples(find_split(data, "test"), labels)) test_texts_.push_back(example.text);
-  real_lengths_ = fmt::format("lengths of {}", data.string());
+  real_lengths_ = fmt::format("lengths of {}", printable(data.string(), 4096));
 }
 
 Dataset StepInputs::real(std::int64_t texts) const {

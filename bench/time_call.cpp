@@ -39,10 +39,8 @@ class Timer {
 
  private:
   void make_ready() {
-    if (cache_ == Cache::warm) {
-      const bool occupied = backend_.occupy();
-      if (first_ || occupied) run();
-    }
+    const bool occupied = cache_ == Cache::warm && backend_.occupy();
+    if (first_ || occupied) run();  // the first call may take memory and measure algorithms
     if (reset_) reset_();
     if (cache_ == Cache::cold) backend_.flush_caches();
   }

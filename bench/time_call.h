@@ -12,7 +12,8 @@ enum class Cache {
   cold,  // the caches were emptied before each call
 };
 
-// A repetition takes samples until this much time has been measured, or three times that has passed; one at least.
+// A repetition takes samples until this much time has been measured, or three times that has passed, or there are
+// 2,000; one at least.
 struct Budget {
   double seconds = 0.01;
 };

@@ -146,7 +146,9 @@ fs::path find_split(const fs::path& directory, const std::string& split) {
   for (const Format& format : kFormats) {
     for (const char* ending : {"", ".gz"}) {
       const fs::path candidate = directory / (split + format.ending + ending);
-      if (!fs::exists(candidate, error)) continue;
+      const bool exists = fs::exists(candidate, error);
+      check(!error, "{}: {}", candidate.string(), error.message());
+      if (!exists) continue;
       check(found.empty(), "{}: holds both {} and {}, expected one of them", directory.string(),
             found.filename().string(), candidate.filename().string());
       found = candidate;

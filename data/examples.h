@@ -47,7 +47,7 @@ struct ReadReport {
   std::int64_t rows = 0;                // kept
   std::int64_t skipped = 0;             // malformed, only with skip_bad_rows
   std::string first_skipped;            // the message of the first of them
-  std::int64_t invalid_utf8 = 0;        // rows whose text had invalid UTF-8; they are kept
+  std::int64_t invalid_utf8 = 0;        // rows whose text, in JSONL whose line, had invalid UTF-8; they are kept
   std::int64_t first_invalid_utf8 = 0;  // line of the first of them
 };
 

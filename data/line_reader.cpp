@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -15,52 +16,89 @@ namespace {
 
 constexpr std::size_t kBufferBytes = 1 << 16;
 
-gzFile open_file(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  check(descriptor >= 0, "{}: {}", path.string(), errno_text(errno));
-  struct stat info {};
-  const bool is_directory = ::fstat(descriptor, &info) == 0 && S_ISDIR(info.st_mode);
-  gzFile file = is_directory ? nullptr : gzdopen(descriptor, "rb");
-  if (file == nullptr) ::close(descriptor);
-  check(!is_directory, "{}: is a directory, a file was expected", path.string());
-  check(file != nullptr, "{}: out of memory", path.string());
-  return file;
-}
-
-// zlib starts its messages with a name for the file, which is of no use here.
-std::string reason(std::string_view message) {
-  const std::size_t colon = message.find(": ");
-  return printable(colon == std::string_view::npos ? message : message.substr(colon + 2));
-}
-
 }  // namespace
 
-LineReader::LineReader(const std::filesystem::path& path) : path_(path), file_(open_file(path)), buffer_(kBufferBytes) {
-  try {
-    check(path.extension() != ".gz" || gzdirect(file_) == 0, "{}: named .gz, but it does not hold gzip data",
-          path.string());
-    fill();
-    skip_byte_order_mark();
-  } catch (...) {
-    gzclose(file_);
-    throw;
+// The file's bytes, or what they decompress to. Not zlib's gzread, which takes the file to end where a member after the
+// first is damaged at its start.
+class LineReader::Source {
+ public:
+  explicit Source(const std::filesystem::path& path) : path_(path), descriptor_(::open(path.c_str(), kFlags)) {
+    check(descriptor_ >= 0, "{}: {}", path.string(), errno_text(errno));
+    try {
+      struct stat info {};
+      check(::fstat(descriptor_, &info) != 0 || !S_ISDIR(info.st_mode), "{}: is a directory, a file was expected",
+            path.string());
+      if (path.extension() != ".gz") return;
+      fill();
+      check(stream_.avail_in > 1 && packed_[0] == 0x1F && packed_[1] == 0x8B,
+            "{}: named .gz, but it does not hold gzip data", path.string());
+      constexpr int kGzip = 16 + MAX_WBITS;  // of a header and a checksum, one after the other
+      check(inflateInit2(&stream_, kGzip) == Z_OK, "{}: out of memory", path.string());
+      compressed_ = true;
+    } catch (...) {
+      ::close(descriptor_);
+      throw;
+    }
   }
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  ~Source() {
+    if (compressed_) inflateEnd(&stream_);
+    ::close(descriptor_);
+  }
+
+  // Up to `size` bytes; none at the end alone.
+  std::size_t read(char* to, std::size_t size) {
+    if (!compressed_) return read_file(to, size);
+    stream_.next_out = reinterpret_cast<Bytef*>(to), stream_.avail_out = static_cast<uInt>(size);
+    while (stream_.avail_out == size) {
+      if (stream_.avail_in == 0) fill();
+      if (stream_.avail_in == 0) {
+        check(between_members_, "{}: its gzip data is cut off", path_.string());
+        break;
+      }
+      if (between_members_) inflateReset(&stream_);
+      const int code = inflate(&stream_, Z_NO_FLUSH);
+      check(code == Z_OK || code == Z_STREAM_END, "{}: its gzip data is damaged ({})", path_.string(),
+            stream_.msg == nullptr ? "zlib tells no more" : stream_.msg);
+      between_members_ = code == Z_STREAM_END;
+    }
+    return size - stream_.avail_out;
+  }
+
+ private:
+  static constexpr int kFlags = O_RDONLY | O_CLOEXEC;
+
+  std::size_t read_file(void* to, std::size_t size) const {
+    ssize_t got = 0;
+    do got = ::read(descriptor_, to, size);
+    while (got < 0 && errno == EINTR);
+    check(got >= 0, "{}: {}", path_.string(), errno_text(errno));
+    return static_cast<std::size_t>(got);
+  }
+  void fill() {
+    stream_.next_in = packed_.data();
+    stream_.avail_in = static_cast<uInt>(read_file(packed_.data(), packed_.size()));
+  }
+
+  std::filesystem::path path_;
+  int descriptor_;
+  bool compressed_ = false, between_members_ = false;
+  z_stream stream_{};
+  std::array<Bytef, kBufferBytes> packed_;
+};
+
+LineReader::LineReader(const std::filesystem::path& path)
+    : path_(path), source_(std::make_unique<Source>(path)), buffer_(kBufferBytes) {
+  fill();
+  skip_byte_order_mark();
 }
 
-LineReader::~LineReader() {
-  gzclose(file_);
-}
+LineReader::~LineReader() = default;
 
 void LineReader::fill() {
-  const int got = gzread(file_, buffer_.data(), static_cast<unsigned>(buffer_.size()));
-  const int read_error = errno;
-  int code = Z_OK;
-  const char* message = gzerror(file_, &code);
-  check(code != Z_BUF_ERROR, "{}: its gzip data is cut off", path_.string());
-  check(code != Z_ERRNO, "{}: {}", path_.string(), errno_text(read_error));
-  check(got >= 0 && code == Z_OK, "{}: its gzip data is damaged ({})", path_.string(), reason(message));
   next_ = 0;
-  end_ = static_cast<std::size_t>(got);
+  end_ = source_->read(buffer_.data(), buffer_.size());
 }
 
 void LineReader::skip_byte_order_mark() {

@@ -3,17 +3,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-struct gzFile_s;
 
 namespace ember {
 
 class LineReader {
  public:
-  // Error naming the path when it is missing, unreadable, a directory, UTF-16, or .gz by its name and not gzip.
+  // Error naming the path when it is missing, unreadable, a directory, UTF-16, or .gz by its name and not gzip. Of
+  // gzip all members are read, one after the other; what follows them must be another.
   explicit LineReader(const std::filesystem::path& path);
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
@@ -26,11 +26,12 @@ class LineReader {
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  class Source;
   void fill();
   void skip_byte_order_mark();
 
   std::filesystem::path path_;
-  gzFile_s* file_ = nullptr;
+  std::unique_ptr<Source> source_;
   std::vector<char> buffer_;
   std::size_t next_ = 0, end_ = 0;  // what is left of the buffer
   std::int64_t line_ = 0;

@@ -61,6 +61,8 @@ std::vector<std::string> lines_of_vocabulary(std::string_view content, const std
   for (std::string_view rest = content; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    check(tokens.size() < kMostTokens, "{}: more than {} lines, a token a line was expected", path.string(),
+          kMostTokens);
     check(valid_utf8(line), "{}:{}: not UTF-8; a vocabulary with one token on each line was expected", path.string(),
           tokens.size() + 1);
     tokens.emplace_back(unicode::trim_end(line));

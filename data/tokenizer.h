@@ -14,15 +14,15 @@
 
 namespace ember {
 
-// Of vocab.txt: 16 million tokens of 16 bytes.
-inline constexpr std::size_t kMostVocabularyBytes = std::size_t{1} << 28;
+// Of vocab.txt.
+inline constexpr std::size_t kMostTokens = std::size_t{1} << 24, kMostVocabularyBytes = 16 * kMostTokens;
 
 class Tokenizer {
  public:
   // From vocab.txt: the id is the line's number from 0, trailing white space is trimmed, of equal lines the last
-  // counts. Error naming the file when it is unreadable, larger than kMostVocabularyBytes, not UTF-8, or lacks [PAD],
-  // [UNK], [CLS] or [SEP]; where [MASK] is missing it is ordinary text. Without lower_case accents stay as well, as
-  // cased models want it.
+  // counts. Error naming the file when it is unreadable, larger than kMostVocabularyBytes or kMostTokens lines, not
+  // UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP]; where [MASK] is missing it is ordinary text. Without lower_case
+  // accents stay as well, as cased models want it.
   explicit Tokenizer(const std::filesystem::path& vocabulary, bool lower_case = true);
   // The same from what the file holds, which is named by errors alone.
   Tokenizer(std::string_view content, const std::filesystem::path& vocabulary, bool lower_case);

@@ -1,6 +1,7 @@
 // The one kind of error that Ember reports. ember::Error is the user's to mend (a bad file, flag or value): its message
-// is one line that says what, where and what was expected, and programs turn it into exit status 2. Any other exception
-// is a defect of Ember's own and becomes exit status 1 (runtime/program.h).
+// is one line that says what, where and what was expected, and programs turn it into exit status 2, as they do with
+// std::filesystem's errors. Any other exception is a defect of Ember's own and becomes exit status 1
+// (runtime/program.h).
 #pragma once
 
 #include <fmt/core.h>

@@ -1,7 +1,8 @@
 // The ladders of bench/variants, rung by rung, on TinyBERT's shapes:
 //   build/bench/bench_variants --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 // Names are LADDER/BACKEND/RUNG[/TOKENS[/no_dropout]]; --benchmark_filter=attention/cpu times one ladder. All times are
-// of the wall clock, from an idle device to an idle device; on CUDA for as many calls as make the waiting cheap.
+// of the wall clock, from an idle device to an idle device; on CUDA for as many calls as make the waiting cheap, but
+// for AdamW, whose state each call changes: one, launch and wait included.
 #include <benchmark/benchmark.h>
 #include <omp.h>
 

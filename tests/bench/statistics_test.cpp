@@ -46,6 +46,7 @@ TEST(Statistics, PowerLawIsTheLeastSquares) {
 TEST(Statistics, PowerLawRefusesWhatHasNone) {
   EXPECT_THROW(fit_power_law(Values{1}, Values{1}), std::logic_error);
   EXPECT_THROW(fit_power_law(Values{2, 2}, Values{1, 3}), std::logic_error);
+  EXPECT_THROW(fit_power_law(Values{7, 7, 7, 7, 7}, Values{1, 2, 3, 4, 5}), std::logic_error);  // whose mean is not 7
   EXPECT_THROW(fit_power_law(Values{1, 2}, Values{1, 0}), std::logic_error);
   EXPECT_THROW(fit_power_law(Values{1, 2}, Values{1, NAN}), std::logic_error);
   EXPECT_THROW(fit_power_law(Values{1, 2, 3}, Values{1, 2}), std::logic_error);

@@ -294,6 +294,16 @@ TEST_F(Examples, RefusesCutOrDamagedGzip) {
   std::string damaged = whole;
   damaged[damaged.size() - 6] ^= 1;  // in the checksum
   EXPECT_EQ(refusal("a.tsv.gz", damaged), "a.tsv.gz: its gzip data is damaged (incorrect data check)");
+  for (const std::size_t at : {0, 1, 2, 9, 40}) {  // of a second member
+    std::string second = gzipped(content);
+    second[at] = static_cast<char>(second[at] ^ 0xE0);
+    EXPECT_EQ(refusal("a.tsv.gz", whole + second).find("a.tsv.gz: its gzip data is damaged ("),
+              at == 9 ? std::string::npos : 0u)
+        << at << refusal("a.tsv.gz", whole + second);
+  }
+  EXPECT_EQ(refusal("a.tsv.gz", whole + whole.substr(0, 5)), "a.tsv.gz: its gzip data is cut off");
+  EXPECT_EQ(refusal("a.tsv.gz", whole + std::string(512, '\0')),
+            "a.tsv.gz: its gzip data is damaged (incorrect header check)");
   for (const std::string& other : {content, ""s, "\x1F"s})
     EXPECT_EQ(refusal("a.tsv.gz", other), "a.tsv.gz: named .gz, but it does not hold gzip data");
 }

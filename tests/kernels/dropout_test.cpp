@@ -84,9 +84,11 @@ TEST(DropoutMultipliers, HaveTheRightFrequency) {
   for (const float probability : {0.1f, 0.5f}) {
     dropout_multipliers(out.data(), 0, count, {probability, 1, 2, 3});
     std::int64_t dropped = 0;
-    for (const float value : out) dropped += value == 0;
+    double sum = 0;
+    for (const float value : out) dropped += value == 0, sum += static_cast<double>(value);
     const double deviation = std::sqrt(static_cast<double>(count) * probability * (1 - probability));
     EXPECT_NEAR(static_cast<double>(dropped), static_cast<double>(count) * probability, 5 * deviation);
+    EXPECT_NEAR(sum, static_cast<double>(count), 5 * deviation / (1 - static_cast<double>(probability)));
   }
 }
 

@@ -81,12 +81,15 @@ TEST(Checkpoints, TheTwoFormsOfOneModelHaveTheSameBytes) {
   torch.check_data();
   ASSERT_EQ(torch.tensors().size(), 2u);
   ASSERT_EQ(safetensors.tensors().size(), 2u);
+  int pairs = 0;
   for (const StoredTensor& tensor : torch.tensors())
     for (const StoredTensor& twin : safetensors.tensors()) {
       if (twin.name != tensor.name) continue;
+      ++pairs;
       EXPECT_EQ(tensor.description(), twin.description());
       EXPECT_TRUE(std::ranges::equal(tensor.bytes, twin.bytes)) << tensor.name;
     }
+  EXPECT_EQ(pairs, 2);
 }
 
 // A fine-tuned encoder without embeddings, and what it computes from a stored embedding output in float64. The segment

@@ -129,6 +129,18 @@ TEST_F(ClassifierTest, CutsLongTexts) {
   EXPECT_FALSE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(text).logits), 1e-4, 1e-4));
 }
 
+TEST(Classifier, CutsAt128UnlessToldOtherwise) {
+  const testing::TemporaryDirectory directory;
+  write_model(directory.path(), small_config(300));
+  const std::string text = random_text(1, 200);
+  const auto logits = [&](std::optional<std::int64_t> length) {
+    return Classifier(directory.path(), {.max_length = length}).predict(text).logits;
+  };
+  EXPECT_EQ(logits({}), logits(128));
+  EXPECT_NE(logits({}), logits(127));
+  EXPECT_NE(logits({}), logits(300));
+}
+
 TEST_F(ClassifierTest, RefusesLengthsThatTheModelDoesNotHave) {
   for (const std::int64_t length : {-1, 0, 1, 41, 512})
     EXPECT_THROW(Classifier(directory_.path(), {.max_length = length}), Error) << length;

@@ -30,24 +30,8 @@ T atomicAdd(T* address, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T old) { return static_cast<T>(old + value); });
 }
 template <typename T>
-T atomicSub(T* address, std::type_identity_t<T> value) {
-  return simt::atomic_update(address, [&](T old) { return static_cast<T>(old - value); });
-}
-template <typename T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T old) { return old < value ? value : old; });
-}
-template <typename T>
-T atomicMin(T* address, std::type_identity_t<T> value) {
-  return simt::atomic_update(address, [&](T old) { return value < old ? value : old; });
-}
-template <typename T>
-T atomicAnd(T* address, std::type_identity_t<T> value) {
-  return simt::atomic_update(address, [&](T old) { return static_cast<T>(old & value); });
-}
-template <typename T>
-T atomicOr(T* address, std::type_identity_t<T> value) {
-  return simt::atomic_update(address, [&](T old) { return static_cast<T>(old | value); });
 }
 template <typename T>
 T atomicExch(T* address, std::type_identity_t<T> value) {
@@ -58,9 +42,7 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
   return simt::atomic_update(address, [&](T old) { return old == expected ? value : old; });
 }
 
-// Memory is sequential here, since one thread runs at a time: fences are for TSan. That of a block orders nothing
-// there.
+// Memory is sequential here, since one thread runs at a time: fences are for TSan.
 inline void __threadfence() {
   simt::fence();
 }
-inline void __threadfence_block() {}

@@ -10,7 +10,6 @@
 // Set by the core whenever another thread gets its turn.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
-inline constexpr int warpSize = 32;
 
 namespace simt {
 

@@ -6,7 +6,8 @@
 // not all threads reach, reads of uninitialised memory (everything starts as 0xFF bytes, which are NaN), and with
 // sanitizers accesses out of bounds (ASan), misaligned ones (UBSan) and races (TSan), within a block and between two
 // that run one after the other, and results of a graph that depend on which of its streams goes first. What it cannot
-// show: other races between streams, how tensor cores round, and speed.
+// show: other races between streams, a host that is ahead of its stream (copies and kernels are done when their calls
+// return), launches of more threads than __launch_bounds__, how tensor cores round, and speed.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -328,6 +328,35 @@ TEST(PlantedBug, StreamsOfAGraphThatDoNotWait) {
   EXPECT_EQ(results_of_two_streams(false), (std::set<int>{16, 36}));
 }
 
+TEST(PlantedBug, AnEventOfARecordingHasNoTime) {
+  const Stream stream;
+  const DeviceArray<int> x(1);
+  const Event event;
+  const Graph graph(stream, [&] {
+    launch("add_to", stream, 1, 1, 0, add_to, x.data(), 1);
+    event.record(stream);
+  });
+  graph.launch(stream);
+  EXPECT_THROW(event.synchronize(), std::logic_error);
+  EXPECT_THROW(static_cast<void>(event.happened()), std::logic_error);
+  event.record(stream);
+  EXPECT_TRUE(event.happened());
+}
+
+// That a stream was joined in one recording says nothing of the next.
+TEST(PlantedBug, AForkThatTheNextRecordingDoesNotJoin) {
+  const Stream stream;
+  const SideStream side;
+  const DeviceArray<int> x(1);
+  const auto fork = [&](bool join) {
+    launch("add_to", stream, 1, 1, 0, add_to, x.data(), 1);
+    side.begin(stream);
+    if (join) side.join(stream);
+  };
+  EXPECT_NO_THROW(Graph(stream, [&] { fork(true); }));
+  EXPECT_THROW(Graph(stream, [&] { fork(false); }), std::logic_error);
+}
+
 __global__ void some_threads_wait(int) {
   if (threadIdx.x < 40)
     __syncthreads();

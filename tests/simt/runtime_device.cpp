@@ -141,11 +141,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return result(cudaSuccess);
 }
 
-cudaError_t cudaRuntimeGetVersion(int* version) {
-  *version = CUDART_VERSION;
-  return result(cudaSuccess);
-}
-
 cudaError_t cudaDeviceSynchronize() {
   return result(simt::state_of_device());
 }

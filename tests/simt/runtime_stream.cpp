@@ -91,6 +91,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (stream->recording == nullptr) {
     stream->recording = recording;
     stream->after.clear();
+    stream->rejoined = false;
     recording->forks.push_back(stream);
   }
   if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
@@ -156,16 +157,19 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return result(event == nullptr ? cudaErrorInvalidResourceHandle : simt::state_of_device());
+  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  // An event of a recording marks a place in a graph, not a time.
+  return result(event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device());
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return result(event == nullptr ? cudaErrorInvalidResourceHandle : simt::state_of_device());
+  return cudaEventQuery(event);
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
   if (start == nullptr || end == nullptr || !start->timed || !end->timed || !start->recorded || !end->recorded)
     return result(cudaErrorInvalidResourceHandle);
+  if (start->recording != nullptr || end->recording != nullptr) return result(cudaErrorCapturedEvent);
   *milliseconds = static_cast<float>(1e3 * (end->seconds - start->seconds));
   return result(simt::state_of_device());
 }

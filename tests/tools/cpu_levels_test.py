@@ -1,4 +1,4 @@
-"""The CPU kernels compiled for several levels of instructions: cpu_levels_test.py PREDICT LIBRARY NM
+"""The CPU kernels compiled for several levels of instructions: cpu_levels_test.py PREDICT TRAIN LIBRARY NM
 
 - of a level's copy nothing but its factory can be seen, so that none of its code serves the rest of the program;
 - each level that this processor has gives the same scores, and EMBER_CPU_LEVEL chooses it;
@@ -16,7 +16,8 @@ import unittest
 
 from tiny_model import write_model
 
-PREDICT, LIBRARY, NM = sys.argv[1:]
+PREDICT, TRAIN, LIBRARY, NM = sys.argv[1:]
+SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "data" / "sample"
 LEVELS = ["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"]
 FLAGS = {"avx2": {"avx2", "fma", "bmi2"}, "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
          "avx512_vnni": {"avx512_vnni"}, "avx512_bf16": {"avx512_bf16"},
@@ -62,6 +63,20 @@ class CpuLevels(unittest.TestCase):
             symbols = [line.split()[-1] for line in members[f"cpu_{level}.o"].splitlines()]
             self.assertEqual(len(symbols), 1, symbols)
             self.assertIn(f"make_cpu_kernels_{level}", symbols[0])
+
+    def test_the_environment_chooses(self):
+        names = {"avx2": "AVX2", "avx512": "AVX-512", "avx512_vnni": "AVX-512 with VNNI",
+                 "avx512_bf16": "AVX-512 with bf16", "amx": "AMX"}
+        present = present_levels()
+        with tempfile.TemporaryDirectory() as folder:
+            for level in ["", *present]:
+                with self.subTest(level=level):
+                    done = subprocess.run([TRAIN, "--model", SAMPLE / "model", "--data", SAMPLE, "--from-scratch", "--out",
+                                           pathlib.Path(folder) / (level or "best"), "--max-steps", "1", "--threads", "1"],
+                                          capture_output=True, text=True, timeout=120,
+                                          env={**os.environ, "EMBER_CPU_LEVEL": level})
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertIn(f"on cpu (1 thread, {names[level or present[-1]]})\n", done.stderr)
 
     def test_levels_agree(self):
         present = present_levels()

@@ -15,10 +15,25 @@ if grep -rl -e "$source_dir" -e "$build_dir" "$scratch/the prefix/lib/cmake" "$s
 fi
 # A copy, so that the example cannot see the sources around it.
 cp -r "$source_dir/examples/classify" "$scratch/example"
+# The trainer links too, with the backends that it may choose.
+cat >>"$scratch/example/CMakeLists.txt" <<'END'
+add_executable(kernels kernels.cpp)
+target_link_libraries(kernels PRIVATE ember::train)
+END
+cat >"$scratch/example/kernels.cpp" <<'END'
+#include "train/options.h"
+
+int main() {
+  ember::TrainOptions options;
+  options.device = "cpu";
+  return ember::make_kernels(options)->on_host() ? 0 : 1;
+}
+END
 cmake -S "$scratch/example" -B "$scratch/example build" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
   -DCMAKE_BUILD_TYPE=Release "$@" >"$scratch/configure.log"
 cmake --build "$scratch/example build" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
 
+"$scratch/example build/kernels"
 python3 "$source_dir/tests/tools/tiny_model.py" "$scratch/the model"
 expected='so happy
   joy 0.93

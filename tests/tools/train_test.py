@@ -105,7 +105,9 @@ class Killed(unittest.TestCase):
         start = time.monotonic()
         self.assertEqual(train(whole)[0], 0)
         duration = time.monotonic() - start
-        generator = random.Random(time.time_ns())
+        seed = int(os.environ.get("EMBER_TEST_SEED", time.time_ns()))
+        print("EMBER_TEST_SEED=%d" % seed, file=sys.stderr)
+        generator = random.Random(seed)
         kills = runs = restarts = 0
         while kills < KILLS:
             out = out_folder("killed%d" % runs)
@@ -127,6 +129,7 @@ class Killed(unittest.TestCase):
                 restarts += "resuming from" in error
             self.same_run(whole, out)
         print("%d kills in %d runs, %d of them in a resumed run" % (kills, runs, restarts), file=sys.stderr)
+        self.assertGreater(restarts, 0)
 
     def same_run(self, whole, out):
         for name in "model.safetensors", "checkpoints/step-120/model.safetensors", \
@@ -141,6 +144,7 @@ class Interrupted(unittest.TestCase):
     def start(self):
         out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
         process = subprocess.Popen(command(out, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.kill)
         while not os.path.exists(os.path.join(out, "metrics.jsonl")):
             self.assertIsNone(process.poll())
             time.sleep(0.01)

@@ -184,15 +184,16 @@ TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
   const fs::path file = out / "checkpoints" / "step-12" / "state.json";
   save(12);
   const nlohmann::json whole = nlohmann::json::parse(read_file(file));
-  for (const auto& [pointer, value] : std::map<std::string, nlohmann::json>{{"/step_state/updates", 100000},
-                                                                            {"/step_state/updates", -3},
-                                                                            {"/step_state/updates", 9.5},
-                                                                            {"/step_state/updates", 99999999999},
-                                                                            {"/step_state/skipped", 5},
-                                                                            {"/step_state/loss_scale", 0},
-                                                                            {"/position", -5},
-                                                                            {"/epoch", -1},
-                                                                            {"/loss_steps", "many"}}) {
+  for (const auto& [pointer, value] :
+       std::vector<std::pair<std::string, nlohmann::json>>{{"/step_state/updates", 100000},
+                                                           {"/step_state/updates", -3},
+                                                           {"/step_state/updates", 9.5},
+                                                           {"/step_state/updates", 99999999999},
+                                                           {"/step_state/skipped", 5},
+                                                           {"/step_state/loss_scale", 0},
+                                                           {"/position", -5},
+                                                           {"/epoch", -1},
+                                                           {"/loss_steps", "many"}}) {
     nlohmann::json damaged = whole;
     damaged[nlohmann::json::json_pointer(pointer)] = value;
     std::ofstream(file) << damaged;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "tests/data/small_dataset.h"
 #include "tests/train/tiny_run.h"
 
 namespace ember {
@@ -21,6 +22,24 @@ TEST(Fingerprint, IsFnv1a) {
   EXPECT_EQ(digest_of_text(""), "cbf29ce484222325");
   EXPECT_EQ(digest_of_text("a"), "af63dc4c8601ec8c");
   EXPECT_EQ(digest_of_text("foobar"), "85944171f73967e8");
+}
+
+TEST(Fingerprint, OfDataIsOfEveryTokenLabelAndName) {
+  const Labels names({"a", "b", "c"});
+  const Dataset whole = testing::small_dataset();
+  const std::string before = data_fingerprint(names, whole, whole);
+  const auto differs = [&](const auto& change) {
+    Dataset changed = whole;
+    change(changed);
+    EXPECT_NE(data_fingerprint(names, changed, whole), before);
+    EXPECT_NE(data_fingerprint(names, whole, changed), before);
+  };
+  differs([](Dataset& d) { ++d.token_ids[3]; });
+  differs([](Dataset& d) { ++d.offsets[1]; });
+  differs([](Dataset& d) { ++d.label_ids[1]; });
+  differs([](Dataset& d) { --d.label_offsets[1]; });
+  EXPECT_NE(data_fingerprint(Labels({"a", "b", "d"}), whole, whole), before);
+  EXPECT_EQ(data_fingerprint(names, whole, whole), before);
 }
 
 TEST(Fingerprint, OfAModelIsOfItsConfigurationAndEveryWeight) {

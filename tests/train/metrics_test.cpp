@@ -154,8 +154,8 @@ TEST(Metrics, HaveTheirPropertiesOnRandomData) {
     EXPECT_LE(metrics.micro.recall, recall);
     recall = metrics.micro.recall;
     for (const PrecisionRecallF1& score : {metrics.micro, metrics.macro, metrics.weighted}) {
-      EXPECT_GE(std::min({score.precision, score.recall, score.f1}), 0);
-      EXPECT_LE(std::max({score.precision, score.recall, score.f1}), 1);
+      for (const double value : {score.precision, score.recall, score.f1})
+        EXPECT_TRUE(value >= 0 && value <= 1) << value;
     }
     EXPECT_NEAR(metrics.weighted.recall, metrics.micro.recall, 1e-12);  // an identity of the definitions
   }

@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "runtime/file.h"
@@ -114,6 +117,32 @@ TEST_F(TrainerTest, LogsEverythingThatIsPromised) {
   ASSERT_EQ(checkpoints.size(), 3u);
   EXPECT_EQ(checkpoints[2].at("path"), "checkpoints/step-48");
   EXPECT_FALSE(fs::exists(scratch / "out/checkpoints/step-16"));  // --keep 2
+}
+
+TEST_F(TrainerTest, EveryEventHasItsKeys) {
+  run(options("out"));
+  const std::map<std::string, std::set<std::string>> expected{
+      {"start", {"event", "flags", "data", "model", "threads"}},
+      {"train",
+       {"event", "step", "epoch", "loss", "lr", "grad_norm", "loss_scale", "skipped_steps", "examples_per_second",
+        "tokens_per_second"}},
+      {"eval", {"event", "split", "step", "epoch", "loss", "f1_micro", "f1_macro", "subset_accuracy", "threshold"}},
+      {"checkpoint", {"event", "step", "epoch", "path"}},
+      {"end", {"event", "step", "epoch", "stopped_early", "best_step", "best_epoch", "best_f1_micro"}}};
+  std::set<std::string> seen;
+  std::istringstream lines(read_file(scratch / "out/metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const Json event = Json::parse(line);
+    std::set<std::string> keys;
+    for (const auto& [key, value] : event.items()) keys.insert(key);
+    EXPECT_EQ(keys, expected.at(event["event"])) << line;
+    seen.insert(event["event"]);
+    if (event["event"] != "train") continue;
+    EXPECT_GT(event.at("examples_per_second"), 0);
+    EXPECT_GT(event.at("tokens_per_second"), event.at("examples_per_second"));
+    EXPECT_EQ(event.at("skipped_steps"), 0);
+  }
+  EXPECT_EQ(seen.size(), expected.size());
 }
 
 TEST_F(TrainerTest, TheDenseOptimizerGivesTheSameBits) {
@@ -392,6 +421,69 @@ TEST_F(TrainerTest, TheLossCanChoose) {
   for (const Json& event : events(o.out, "eval")) least = std::min<double>(least, event.at("loss"));
   EXPECT_EQ(outcome.state.best.loss, least);
   EXPECT_NE(outcome.state.best.step, 16);
+}
+
+TEST_F(TrainerTest, TheMacroF1CanChoose) {
+  TrainOptions o = options("out");
+  o.recipe.epochs = 8, o.recipe.metric = Metric::f1_macro, o.recipe.threshold = 0.3, o.evaluate.steps = 4;
+  const TrainOutcome outcome = run(o);
+  double most = -1;
+  for (const Json& event : events(o.out, "eval")) most = std::max<double>(most, event.at("f1_macro"));
+  EXPECT_EQ(outcome.state.best.f1_macro, most);
+  EXPECT_EQ(events(o.out, "end")[0].at("best_f1_macro"), most);
+}
+
+TEST_F(TrainerTest, FlagsOfTheRecipeCount) {
+  const auto trained = [&](const char* name, const auto& change) {
+    TrainOptions o = options(name);
+    o.recipe.epochs = 1;
+    change(o);
+    run(o);
+    return model(o.out);
+  };
+  const std::string plain = trained("plain", [](TrainOptions&) {});
+  EXPECT_EQ(trained("again", [](TrainOptions&) {}), plain);
+  EXPECT_NE(trained("decay", [](TrainOptions& o) { o.recipe.weight_decay = 0.5; }), plain);
+  EXPECT_NE(trained("length", [](TrainOptions& o) { o.recipe.max_length = 6; }), plain);
+  EXPECT_NE(trained("rate", [](TrainOptions& o) { o.recipe.learning_rate *= 2; }), plain);
+  EXPECT_EQ(trained("threshold", [](TrainOptions& o) { o.recipe.threshold = 1; }), plain);
+  for (const Json& event : events(scratch / "threshold", "eval")) {
+    EXPECT_EQ(event.at("f1_micro"), 0);
+    EXPECT_EQ(event.at("threshold"), 1);
+  }
+}
+
+TEST_F(TrainerTest, KeepsAsManyCheckpointsAsItIsTold) {
+  TrainOptions o = options("out");
+  o.save.steps = 10;
+  for (const int keep : {1, 3}) {
+    o.keep = keep, o.overwrite = true;
+    run(o);
+    EXPECT_EQ(std::distance(fs::directory_iterator(o.out / "checkpoints"), fs::directory_iterator()), keep);
+  }
+}
+
+// From the same weights: the seed decides the order of the rows and the masks of dropout, and nothing else.
+TEST_F(TrainerTest, TheSeedDecidesOrderAndMasks) {
+  TrainOptions o = options("first");
+  o.recipe.epochs = 1;
+  run(o);
+  testing::write_tiny_data(scratch / "one");
+  testing::write_tiny_split(scratch / "one/train.tsv", 1, 1);  // in one order
+  const auto trained = [&](const char* data, std::uint64_t seed, float dropout) {
+    BertConfig config = testing::tiny_config();
+    config.hidden_dropout = config.attention_dropout = config.classifier_dropout = dropout;
+    std::ofstream(scratch / "first/config.json") << config_json(config);
+    TrainOptions next = options("next");
+    next.model = scratch / "first", next.data = scratch / data, next.from_scratch = false, next.overwrite = true;
+    next.recipe.epochs = 1, next.recipe.seed = seed;
+    run(next);
+    return model(next.out);
+  };
+  EXPECT_NE(trained("one", 1, 0.1f), trained("one", 2, 0.1f));
+  EXPECT_EQ(trained("one", 1, 0), trained("one", 2, 0));
+  EXPECT_NE(trained("one", 1, 0.1f), trained("one", 1, 0));
+  EXPECT_NE(trained("data", 1, 0), trained("data", 2, 0));
 }
 
 TEST_F(TrainerTest, BadInputTouchesNothing) {
