@@ -99,6 +99,13 @@ def checkpoints(out):
     return sorted(name for name in os.listdir(os.path.join(out, "checkpoints")))
 
 
+def newest_step(out):
+    """Of the checkpoints that are there now; 0 without one."""
+    folder = os.path.join(out, "checkpoints")
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return max((int(name[5:]) for name in names if re.fullmatch(r"step-\d+", name)), default=0)
+
+
 class Killed(unittest.TestCase):
     def test_twenty_kills_leave_no_trace(self):
         whole = out_folder("whole")
@@ -114,11 +121,15 @@ class Killed(unittest.TestCase):
             runs += 1
             finished = False
             while not finished:
+                before = newest_step(out)
                 process = subprocess.Popen(command(out, "--resume", None), stdout=subprocess.DEVNULL,
                                            stderr=subprocess.PIPE)
-                # Early enough that a run takes several kills, seldom so early that it never moves.
+                # By turns once it has got further, however slow the machine, and at any time from its start on.
                 if kills < KILLS:
-                    time.sleep(generator.uniform(0.01, 0.4 * duration))
+                    further = kills % 2 == 0
+                    while further and process.poll() is None and newest_step(out) == before:
+                        time.sleep(0.001)
+                    time.sleep(duration * (generator.uniform(0, 0.1) if further else generator.uniform(0.01, 0.4)))
                     process.kill()
                 error = process.communicate(timeout=TIMEOUT)[1].decode()
                 finished = process.returncode == 0
