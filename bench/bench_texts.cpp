@@ -97,8 +97,7 @@ class Inference : public Task {
 class Tokenisation : public Task {
  public:
   explicit Tokenisation(const Options& options)
-      : texts_(lines_of(options.texts)),
-        tokenizer_(std::filesystem::path(options.model) / kVocabularyFile, tokenizer_of(options.model).lower_case) {}
+      : texts_(lines_of(options.texts)), tokenizer_(tokenizer_of(options.model)) {}
 
   json round() override {
     const double all = seconds([&] {
@@ -148,8 +147,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--task", options.task, "what to time")->check(CLI::IsMember({"inference", "tokenisation"}));
   app.add_option("--model", options.model, "directory of the fine-tuned model")->required();
   app.add_option("--texts", options.texts, "file of texts, one a line")->required();
-  app.add_option("--precision", options.precision)->check(CLI::IsMember({"fp32", "bf16", "int8"}));
-  app.add_option("--threads", options.threads)->check(CLI::Range(1, kMostThreads));
+  app.add_option("--precision", options.precision, "of inference")->check(CLI::IsMember({"fp32", "bf16", "int8"}));
+  app.add_option("--threads", options.threads, "of inference; tokenisation takes one")
+      ->check(CLI::Range(1, kMostThreads));
 }
 
 }  // namespace

@@ -43,10 +43,10 @@ StepInputs::StepInputs(const StepSource& source) : source_(source), real_lengths
   check(source.data.empty() || !source.model.empty(), "--data needs --model, whose vocabulary its texts are read with");
   config_ = source.model.empty() ? model_shape(source.shape) : read_config(source.model / kConfigFile);
   config_.labels = labels_of(config_).names();
-  const std::string vocabulary =
-      source.model.empty() ? invented_vocabulary(config_.vocabulary) : read_file(source.model / kVocabularyFile);
-  words_ = whole_words(vocabulary);
-  check(!words_.empty(), "{}: a vocabulary without words", printable((source.model / kVocabularyFile).string()));
+  tokenizer_ =
+      source.model.empty() ? TokenizerSource{invented_vocabulary(config_.vocabulary)} : tokenizer_of(source.model);
+  words_ = whole_words(tokenizer_.vocabulary);
+  check(!words_.empty(), "{}: a vocabulary without words", printable(tokenizer_.file.string()));
   check(config_.vocabulary >= 1024, "{}: a vocabulary of {} words is too small to measure with; 1024 are needed",
         printable((source.model / kConfigFile).string()), config_.vocabulary);
   if (!source.data.empty()) read_data(source.data);
@@ -57,9 +57,8 @@ void StepInputs::read_data(const fs::path& data) {
   check(fs::is_directory(data, ignored), "{}: no such folder (--data)", printable(data.string(), 4096));
   const Labels labels = Labels::read(data / "labels.txt");
   config_.labels = labels.names();
-  const Tokenizer tokenizer(source_.model / kVocabularyFile, tokenizer_of(source_.model).lower_case);
   const std::vector<Example> train = read_examples(find_split(data, "train"), labels);
-  data_ = tokenize(train, tokenizer, std::min(kMaxLength, config_.positions));
+  data_ = tokenize(train, Tokenizer(tokenizer_), std::min(kMaxLength, config_.positions));
   for (const Example& example : read_examples(find_split(data, "test"), labels)) test_texts_.push_back(example.text);
   real_lengths_ = fmt::format("lengths of {}", printable(data.string(), 4096));
 }
@@ -87,16 +86,14 @@ const fs::path& StepInputs::classifier_folder() {
   const bool trained = !source_.model.empty() && fs::exists(source_.model / kWeightsFile, ignored);
   if (trained) return classifier_folder_ = source_.model;
   const fs::path& folder = scratch_.emplace("ember-bench-").path();
-  const TokenizerSource tokenizer =
-      source_.model.empty() ? TokenizerSource{invented_vocabulary(config_.vocabulary)} : tokenizer_of(source_.model);
-  write_file_atomically(folder / kVocabularyFile, tokenizer.vocabulary);
+  write_file_atomically(folder / kVocabularyFile, tokenizer_.vocabulary);
   write_file_atomically(folder / kConfigFile, config_json(config_));
   const auto kernels = make_cpu_kernels();
   LoadOptions options;
   options.labels = Labels(config_.labels);
   options.from_scratch = true;
   const LoadedModel model = load_hugging_face(folder, *kernels, options);
-  save_hugging_face(folder, model.config, model.weights, *kernels, tokenizer);
+  save_hugging_face(folder, model.config, model.weights, *kernels, tokenizer_);
   return classifier_folder_ = folder;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/tokenizer.h"
 #include "model/config.h"
 #include "runtime/file.h"
 
@@ -46,6 +47,7 @@ class StepInputs {
 
   StepSource source_;
   BertConfig config_;
+  TokenizerSource tokenizer_;
   std::string real_lengths_;
   Dataset data_;                         // empty without --data
   std::vector<std::string> test_texts_;  // likewise

@@ -73,7 +73,7 @@ std::vector<std::string> lines_of_vocabulary(std::string_view content, const std
 }  // namespace
 
 struct Tokenizer::Implementation {
-  Implementation(std::string_view content, const std::filesystem::path& path, bool lower_case);
+  explicit Implementation(const TokenizerSource& source);
   void append_pieces(std::string_view word, std::vector<std::int32_t>& ids) const;
 
   bool lower_case;
@@ -85,9 +85,9 @@ struct Tokenizer::Implementation {
   std::vector<std::int32_t> special_ids;
 };
 
-Tokenizer::Implementation::Implementation(std::string_view content, const std::filesystem::path& path, bool lower)
-    : lower_case(lower),
-      tokens(lines_of_vocabulary(content, path)),
+Tokenizer::Implementation::Implementation(const TokenizerSource& source)
+    : lower_case(source.lower_case),
+      tokens(lines_of_vocabulary(source.vocabulary, source.file)),
       beginnings(tokens.size()),
       continuations(tokens.size()) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
@@ -98,7 +98,7 @@ Tokenizer::Implementation::Implementation(std::string_view content, const std::f
   }
   for (const std::string_view name : kSpecialTokens) {
     const auto last = std::find(tokens.rbegin(), tokens.rend(), name);
-    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}", path.string(),
+    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}", source.file.string(),
           tokens.size(), name);
     if (last == tokens.rend()) continue;
     special_names.push_back(name);
@@ -132,9 +132,8 @@ void Tokenizer::Implementation::append_pieces(std::string_view word, std::vector
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& vocabulary, bool lower_case)
-    : Tokenizer(read_file(vocabulary, kMostVocabularyBytes), vocabulary, lower_case) {}
-Tokenizer::Tokenizer(std::string_view content, const std::filesystem::path& vocabulary, bool lower_case)
-    : implementation_(std::make_unique<Implementation>(content, vocabulary, lower_case)) {}
+    : Tokenizer(TokenizerSource{read_file(vocabulary, kMostVocabularyBytes), lower_case, vocabulary}) {}
+Tokenizer::Tokenizer(const TokenizerSource& source) : implementation_(std::make_unique<Implementation>(source)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;

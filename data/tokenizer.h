@@ -17,6 +17,13 @@ namespace ember {
 // Of vocab.txt.
 inline constexpr std::size_t kMostTokens = std::size_t{1} << 24, kMostVocabularyBytes = 16 * kMostTokens;
 
+// What a tokenizer is made from. Whoever keeps it can make the same one whatever becomes of the file meanwhile.
+struct TokenizerSource {
+  std::string vocabulary;           // what vocab.txt holds
+  bool lower_case = true;           // do_lower_case of tokenizer_config.json
+  std::filesystem::path file = {};  // where the vocabulary was read from; named by errors alone
+};
+
 class Tokenizer {
  public:
   // From vocab.txt: the id is the line's number from 0, trailing white space is trimmed, of equal lines the last
@@ -24,8 +31,7 @@ class Tokenizer {
   // UTF-8, or lacks [PAD], [UNK], [CLS] or [SEP]; where [MASK] is missing it is ordinary text. Without lower_case
   // accents stay as well, as cased models want it.
   explicit Tokenizer(const std::filesystem::path& vocabulary, bool lower_case = true);
-  // The same from what the file holds, which is named by errors alone.
-  Tokenizer(std::string_view content, const std::filesystem::path& vocabulary, bool lower_case);
+  explicit Tokenizer(const TokenizerSource& source);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();

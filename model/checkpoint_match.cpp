@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <map>
 
-#include "data/tokenizer.h"
 #include "model/json_file.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -178,8 +177,8 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   return names;
 }
 
-void check_tensor(const StoredTensor& tensor, const Parameter& parameter, const fs::path& file) {
-  const std::string where = fmt::format("{}: tensor {}", file.string(), printable(tensor.name));
+void check_tensor(const StoredTensor& tensor, const Parameter& parameter) {
+  const std::string where = tensor.where();
   check(is_floating(tensor), "{} is {}, expected F64, F32, F16 or BF16", where, tensor.description());
   if (tensor.shape == parameter.shape) return;
   const bool same_rank = tensor.shape.size() == parameter.shape.size();
@@ -198,7 +197,7 @@ std::vector<const StoredTensor*> sources_of(const std::vector<Parameter>& list, 
   for (const Parameter& parameter : list) {
     const auto found = index.find(parameter.name);
     if (found != index.end()) {
-      check_tensor(*found->second, parameter, file);
+      check_tensor(*found->second, parameter);
       sources.push_back(found->second);
       if (found->second->name != parameter.name)
         report.renamed.push_back(fmt::format("{} -> {}", printable(found->second->name), parameter.name));
@@ -216,10 +215,10 @@ std::vector<const StoredTensor*> sources_of(const std::vector<Parameter>& list, 
 }
 
 // What is left in the file after match: fine beside the encoder, a contradiction within its layers.
-void report_ignored(const Index& rest, const fs::path& file, std::int64_t layers, LoadReport& report) {
+void report_ignored(const Index& rest, std::int64_t layers, LoadReport& report) {
   for (const auto& [name, tensor] : rest) {
-    check(!name.starts_with("bert.encoder.layer."), "{}: tensor {} has no place in the {} layers of {}", file.string(),
-          printable(tensor->name), layers, kConfigFile);
+    check(!name.starts_with("bert.encoder.layer."), "{} has no place in the {} layers of {}", tensor->where(), layers,
+          kConfigFile);
     report.ignored.push_back(printable(tensor->name));
   }
 }
@@ -259,17 +258,17 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
   require_no_added_tokens(folder / "added_tokens.json");
   const bool lower_case = read_lower_case(files.tokenizer);
   if (options.labels) require_storable(config, *options.labels);
-  return {std::move(config), {std::move(vocabulary), lower_case}};
+  return {std::move(config), {std::move(vocabulary), lower_case, files.vocabulary}};
 }
 
 CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options) {
   Index index = index_of(files.tensors, files.weights);
-  CheckpointMatch match{around.config, around.tokenizer, {}, files.weights, {}, {}};
+  CheckpointMatch match{around.config, around.tokenizer, {}, {}, {}};
   match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
   match.config.multi_label = true;  // of the classifier that is kept or drawn
   match.list = expected_parameters(match.config);
   match.sources = sources_of(match.list, files.weights, index, match.report);
-  report_ignored(index, files.weights, match.config.layers, match.report);
+  report_ignored(index, match.config.layers, match.report);
   return match;
 }
 

@@ -45,7 +45,6 @@ struct CheckpointMatch {
   BertConfig config;  // with the labels in effect
   TokenizerSource tokenizer;
   std::vector<Parameter> list;               // names and shapes; the values have no memory
-  std::filesystem::path weights;             // for messages
   std::vector<const StoredTensor*> sources;  // of `list`, into CheckpointFiles::tensors; null for what is drawn
   LoadReport report;
 };

@@ -18,7 +18,7 @@ struct Classifier::Implementation {
         model(load_fine_tuned(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model.config)),
-        tokenizer(model.tokenizer.vocabulary, from / kVocabularyFile, model.tokenizer.lower_case),
+        tokenizer(model.tokenizer),
         bert(model.config, model.weights, *kernels, Purpose::inference,
              {std::max(kBatchTokens, max_length), kBatchSequences}) {}
 

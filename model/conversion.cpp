@@ -12,25 +12,19 @@ namespace {
 
 constexpr std::int64_t kBlock = 1 << 16;  // elements converted at a time
 
-// `from`: the tensor's file, for messages.
-void write_elements(FileWriter& file, const StoredTensor& tensor, const std::filesystem::path& from, DType dtype) {
+void write_elements(FileWriter& file, const StoredTensor& tensor, DType dtype) {
   const char* type = dtype == DType::f16 ? "F16" : "F32";
   expect_reading(tensor.bytes);
   const std::int64_t count = tensor.elements();
   const auto write = [&](const std::byte* elements, std::int64_t size) {
-    check(all_finite(elements, size, dtype), "{}: tensor {} has numbers that are not finite", from.string(),
-          printable(tensor.name));
+    check(all_finite(elements, size, dtype), "{} has numbers that are not finite", tensor.where());
     file.write(elements, static_cast<std::size_t>(size) * size_of(dtype));
   };
   if (tensor.dtype == type && tensor.strides.empty()) return write(tensor.bytes.data(), count);
   std::vector<std::byte> block(static_cast<std::size_t>(std::min(count, kBlock)) * size_of(dtype));
   for (std::int64_t done = 0; done < count; done += kBlock) {
     const std::int64_t size = std::min(kBlock, count - done);
-    try {
-      copy_elements(tensor, done, size, dtype, block.data());
-    } catch (const Error& error) {
-      fail("{}: {}", from.string(), error.what());
-    }
+    copy_elements(tensor, done, size, dtype, block.data());
     write(block.data(), size);
   }
 }
@@ -39,8 +33,7 @@ void write_drawn(FileWriter& file, const CheckpointMatch& match, std::size_t ind
   const Parameter& parameter = match.list[index];
   std::vector<float> values(static_cast<std::size_t>(parameter.value.size()));
   draw_parameter(parameter, index, match.config, options.seed, values.data());
-  write_elements(file, {parameter.name, "F32", parameter.shape, std::as_bytes(std::span(values))}, match.weights,
-                 options.dtype);
+  write_elements(file, {parameter.name, "F32", parameter.shape, std::as_bytes(std::span(values))}, options.dtype);
 }
 
 void write_weights(FileWriter& file, const CheckpointMatch& match, const ConversionOptions& options) {
@@ -52,7 +45,7 @@ void write_weights(FileWriter& file, const CheckpointMatch& match, const Convers
     if (match.sources[i] == nullptr)
       write_drawn(file, match, i, options);
     else
-      write_elements(file, *match.sources[i], match.weights, options.dtype);
+      write_elements(file, *match.sources[i], options.dtype);
   }
 }
 

@@ -15,18 +15,16 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr const char* kShards = "model.safetensors.index.json";
-
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
-          const LoadOptions& options, Kernels& kernels, const fs::path& file) {
+          const LoadOptions& options, Kernels& kernels) {
   const Buffer image = host_buffer(weights.memory.size());  // laid out as the weights' own memory
   for (std::size_t i = 0; i < weights.list.size(); ++i) {
     const Parameter& parameter = weights.list[i];
     float* out = image.f32() + (parameter.value.f32() - weights.memory.f32());
     if (sources[i] != nullptr) {
       copy_to_f32(*sources[i], out);
-      check(all_finite(out, parameter.value.size(), DType::f32), "{}: tensor {} has numbers that are not finite",
-            file.string(), printable(sources[i]->name));
+      check(all_finite(out, parameter.value.size(), DType::f32), "{} has numbers that are not finite",
+            sources[i]->where());
       continue;
     }
     draw_parameter(parameter, i, config, options.seed, out, options.threads);
@@ -43,7 +41,7 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
   LoadReport report;
   BertWeights weights(config, kernels);
   for (const Parameter& parameter : weights.list) report.initialised.push_back(parameter.name);
-  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options, kernels, files.weights);
+  fill(weights, std::vector<const StoredTensor*>(weights.list.size()), config, options, kernels);
   return {std::move(config), std::move(weights), around.tokenizer, std::move(report)};
 }
 
@@ -79,9 +77,9 @@ CheckpointFiles files_of(const fs::path& directory) {
 fs::path weights_path(const fs::path& directory) {
   const fs::path path = directory / kWeightsFile;
   if (fs::exists(path)) return path;
-  if (fs::exists(directory / kShards)) return directory / kShards;
-  check(!fs::exists(directory / "pytorch_model.bin"), "{}: has pytorch_model.bin but no {}: convert_hf makes one of it",
-        directory.string(), kWeightsFile);
+  if (fs::exists(directory / kShardsFile)) return directory / kShardsFile;
+  check(!fs::exists(directory / kTorchWeightsFile), "{}: has {} but no {}: convert_hf makes one of it",
+        directory.string(), kTorchWeightsFile, kWeightsFile);
   fail("{}: no such file", path.string());
 }
 
@@ -98,7 +96,7 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   files.tensors = stored.tensors();
   CheckpointMatch match = match_checkpoint(files, around, options);
   BertWeights weights(match.config, kernels);
-  fill(weights, match.sources, match.config, options, kernels, files.weights);
+  fill(weights, match.sources, match.config, options, kernels);
   return {std::move(match.config), std::move(weights), std::move(match.tokenizer), std::move(match.report)};
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/examples.h"
+#include "data/tokenizer.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -19,6 +20,8 @@ namespace ember {
 
 inline constexpr const char* kConfigFile = "config.json";
 inline constexpr const char* kWeightsFile = "model.safetensors";
+inline constexpr const char* kShardsFile = "model.safetensors.index.json";
+inline constexpr const char* kTorchWeightsFile = "pytorch_model.bin";
 inline constexpr const char* kVocabularyFile = "vocab.txt";
 inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
 inline constexpr const char* kSpecialTokensFile = "special_tokens_map.json";
@@ -42,13 +45,6 @@ struct LoadReport {
   std::vector<std::string> initialised;  // names drawn afresh: classifier, pooler
   std::vector<std::string> ignored;      // tensors in the file that the model has no use for
   std::vector<std::string> renamed;      // "from -> to"
-};
-
-// The tokenizer of a model: what its vocab.txt holds, and its tokenizer_config.json's do_lower_case. A run keeps it, so
-// that what it saves is what it was trained with, whatever becomes of the files meanwhile.
-struct TokenizerSource {
-  std::string vocabulary;
-  bool lower_case = true;
 };
 
 struct LoadedModel {

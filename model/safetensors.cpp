@@ -248,7 +248,7 @@ StoredTensor stored(Entry&& entry, std::span<const std::byte> data, const std::s
   check(element_bytes(*entry.dtype) != 0, "{}: unknown dtype \"{}\"", where, printable(*entry.dtype));
   check(begin <= end, "{}: data_offsets {} and {} are reversed", where, begin, end);
   check(end <= data.size(), "{}: data_offsets end at {}, but the file has {} bytes of data", where, end, data.size());
-  StoredTensor tensor{std::move(entry.name), std::move(*entry.dtype), {}, data.subspan(begin, end - begin), {}};
+  StoredTensor tensor{std::move(entry.name), std::move(*entry.dtype), {}, data.subspan(begin, end - begin)};
   for (const std::uint64_t size : *entry.shape) {
     check(size <= std::uint64_t{INT64_MAX}, "{}: a dimension of {} is too large", where, size);
     tensor.shape.push_back(static_cast<std::int64_t>(size));
@@ -287,7 +287,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   json::sax_parse(text.begin(), text.end(), &handler);
   const auto data = file_.bytes().subspan(kLengthBytes + text.size());
   tensors_.reserve(handler.entries.size());
-  for (Entry& entry : handler.entries) tensors_.push_back(stored(std::move(entry), data, file));
+  const auto shared = std::make_shared<const std::filesystem::path>(path);
+  for (Entry& entry : handler.entries) tensors_.emplace_back(stored(std::move(entry), data, file)).file = shared;
   // Equal starts: an empty tensor comes before the one that has the bytes.
   const auto place = [](const StoredTensor& t) { return std::pair(t.bytes.data(), t.bytes.size()); };
   std::stable_sort(tensors_.begin(), tensors_.end(),

@@ -69,8 +69,8 @@ void convert_floats(std::string_view dtype, std::span<const std::byte> bytes, Ou
 void convert_to_f16(const StoredTensor& tensor, std::span<const std::byte> bytes, std::uint16_t* out) {
   convert_floats(tensor.dtype, bytes, out, [&](auto value) {
     const std::uint16_t half = to_f16(static_cast<double>(value));
-    check((half & 0x7FFFu) != 0x7C00u || std::isinf(value), "tensor {}: {} is beyond fp16, whose largest is 65504",
-          printable(tensor.name), value);
+    if ((half & 0x7FFFu) == 0x7C00u && !std::isinf(value))  // not check(), whose arguments would be made for every one
+      fail("{}: {} is beyond fp16, whose largest is 65504", tensor.where(), value);
     return half;
   });
 }
@@ -85,6 +85,10 @@ std::int64_t StoredTensor::elements() const {
 
 std::uint64_t StoredTensor::size() const {
   return static_cast<std::uint64_t>(elements()) * element_bytes(dtype);
+}
+
+std::string StoredTensor::where() const {
+  return fmt::format("{}tensor {}", file ? file->string() + ": " : "", printable(name));
 }
 
 std::string StoredTensor::description() const {
@@ -127,8 +131,8 @@ std::span<const std::byte> stored_elements(const StoredTensor& tensor, std::int6
 }
 
 void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t count, DType to, void* out) {
-  check(is_floating(tensor), "tensor {}: {} cannot be read as floats, expected F64, F32, F16 or BF16",
-        printable(tensor.name), tensor.description());
+  check(is_floating(tensor), "{}: {} cannot be read as floats, expected F64, F32, F16 or BF16", tensor.where(),
+        tensor.description());
   std::vector<std::byte> scratch;
   const std::int64_t step = tensor.strides.empty() ? count : kChunk;
   for (std::int64_t done = 0; done < count; done += step) {

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,11 +23,14 @@ struct StoredTensor {
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;        // into the mapped file
   std::vector<std::int64_t> strides = {};  // in elements, where `bytes` are walked so; empty: one after the other
+  std::shared_ptr<const std::filesystem::path> file = {};  // one for all of its tensors; null: of no file
 
   std::int64_t elements() const;
   // Bytes of all elements one after the other.
   std::uint64_t size() const;
-  // "F32 [312, 1200]", for messages.
+  // "model.safetensors: tensor embeddings", with the whole path, for messages.
+  std::string where() const;
+  // "F32 [312, 1200]", likewise.
   std::string description() const;
 };
 

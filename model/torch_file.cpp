@@ -433,6 +433,7 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   check(is_zip || as_text(bytes).starts_with('\x80'),
         "{}: neither a zip file nor a pickle, so torch.save did not write it", file);
   auto [layouts, contents] = is_zip ? read_zip(bytes, file, others_, unchecked_) : read_legacy(bytes, file, others_);
+  const auto shared = std::make_shared<const std::filesystem::path>(path);
   for (Layout& layout : layouts) {
     const std::int64_t width = layout.storage.type->bytes;
     const Bytes storage = contents.at(layout.storage.key)
@@ -443,8 +444,8 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
       data = data.first(static_cast<std::size_t>(layout.elements * width));
       layout.strides.clear();
     }
-    tensors_.push_back(
-        {std::move(layout.name), layout.storage.type->dtype, std::move(layout.shape), data, std::move(layout.strides)});
+    tensors_.push_back({std::move(layout.name), layout.storage.type->dtype, std::move(layout.shape), data,
+                        std::move(layout.strides), shared});
   }
 }
 

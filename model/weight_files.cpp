@@ -25,12 +25,6 @@ std::vector<std::string> WeightFiles::other_entries() const {
   return torch_ ? torch_->other_entries() : std::vector<std::string>{};
 }
 
-const std::filesystem::path& WeightFiles::file_of(const StoredTensor& tensor) const {
-  for (const SafetensorsFile& file : safetensors_)
-    if (safetensors_.size() == 1 || file.find(tensor.name) != nullptr) return file.path();
-  return path_;
-}
-
 void WeightFiles::check_data() const {
   if (torch_) torch_->check_data();
 }

@@ -22,8 +22,6 @@ class WeightFiles {
   std::span<const StoredTensor> tensors() const;
   // What else a file of torch.save has: names.
   std::vector<std::string> other_entries() const;
-  // The file that the tensor is in.
-  const std::filesystem::path& file_of(const StoredTensor& tensor) const;
   // See TorchFile::check_data.
   void check_data() const;
 

@@ -28,7 +28,6 @@ namespace {
 using namespace ember;
 namespace fs = std::filesystem;
 
-constexpr const char* kTorchWeights = "pytorch_model.bin";
 constexpr const char* kNew = "new";     // a use of a temporary name
 constexpr std::size_t kMaxName = 1000;  // of a tensor, when shown
 
@@ -60,10 +59,10 @@ void add_options(CLI::App& app, Options& options) {
 fs::path find_weights(const fs::path& input) {
   check(fs::exists(input), "{}: no such file or directory", input.string());
   if (!fs::is_directory(input)) return input;
-  const bool has_safetensors = fs::exists(input / kWeightsFile) || fs::exists(input / "model.safetensors.index.json");
-  if (!has_safetensors && fs::exists(input / kTorchWeights)) return input / kTorchWeights;
+  const bool has_safetensors = fs::exists(input / kWeightsFile) || fs::exists(input / kShardsFile);
+  if (!has_safetensors && fs::exists(input / kTorchWeightsFile)) return input / kTorchWeightsFile;
   check(has_safetensors || !fs::exists(input / "pytorch_model.bin.index.json"),
-        "{}: the weights are split over several files, one {} was expected", input.string(), kTorchWeights);
+        "{}: the weights are split over several files, one {} was expected", input.string(), kTorchWeightsFile);
   return weights_path(input);
 }
 
@@ -78,9 +77,7 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
     files.vocabulary = input / kVocabularyFile;
   }
   check(!files.config.empty() && !files.vocabulary.empty(),
-        "{}: --config and --vocab must name its config.json and "
-        "vocab.txt",
-        options.input);
+        "{}: --config and --vocab must name its config.json and vocab.txt", options.input);
   files.tokenizer = files.vocabulary.parent_path() / kTokenizerFile;
   return files;
 }
@@ -158,7 +155,7 @@ void list_tensors(const WeightFiles& weights) {
   std::string text;
   for (const StoredTensor& tensor : weights.tensors())
     text += fmt::format("{}\t{}\t[{}]\t{}\t{}\n", printable(tensor.name, kMaxName), tensor.dtype,
-                        fmt::join(tensor.shape, ", "), tensor.size(), weights.file_of(tensor).filename().string());
+                        fmt::join(tensor.shape, ", "), tensor.size(), tensor.file->filename().string());
   write_output(text);
 }
 

@@ -63,10 +63,7 @@ void check_same_labels(const Labels& data, const Labels& model, const std::files
 
 Dataset tokenised(const Options& options, const LoadedModel& model, std::span<const Example> examples) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
-  const Tokenizer tokenizer(model.tokenizer.vocabulary,
-                            std::filesystem::path(options.model.directory) / kVocabularyFile,
-                            model.tokenizer.lower_case);
-  return tokenize(examples, tokenizer, max_length, options.model.threads);
+  return tokenize(examples, Tokenizer(model.tokenizer), max_length, options.model.threads);
 }
 
 Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels, const Dataset& dataset) {

@@ -25,6 +25,11 @@ usage() {
     "$program" "$about" "$default_directory" "$default_url"
 }
 
+# require_number NAME VALUE LEAST
+require_number() {
+  [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ && $2 -ge $3 ]] || die "$1=$2: a whole number from $3 to 999999 was expected"
+}
+
 # Reads the arguments into `directory` and `base_url`, makes the directory and keeps other fetches out of it.
 fetch_start() {
   directory='' base_url=$default_url
@@ -39,9 +44,9 @@ fetch_start() {
     shift
   done
   directory=${directory:-$default_directory} base_url=${base_url%/}
-  [[ $tries =~ ^[1-9][0-9]{0,5}$ ]] || die "EMBER_FETCH_TRIES=$tries: a whole number from 1 to 999999 was expected"
-  [[ $timeout =~ ^[1-9][0-9]{0,5}$ ]] || die "EMBER_FETCH_TIMEOUT=$timeout: a whole number from 1 to 999999 was expected"
-  [[ $pause =~ ^(0|[1-9][0-9]{0,5})$ ]] || die "EMBER_FETCH_PAUSE=$pause: a whole number from 0 to 999999 was expected"
+  require_number EMBER_FETCH_TRIES "$tries" 1
+  require_number EMBER_FETCH_TIMEOUT "$timeout" 1
+  require_number EMBER_FETCH_PAUSE "$pause" 0
   tool=$(command -v curl || command -v wget) || die 'needs curl or wget, and neither is installed'
   tool=${tool##*/}
   mkdir -p -- "$directory" 2>/dev/null || die "$directory: cannot be made"

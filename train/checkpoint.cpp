@@ -1,5 +1,7 @@
 #include "train/checkpoint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -134,9 +136,9 @@ void load(const SafetensorsFile& file, std::string_view prefix, BertWeights& set
   for (const Parameter& parameter : set.list) {
     const std::string name = std::string(prefix) + parameter.name;
     const StoredTensor* tensor = file.find(name);
-    check(tensor != nullptr, "{}: the tensor {} is missing", file.path().string(), name);
-    check(tensor->dtype == "F32" && tensor->shape == parameter.shape, "{}: {} is {}, expected F32 [{}]",
-          file.path().string(), name, tensor->description(), parameter.value.size());
+    check(tensor != nullptr, "{}: tensor {} is missing", file.path().string(), name);
+    check(tensor->dtype == "F32" && tensor->shape == parameter.shape, "{} is {}, expected F32 [{}]", tensor->where(),
+          tensor->description(), fmt::join(parameter.shape, ", "));
     values.resize(static_cast<std::size_t>(parameter.value.size()));
     copy_to_f32(*tensor, values.data());
     kernels.upload(parameter.value.data, values.data(), values.size() * sizeof(float));

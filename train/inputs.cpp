@@ -35,7 +35,7 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
                                          .threads = options.threads,
                                          .from_scratch = options.from_scratch});
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
-  const Tokenizer tokenizer(model.tokenizer.vocabulary, options.model / kVocabularyFile, model.tokenizer.lower_case);
+  const Tokenizer tokenizer(model.tokenizer);
   std::vector<std::string> notes;
   Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);
   Dataset dev = load_split(options, "dev", labels, tokenizer, max_length, notes);

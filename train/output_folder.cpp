@@ -41,8 +41,9 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
     checkpoint_ = newest_checkpoint(path_, notes_);
     if (checkpoint_) return;
     // A run writes metrics.jsonl first, so what is there without it is not ours to replace.
-    check(held().empty() || fs::exists(metrics(), error),
-          "{}: holds {} but no metrics.jsonl, so it is no run's to resume; name another --out", path_.string(), held());
+    const std::string there = held();
+    check(there.empty() || fs::exists(metrics(), error),
+          "{}: holds {} but no metrics.jsonl, so it is no run's to resume; name another --out", path_.string(), there);
     notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
     return;
   }
@@ -50,9 +51,9 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
 }
 
 void OutputFolder::require_unoccupied() const {
-  check(held().empty(),
-        "{}: holds {}; continue a run with --resume, replace it with --overwrite, or name another --out",
-        path_.string(), held());
+  const std::string there = held();
+  check(there.empty(), "{}: holds {}; continue a run with --resume, replace it with --overwrite, or name another --out",
+        path_.string(), there);
 }
 
 // The name of what there is of a model, its tokenizer or its checkpoints; empty where there is none of them.

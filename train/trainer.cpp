@@ -85,7 +85,7 @@ std::string start_of_log(const RunIdentity& identity) {
 
 class Run {
  public:
-  Run(const TrainOptions& options, Kernels& kernels, TrainingInputs& inputs, OutputFolder& out,
+  Run(const TrainOptions& options, std::int64_t steps, Kernels& kernels, TrainingInputs& inputs, OutputFolder& out,
       const RunIdentity& identity, Progress& progress)
       : options_(options),
         recipe_(options.recipe),
@@ -95,7 +95,7 @@ class Run {
         identity_(identity),
         progress_(progress),
         steps_per_epoch_(steps_of_epoch(inputs.train.size(), recipe_)),
-        total_steps_(steps_of_run(inputs.train.size(), options)),
+        total_steps_(steps),
         schedule_(recipe_.learning_rate, recipe_.warmup_ratio, total_steps_),
         optimizer_(inputs.model.config, inputs.model.weights, kernels,
                    {.weight_decay = recipe_.weight_decay, .dense = options.optimizer == "dense"}, schedule_,
@@ -112,7 +112,7 @@ class Run {
     if (!out.checkpoint()) return;
     step_state_ = out.checkpoint()->step_state;
     saved_step_ = state_.step;
-    if (state_.loss_steps > 0) mean_loss_ = state_.loss_sum / static_cast<double>(state_.loss_steps);
+    update_mean_loss();
   }
 
   TrainOutcome run(const std::function<int()>& stop_requested);
@@ -127,6 +127,7 @@ class Run {
   void step();
   void watch(StepRunner::Wait wait);
   void take_record(const StepRecord& record);
+  void update_mean_loss();
   void require_finite(bool finite, std::int64_t step, const char* what) const;
   double learning_rate() const;  // of the last step whose record is there
   void report();
@@ -234,9 +235,14 @@ void Run::take_record(const StepRecord& record) {
   require_finite(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_), step_state_.steps, "the gradient");
   if (std::isfinite(record.loss)) {  // a skipped step's may not be
     state_.loss_sum += static_cast<double>(record.loss);
-    mean_loss_ = state_.loss_sum / static_cast<double>(++state_.loss_steps);
+    ++state_.loss_steps;
+    update_mean_loss();
   }
   if (step_state_.steps % kLogEvery == 0) log_training();
+}
+
+void Run::update_mean_loss() {
+  if (state_.loss_steps > 0) mean_loss_ = state_.loss_sum / static_cast<double>(state_.loss_steps);
 }
 
 void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
@@ -387,7 +393,7 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   TrainingInputs inputs = load_inputs(options, kernels);
   const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(options, out, identity);
-  steps_of_run(inputs.train.size(), options);  // Error before anything is written
+  const std::int64_t steps = steps_of_run(inputs.train.size(), options);
   out.prepare();
   Progress progress(style);
   progress.note("on " + kernels.device_name());
@@ -396,7 +402,7 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);
   if (out.checkpoint()) progress.note(fmt::format("resuming from {}", out.checkpoint()->path.string()));
-  Run run(options, kernels, inputs, out, identity, progress);
+  Run run(options, steps, kernels, inputs, out, identity, progress);
   return run.run(stop_requested);
 }
 

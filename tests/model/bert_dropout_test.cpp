@@ -43,9 +43,9 @@ class ListeningKernels final : public CpuKernels {
   void cls_attention_forward(Tensor out, Tensor first, Tensor kept, Tensor in, Tensor weight, Tensor bias,
                              const Batch& batch, std::int64_t heads, std::int64_t positions,
                              const Dropout& dropout) override {
-    const std::vector<Call> before = calls;
+    const std::size_t before = calls.size();
     CpuKernels::cls_attention_forward(out, first, kept, in, weight, bias, batch, heads, positions, dropout);
-    calls = before;  // without those of its parts
+    calls.resize(before);  // without those of its parts
     keep(dropout);
   }
   void residual_layernorm_forward(Tensor out, Tensor sum, Moments moments, Tensor in, Tensor bias, Tensor residual,

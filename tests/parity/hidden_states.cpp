@@ -13,10 +13,9 @@
 int main(int argc, char** argv) {
   using namespace ember;
   if (argc != 2) return 2;
-  const std::filesystem::path directory = argv[1];
   testing::WatchedKernels kernels(1);
-  const LoadedModel model = load_hugging_face(directory, kernels);
-  const Tokenizer tokenizer(model.tokenizer.vocabulary, directory / kVocabularyFile, model.tokenizer.lower_case);
+  const LoadedModel model = load_hugging_face(argv[1], kernels);
+  const Tokenizer tokenizer(model.tokenizer);
   const testing::DeepenedModel deeper = testing::deepened(model.config, model.weights, kernels);
   for (std::string line; std::getline(std::cin, line);) {
     Dataset dataset;

@@ -49,6 +49,12 @@ class Sharded(Case):
         rows = [line.split("\t") for line in self.convert(self.source, "--list").splitlines()]
         self.assertEqual({row[0]: row[4] for row in rows}, self.weight_map)
 
+    def test_a_bad_tensor_is_said_to_be_in_its_shard(self):
+        name = self.shards[SECOND][0]
+        self.tensors[name] = ([3], [1.0] * 3)
+        self.write()
+        self.bad("%s: tensor %s is F32 [3], expected" % (SECOND, name))
+
     def test_predict_reads_them_too(self):
         done = subprocess.run([PREDICT, "--model", self.source, "i am happy"], capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ""))

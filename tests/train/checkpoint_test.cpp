@@ -3,6 +3,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "model/safetensors.h"
 #include "runtime/file.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
@@ -240,6 +241,28 @@ TEST_F(CheckpointTest, OfAnotherShapeIsRefused) {
   BertWeights theirs(other, *kernels);
   Optimizer optimizer_of_theirs(other, theirs, *kernels, {}, Schedule(1e-3, 0, 1), 1);
   EXPECT_THROW(restore(newest_checkpoint(out, notes).value(), other, theirs, optimizer_of_theirs, *kernels), Error);
+}
+
+TEST_F(CheckpointTest, MomentsOfAnotherModelAreRefused) {
+  save(12);
+  const Checkpoint checkpoint = newest_checkpoint(out, notes).value();
+  const fs::path file = checkpoint.path / "optimizer.safetensors";
+  const Parameter& first = weights.list.front();
+  const float one = 1;
+  const auto complaint_about = [&](const std::string& name) -> std::string {
+    const std::vector<TensorToStore> tensors{{{name, "F32", {1}}, std::as_bytes(std::span(&one, 1))}};
+    write_file_atomically(file, [&](FileWriter& writer) { write_safetensors(writer, tensors, {}); });
+    try {
+      restore(checkpoint, config, weights, optimizer, *kernels);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "nothing";
+  };
+  const std::string tensor = file.string() + ": tensor exp_avg." + first.name;
+  EXPECT_EQ(complaint_about("exp_avg." + first.name),
+            fmt::format("{} is F32 [1], expected F32 [{}, {}]", tensor, first.shape[0], first.shape[1]));
+  EXPECT_EQ(complaint_about("another"), tensor + " is missing");
 }
 
 }  // namespace
