@@ -9,6 +9,7 @@
 #include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/gradient_sums.cuh"
 #include "kernels/cuda/matmul_operands.h"
+#include "kernels/cuda/token_sums.cuh"
 #include "kernels/cuda/weight_gradients.cuh"
 #include "kernels/cuda/work_list.cuh"
 #include "runtime/cuda/launch.h"
@@ -32,9 +33,16 @@ static_assert(sizeof(JobList) <= 4096, "all that the arguments of a kernel may b
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 
+__device__ void sum_table_rows(const JobList& list, int block, float* memory) {
+  if (list.tokens.vectors)
+    sum_tokens<gradient_sums::kVectorColumns>(list.tokens, list.table_rows, block, memory);
+  else
+    sum_tokens<1>(list.tokens, list.table_rows, block, memory);
+}
+
 __device__ void sum(const JobList& list, int block, float* memory) {
   using namespace gradient_sums;
-  if (block >= list.end) return sum_table_rows(list.tokens, list.table_rows, block - list.end);
+  if (block >= list.end) return sum_table_rows(list, block - list.end, memory);
   const int j = item_of(list.first_block, list.count, block);
   const GradientJob& job = list.job[j];
   const int part = block - list.first_block[j];
@@ -111,7 +119,7 @@ void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> 
       const TokenGradients& now = tokens.front();
       list.tokens = TokenSums(now.to, now.from, now.batch);
       list.table_rows = static_cast<int>(rows_of_tables(now.to));
-      blocks += blocks_for(list.table_rows, gradient_sums::kTableRows);
+      blocks += token_blocks(list.tokens, list.table_rows);
       tokens = tokens.subspan(1);
     }
     if (list.first_sum > 0)

@@ -5,7 +5,7 @@
 //   backward   one pass leaves dsum, the gradient of sum, and the parts of three column sums: the LayerNorm's two and
 //              type row 0's. The rows of dsum are added with the other gradients that wait (token_sums.cuh).
 //
-// The passes: one warp per token, as in residual_layernorm.cu; which sequence it belongs to, a binary search in
+// The passes: one warp per token or more, as in residual_layernorm.cu; which sequence it belongs to, a binary search in
 // cu_seqlens finds.
 // Forward reads two rows of f32 and writes two of f16 (12 N C bytes; the type's row and the norm stay in cache), about
 // 12 operations an element and 25 for dropout. Backward moves 8 N C bytes in the pass; about 23 operations an element,
@@ -31,19 +31,19 @@ struct Forward {
   int cols;
 };
 
-template <int V, int N>
+template <int V, int N, int W>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forward a) {
   await_previous_grid();
-  const int n = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  const int n = static_cast<int>(blockIdx.x) * kBlockRows<W> + row_in_block<W>();
   if (n >= a.sequences.tokens) return;
   const float* word = a.word[a.sequences.token_ids[n]];
   __half *out = a.out[n], *sum = a.sum[n];
   Vector<V> x[kHeld<N>], of_positions[kHeld<N>];
   // All are asked for before the first is stored, and the word's before its place is looked for.
-  if (N > 0) for_each_vector<V, N>(a.cols, [&](int i, int c) { load<V>(x[i], word + c); });
+  if (N > 0) for_each_vector<V, N, W>(a.cols, [&](int i, int c) { load<V>(x[i], word + c); });
   const float* position = a.position[a.sequences.place(n)];
-  if (N > 0) for_each_vector<V, N>(a.cols, [&](int i, int c) { load<V>(of_positions[i], position + c); });
-  for_each_vector<V, N>(a.cols, [&](int i, int c) {
+  if (N > 0) for_each_vector<V, N, W>(a.cols, [&](int i, int c) { load<V>(of_positions[i], position + c); });
+  for_each_vector<V, N, W>(a.cols, [&](int i, int c) {
     if (N == 0) load<V>(x[i], word + c), load<V>(of_positions[i], position + c);
     float of_type[V];
     const float(&of_position)[V] = of_positions[i];
@@ -53,17 +53,17 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) embeddings_kernel(Forwar
     store<V>(sum + c, x[i]);
     round_to_half(x[i]);
   });
-  normalise_row<V, N>(x, sum, a.cols, a.mean + n, a.rstd + n, a.norm, [&](int c, float(&y)[V]) {
+  normalise_row<V, N, W>(x, sum, a.cols, a.mean + n, a.rstd + n, a.norm, [&](int c, float(&y)[V]) {
     apply_dropout(y, a.mask, static_cast<std::int64_t>(n) * a.cols + c);
     store<V>(out + c, y);
   });
 }
 
-template <int V, int N>
+template <int V, int N, int W>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     embeddings_backward_kernel(LayerNormBackward a, Rows<__half> dsum, DropoutMask mask) {
   await_previous_grid();
-  normalise_backward<V, N>(
+  normalise_backward<V, N, W>(
       a, [&](std::int64_t row, int c, float(&dy)[V]) { apply_dropout(dy, mask, row * a.cols + c); },
       [&](std::int64_t row, int c, const float(&dx)[V]) { store<V>(dsum[row] + c, dx); });
 }
@@ -95,9 +95,9 @@ void CudaKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, co
                   static_cast<int>(cols)};
   const bool aligned =
       vectorises(4, {out, sum, tables.word, tables.position, tables.type.row_block(0, 1), norm.weight, norm.bias});
-  with_row_layout(cols, aligned, [&](auto v, auto n) {
-    launch_early("embeddings", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
-                 embeddings_kernel<v(), n()>, a);
+  with_row_layout(cols, aligned, [&](auto v, auto n, auto w) {
+    launch_early("embeddings", stream(), dim3(blocks_for(rows, kBlockRows<w()>)), dim3(kRowWarps * kWarpSize), 0,
+                 embeddings_kernel<v(), n(), w()>, a);
   });
   settled_ = true;
 }
@@ -116,9 +116,9 @@ void CudaKernels::embeddings_backward(const EmbeddingTensors& dtables, const Lay
   require(batch.max_length <= dtables.position.rows, "embeddings: a sequence longer than the table of positions");
   layernorm_backward(deferred_, {dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)}, dout, dbranch, sum, moments,
                      norm.weight, vectorises(4, {dsum, dout, dbranch, sum, norm.weight}),
-                     [&](auto v, auto n, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
+                     [&](auto v, auto n, auto w, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
                        launch_early("embeddings_backward", stream(), blocks, dim3(kRowWarps * kWarpSize), shared_bytes,
-                                    embeddings_backward_kernel<v(), n()>, a, rows_of<__half>(dsum),
+                                    embeddings_backward_kernel<v(), n(), w()>, a, rows_of<__half>(dsum),
                                     DropoutMask(dropout));
                      });
   deferred_.add_tokens(dtables, dsum, batch);

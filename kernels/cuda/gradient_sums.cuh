@@ -5,55 +5,36 @@
 //                 passes over the rows in steps of kStep, staged in shared memory. (O, I) of M rows: moves 4 O I bytes,
 //                 and (O + I) M halves once per tile; 2 M O I operations, below what the same bytes cost where
 //                 M <= kFewRows, so that a product of Matmul's would win nothing but another launch.
-//   column sums   a block has 128 columns, a thread 4, or 32 and one where they are not aligned; thread rows take every
-//                 kGroups-th row, kAhead of them asked for at once, then what they have is added. Reads an element
-//                 once, for one addition.
-//   tokens        the embeddings' tables (token_sums.cuh): 128 threads to a row, 4 columns to a thread.
+//   column sums   a block has 128 columns, a lane 4, or 32 and one where they are not aligned; its warps take the rows
+//                 by turns, then what they have is added. Reads an element once, for one addition.
+//   tokens        the embeddings' tables: token_sums.cuh.
 #pragma once
 
 #include "kernels/cuda/gradient_job.cuh"
-#include "kernels/cuda/token_sums.cuh"
+#include "kernels/cuda/row_sums.cuh"
 
 namespace ember::gradient_sums {
 
 constexpr std::int64_t kFewRows = 64;
-constexpr int kThreads = kGradientThreads, kGroups = kThreads / kWarpSize;
+constexpr int kThreads = kGradientThreads;
 constexpr int kTile = 64, kEach = 4, kAcross = kTile / kEach, kStep = 16;
-constexpr int kTableRows = kThreads / kSumThreads;  // a block
-constexpr int kSharedFloats = 2 * kStep * kTile;    // what sum_columns and multiply_few_rows are given
-constexpr int kAhead = 8, kVectorColumns = 4;
-static_assert(kSharedFloats >= kThreads * kVectorColumns && kAcross * kAcross == kThreads);
+constexpr int kVectorColumns = 4;
+constexpr int kSharedFloats = 2 * kStep * kTile;  // what each of them is given
+static_assert(kSharedFloats >= kSumFloats<kVectorColumns> && kAcross * kAcross == kThreads);
 
-// total += the columns from c on of every kGroups-th row.
 template <int V, typename T>
-__device__ void add_rows(float (&total)[V], const GradientJob& job, int first, int c) {
+__device__ void add_columns(float (&total)[V], const GradientJob& job, int c) {
   const T* from = static_cast<const T*>(job.from) + c;
-  for (int row = first; row < job.rows; row += kAhead * kGroups) {
-    float x[kAhead][V] = {};
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a)
-      if (row + a * kGroups < job.rows) load<V>(x[a], from + (row + a * kGroups) * job.from_stride);
-#pragma unroll
-    for (int a = 0; a < kAhead; ++a)
-#pragma unroll
-      for (int j = 0; j < V; ++j) total[j] += x[a][j];
-  }
+  add_rows<V>(total, static_cast<int>(threadIdx.x) / kWarpSize, kSumWarps, job.rows,
+              [&](int row, float(&x)[V]) { load<V>(x, from + row * job.from_stride); });
 }
 
 template <int V>
-__device__ void sum_columns(const GradientJob& job, int block, float* of_groups) {
-  constexpr int kColumns = V * kWarpSize;
-  const int thread = static_cast<int>(threadIdx.x), group = thread / kWarpSize, c = thread % kWarpSize * V;
+__device__ void sum_columns(const GradientJob& job, int block, float* memory) {
+  const int begin = block * kSumColumns<V>, c = begin + lane_index() * V;
   float total[V] = {};
-  if (const int column = block * kColumns + c; column < job.cols)
-    job.halves ? add_rows<V, __half>(total, job, group, column) : add_rows<V, float>(total, job, group, column);
-  store<V>(of_groups + group * kColumns + c, total);
-  __syncthreads();
-  const int column = block * kColumns + thread;
-  if (thread >= kColumns || column >= job.cols) return;
-  float all = of_groups[thread];
-  for (int g = 1; g < kGroups; ++g) all += of_groups[g * kColumns + thread];
-  job.to[column] = all;
+  if (c < job.cols) job.halves ? add_columns<V, __half>(total, job, c) : add_columns<V, float>(total, job, c);
+  write_block_sum<V>(job.to + begin, total, job.cols - begin, memory);
 }
 
 // Columns [first, first + kTile) of kStep rows as floats, zeros past the end.
@@ -91,15 +72,6 @@ __device__ inline void multiply_few_rows(const GradientJob& job, int block, floa
       const int o = output + y + a * kAcross, i = input + x + b * kAcross;
       if (o < job.cols && i < job.inputs) job.to[o * job.to_stride + i] = sums[a][b];
     }
-}
-
-__device__ inline void sum_table_rows(const TokenSums& tokens, int rows, int block) {
-  const int thread = static_cast<int>(threadIdx.x), row = block * kTableRows + thread / kSumThreads;
-  if (row >= rows) return;
-  if (tokens.vectors)
-    sum_tokens<4>(tokens, row, thread % kSumThreads);
-  else
-    sum_tokens<1>(tokens, row, thread % kSumThreads);
 }
 
 }  // namespace ember::gradient_sums

@@ -6,8 +6,8 @@
 //   backward   from dout + dbranch: dresidual = gradient of sum, din = dropout's share of it; three column sums in two
 //              stages (column_sums.cuh).
 //
-// One warp per row, kRowWarps rows to a block; a lane holds its vectors of 4 in registers up to C = 1,024
-// (layernorm_row.cuh). Backward's warps take every (kRowWarps x blocks)-th row and keep their column sums meanwhile.
+// One warp per row, two above C = 384, four above 768; a block has kRowWarps, and a lane holds its vectors of 4 in
+// registers up to 1,024 (layernorm_row.cuh). Backward's warps keep their column sums from row to row.
 // Forward moves 8 M C bytes (reads in and residual, writes sum and out) and does about 14 operations an element,
 // backward 10 M C bytes, 12 bytes a column and block for the sums, and about 23 operations; dropout adds 25 an element.
 #include "kernels/cuda/cuda_kernels.h"
@@ -29,16 +29,16 @@ struct Forward {
   int rows, cols;
 };
 
-template <int V, int N>
+template <int V, int N, int W>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kernel(Forward a) {
-  const int row = static_cast<int>(blockIdx.x) * kRowWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  const int row = static_cast<int>(blockIdx.x) * kBlockRows<W> + row_in_block<W>();
   Vector<V> x[kHeld<N>];
   Halves<V> ins[kHeld<N>], residuals[kHeld<N>];
   Vector<V> shifts[kHeld<N>];
   uint4 words[kHeld<N>];
   const auto element = [&](int c) { return static_cast<std::int64_t>(row) * a.cols + c; };
   if (N > 0 && row < a.rows)
-    for_each_vector<V, N>(a.cols, [&](int i, int c) {
+    for_each_vector<V, N, W>(a.cols, [&](int i, int c) {
       load<V>(shifts[i], a.bias + c);
       if (a.mask.active()) words[i] = a.mask.words(static_cast<std::uint64_t>(element(c)) / 4);
     });
@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
     residuals[i].ask(residual + c);
     if (N == 0) load<V>(shifts[i], a.bias + c);
   };
-  if (N > 0) for_each_vector<V, N>(a.cols, ask);
-  for_each_vector<V, N>(a.cols, [&](int i, int c) {
+  if (N > 0) for_each_vector<V, N, W>(a.cols, ask);
+  for_each_vector<V, N, W>(a.cols, [&](int i, int c) {
     if (N == 0) ask(i, c);
     float add[V];
     ins[i].get(x[i]);
@@ -68,16 +68,16 @@ __global__ void __launch_bounds__(kRowWarps* kWarpSize) residual_layernorm_kerne
     store<V>(sum + c, x[i]);
     round_to_half(x[i]);
   });
-  normalise_row<V, N>(x, sum, a.cols, a.mean + row, a.rstd + row, a.norm,
-                      [&](int c, const float(&y)[V]) { store<V>(out + c, y); });
+  normalise_row<V, N, W>(x, sum, a.cols, a.mean + row, a.rstd + row, a.norm,
+                         [&](int c, const float(&y)[V]) { store<V>(out + c, y); });
 }
 
-template <int V, int N>
+template <int V, int N, int W>
 __global__ void __launch_bounds__(kRowWarps* kWarpSize)
     residual_layernorm_backward_kernel(LayerNormBackward a, Rows<__half> dresidual, Rows<__half> din,
                                        DropoutMask mask) {
   await_previous_grid();
-  normalise_backward<V, N>(
+  normalise_backward<V, N, W>(
       a, [](std::int64_t, int, const float(&)[V]) {},
       [&](std::int64_t row, int c, float(&dx)[V]) {
         store<V>(dresidual[row] + c, dx);
@@ -109,10 +109,11 @@ void CudaKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mom
                   static_cast<int>(rows),
                   static_cast<int>(cols)};
   const GridStart start = start_of_reader();
-  with_row_layout(cols, vectorises(4, {out, sum, in, residual, bias, norm.weight, norm.bias}), [&](auto v, auto n) {
-    launch(start, "residual_layernorm", stream(), dim3(blocks_for(rows, kRowWarps)), dim3(kRowWarps * kWarpSize), 0,
-           residual_layernorm_kernel<v(), n()>, a);
-  });
+  with_row_layout(cols, vectorises(4, {out, sum, in, residual, bias, norm.weight, norm.bias}),
+                  [&](auto v, auto n, auto w) {
+                    launch(start, "residual_layernorm", stream(), dim3(blocks_for(rows, kBlockRows<w()>)),
+                           dim3(kRowWarps * kWarpSize), 0, residual_layernorm_kernel<v(), n(), w()>, a);
+                  });
 }
 
 void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
@@ -126,9 +127,9 @@ void CudaKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tens
           "residual_layernorm_backward: shapes");
   layernorm_backward(deferred_, {dnorm.weight, dnorm.bias, dbias}, dout, dbranch, sum, moments, norm.weight,
                      vectorises(4, {dresidual, din, dout, dbranch, sum, norm.weight}),
-                     [&](auto v, auto n, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
+                     [&](auto v, auto n, auto w, dim3 blocks, std::size_t shared_bytes, const LayerNormBackward& a) {
                        launch_early("residual_layernorm_backward", stream(), blocks, dim3(kRowWarps * kWarpSize),
-                                    shared_bytes, residual_layernorm_backward_kernel<v(), n()>, a,
+                                    shared_bytes, residual_layernorm_backward_kernel<v(), n(), w()>, a,
                                     rows_of<__half>(dresidual), rows_of<__half>(din), DropoutMask(dropout));
                      });
 }

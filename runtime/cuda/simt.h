@@ -43,6 +43,13 @@ __device__ __forceinline__ bool code_can_await() {
 #endif
 }
 
+// Waits until `warps` warps of the block, all lanes of each, are at barrier `id`, 1 to 15, and orders memory between
+// them as __syncthreads(), which is barrier 0, does for the block. The same number of warps each time. PTX ISA,
+// "barrier".
+__device__ __forceinline__ void barrier_of_warps(int id, int warps) {
+  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(32 * warps) : "memory");
+}
+
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }

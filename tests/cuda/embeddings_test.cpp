@@ -27,6 +27,13 @@ struct EmbeddingsCase {
   float dscale = 1;  // of the gradient
 };
 
+// Of 1, 2, 3, 1, ... tokens.
+std::vector<std::int64_t> many_lengths(int sequences) {
+  std::vector<std::int64_t> lengths;
+  for (int i = 0; i < sequences; ++i) lengths.push_back(1 + i % 3);
+  return lengths;
+}
+
 const EmbeddingsCase kEmbeddingsCases[] = {
     {"empty", {}, 312, 50, 0.1f},
     {"one_token", {1}, 312, 50, 0.0f},
@@ -37,6 +44,13 @@ const EmbeddingsCase kEmbeddingsCases[] = {
     {"without_dropout", {19, 1, 31}, 384, 1000, 0.0f},
     {"bert", {5, 12}, 768, 20, 0.1f},
     {"many_of_one", std::vector<std::int64_t>(33, 1), 384, 4, 0.5f},
+    // Rows of the tables with more than 32 tokens: a block's warps add them together.
+    {"as_many_as_a_warp_adds", many_lengths(32), 132, 40, 0.1f},
+    {"one_more", many_lengths(33), 312, 40, 0.0f},
+    {"many_of_many", many_lengths(150), 132, 9, 0.1f},
+    {"many_not_a_multiple_of_four", many_lengths(75), 27, 3, 0.1f},
+    {"two_warps_a_token", {9, 2}, 388, 20, 0.1f},
+    {"four_warps_a_token", {5, 1, 9}, 1000, 20, 0.1f},
     {"wider_than_registers", {9, 2}, 1032, 20, 0.1f},
     {"not_a_multiple_of_four", {33, 2}, 30, 20, 0.1f},
     {"large", {9, 2}, 312, 20, 0.1f, 9000, 12000},  // the sum of three is 60,000 at four deviations

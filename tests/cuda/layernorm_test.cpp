@@ -29,7 +29,8 @@ const LayerNormCase kLayerNormCases[] = {
     {"one_row", 1, 312, 0.1f},
     {"two_rows", 2, 384, 0.0f},
     {"tinybert", 33, 312, 0.1f},
-    {"many_rows", 1100, 32, 0.1f},  // more than one row to a warp of backward
+    {"two_warps_a_row", 5, 388, 0.1f},
+    {"four_warps_a_row", 5, 900, 0.1f},
     {"without_dropout", 31, 312, 0.0f},
     {"half_dropped", 32, 384, 0.5f},
     {"bert", 17, 768, 0.1f},
@@ -183,6 +184,19 @@ TEST_P(ResidualLayerNorm, RowsMayBeMisaligned) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ResidualLayerNorm, ::testing::ValuesIn(kLayerNormCases),
+                         [](const auto& tested) { return tested.param.name; });
+
+class ManyRows : public ResidualLayerNorm {};
+
+// Than backward's warps have at a time.
+TEST_P(ManyRows, BackwardAgreesWithTheOracleAndTheCpu) {
+  const Results saved = forward(Alias::none, {});
+  expect_backward(saved, backward(saved, true, Into::own, {}), true);
+}
+
+const LayerNormCase kManyRows[] = {
+    {"a_warp_each", 2200, 16, 0.1f}, {"two_warps_each", 1060, 388, 0.1f}, {"four_warps_each", 530, 772, 0.1f}};
+INSTANTIATE_TEST_SUITE_P(Shapes, ManyRows, ::testing::ValuesIn(kManyRows),
                          [](const auto& tested) { return tested.param.name; });
 
 // A row without variance is all epsilon: its normalised values are zeros where the mean is exact.

@@ -15,6 +15,7 @@ namespace simt {
 
 inline constexpr int kWarpSize = 32;
 inline constexpr int kMostThreads = 1024;         // of a block
+inline constexpr int kBarriers = 16;              // of a block
 inline constexpr std::size_t kShared = 48 << 10;  // bytes a block may use without asking
 inline constexpr int kMostWords = 12;             // 32-bit words that a lane hands over in one collective
 
@@ -31,6 +32,8 @@ bool code_can_await();
 
 // Waits until all threads of the block that have not ended are here, at this very call; orders memory.
 void block_barrier(Place place);
+// The same for all lanes of `warps` warps, by one of the block's other barriers.
+void barrier_of_warps(int id, int warps, Place place);
 
 // The block's memory for the declaration `key`: one exact chunk of the heap, filled with 0xFF on first use.
 void* shared_array(const void* key, std::size_t bytes);
@@ -75,6 +78,9 @@ inline void await_previous_grid() {
 }
 inline bool code_can_await() {
   return simt::code_can_await();
+}
+inline void barrier_of_warps(int id, int warps, simt::Place place = simt::Place::current()) {
+  simt::barrier_of_warps(id, warps, place);
 }
 }  // namespace ember
 

@@ -58,7 +58,8 @@ class ReadyThreads {
 };
 
 struct Barrier {
-  int arrived = 0;
+  int arrived = 0;  // threads
+  int warps = 0;    // that it is for, where it is not the block's
   Place place;
   unsigned generation = 0;
   // Two for the threads of one pool, because a thread may reach the next barrier before another has left this one.
@@ -78,7 +79,7 @@ struct Core {
   ReadyThreads ready;
   int count = 0;  // threads of the block
   int alive = 0;
-  Barrier barrier;
+  std::array<Barrier, kBarriers> barriers;  // the first is the block's
   const std::function<void()>* body = nullptr;
   bool early = false;                // whether the grid is one whose threads must await the grid before it
   bool first = false, last = false;  // whether the block is the first or last of this grid for its pool
@@ -91,6 +92,14 @@ struct Core {
 Core& core() {
   static Core& instance = *new Core;  // outlives every destructor
   return instance;
+}
+
+std::string name_of(const uint3& index) {
+  return fmt::format("({}, {}, {})", index.x, index.y, index.z);
+}
+
+std::string name_of(Place place) {
+  return fmt::format("{}:{}", place.file_name(), place.line());
 }
 
 // Leaves `from` for the next thread that may go on, or for the launcher when all have ended.
@@ -108,13 +117,50 @@ void switch_from(Fiber& from) {
   next->fiber.resume(from);
 }
 
-void open_barrier_when_complete() {
+void open(Barrier& barrier) {
+  barrier.arrived = 0;
+  ++barrier.generation;
+  for (const auto& thread : std::span(core().pool()).first(core().count))
+    if (thread->barrier == &barrier) {
+      thread->barrier = nullptr;
+      wake(*thread);
+    }
+}
+
+void open_block_barrier_when_complete() {
   Core& c = core();
-  if (c.alive == 0 || c.barrier.arrived < c.alive) return;
-  c.barrier.arrived = 0;
-  ++c.barrier.generation;
-  for (const auto& thread : std::span(c.pool()).first(c.count))
-    if (!thread->ended) wake(*thread);
+  if (c.alive > 0 && c.barriers[0].arrived == c.alive) open(c.barriers[0]);
+}
+
+// A device counts the warps that arrive, not their lanes.
+void require_whole_warps(const Barrier& barrier) {
+  Core& c = core();
+  for (int first = 0; first < c.count; first += kWarpSize) {
+    const auto lanes = std::span(c.pool()).subspan(first, std::min(kWarpSize, c.count - first));
+    const auto here = std::count_if(lanes.begin(), lanes.end(), [&](const auto& t) { return t->barrier == &barrier; });
+    if (here != 0 && here != std::ssize(lanes))
+      report("more warps than it is for are in barrier_of_warps", barrier.place);
+  }
+}
+
+// The running thread arrives, opens the barrier if `last` says that it is the last one, and goes on when it is open.
+template <typename Last>
+void arrive(Barrier& barrier, const char* name, Place place, const Last& last) {
+  if (barrier.arrived > 0 && !same(place, barrier.place))
+    report(fmt::format("threads of one block are in different barriers: {} at {} and", name, name_of(barrier.place)),
+           place);
+  barrier.place = place;
+  char& tag = barrier.tags[core().pool_number][barrier.generation % 2];
+  release(&tag);
+  ++barrier.arrived;
+  current().barrier = &barrier;
+  if (last()) {
+    open(barrier);
+    let_others_run();
+  } else {
+    wait_in(name, 0, place);
+  }
+  acquire(&tag);
 }
 
 // What a thread of the pool does all its life: one block after another.
@@ -132,7 +178,7 @@ void thread_main() {
     self.ended = true;
     --c.alive;
     leave_warp(self);
-    open_barrier_when_complete();
+    open_block_barrier_when_complete();
     switch_from(self.fiber);
   }
 }
@@ -140,7 +186,7 @@ void thread_main() {
 void run_block(dim3 block) {
   Core& c = core();
   c.alive = c.count;
-  c.barrier.arrived = 0;
+  for (Barrier& barrier : c.barriers) barrier.arrived = 0;
   for (int i = 0; i < c.count; ++i) {
     Thread& thread = *c.pool()[i];
     const auto n = static_cast<unsigned>(i);
@@ -186,14 +232,6 @@ std::vector<std::size_t> order_of_blocks(std::size_t count) {
   if (c.schedule.order == Order::lifo) std::reverse(order.begin(), order.end());
   if (c.schedule.order == Order::random) std::shuffle(order.begin(), order.end(), c.random);
   return order;
-}
-
-std::string name_of(const uint3& index) {
-  return fmt::format("({}, {}, {})", index.x, index.y, index.z);
-}
-
-std::string name_of(Place place) {
-  return fmt::format("{}:{}", place.file_name(), place.line());
 }
 
 // "threads 0 to 31 wait in __syncthreads at reduce.cu:20" for each stretch of threads that are alike.
@@ -288,23 +326,21 @@ void let_others_run() {
 }
 
 void block_barrier(Place place) {
-  Core& c = core();
-  Barrier& barrier = c.barrier;
-  if (barrier.arrived > 0 && !same(place, barrier.place))
-    report(
-        fmt::format("threads of one block are in different barriers: __syncthreads at {} and", name_of(barrier.place)),
-        place);
-  barrier.place = place;
-  char& tag = barrier.tags[c.pool_number][barrier.generation % 2];
-  release(&tag);
-  ++barrier.arrived;
-  if (barrier.arrived < c.alive) {
-    wait_in("__syncthreads", 0, place);
-  } else {
-    open_barrier_when_complete();
-    let_others_run();
-  }
-  acquire(&tag);
+  Barrier& barrier = core().barriers[0];
+  arrive(barrier, "__syncthreads", place, [&] { return barrier.arrived == core().alive; });
+}
+
+void barrier_of_warps(int id, int warps, Place place) {
+  if (id < 1 || id >= kBarriers) report(fmt::format("barrier_of_warps has no barrier {}", id), place);
+  Barrier& barrier = core().barriers[static_cast<std::size_t>(id)];
+  if (barrier.arrived > 0 && warps != barrier.warps)
+    report(fmt::format("barrier {} is for {} warps and for {}", id, barrier.warps, warps), place);
+  barrier.warps = warps;
+  arrive(barrier, "barrier_of_warps", place, [&] {
+    if (barrier.arrived < warps * kWarpSize) return false;
+    require_whole_warps(barrier);
+    return true;
+  });
 }
 
 void as_launcher(void (*allocate)(void*), void* argument) {

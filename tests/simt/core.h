@@ -38,6 +38,7 @@ struct Thread {
   bool awaited = false;            // the grid before this one
   const char* waits_in = nullptr;  // null while it runs or may run
   unsigned mask = 0;               // of the collective it waits in
+  const void* barrier = nullptr;   // that it waits in
   Place place;
   Exchange* held = nullptr;  // the last collective, whose values it may still read
   std::vector<Copy> copies;  // begun and not awaited

@@ -55,6 +55,46 @@ TEST(Emulator, BarriersOrderManyRounds) {
   });
 }
 
+// Each group of W warps rotates its part of the array, one group more often than the one before it.
+template <int W>
+__global__ void rotate_in_groups(int* data) {
+  EMBER_SHARED(int, s, 1024);
+  const int t = static_cast<int>(threadIdx.x), group = t / (32 * W), lane = t % (32 * W);
+  int mine = data[t];
+  for (int i = 0; i <= group; ++i) {
+    s[t] = mine;
+    barrier_of_warps(1 + group, W);
+    mine = s[group * 32 * W + (lane + 1) % (32 * W)];
+    barrier_of_warps(1 + group, W);
+  }
+  __syncthreads();
+  s[t] = mine;
+  __syncthreads();
+  data[t] = s[static_cast<int>(blockDim.x) - 1 - t];
+}
+
+template <int W>
+void expect_rotated_groups(int groups) {
+  const int size = 32 * W, threads = groups * size;
+  std::vector<int> values(static_cast<std::size_t>(threads));
+  std::iota(values.begin(), values.end(), 0);
+  const DeviceArray<int> data(values);
+  run(1, static_cast<unsigned>(threads), rotate_in_groups<W>, data.data());
+  for (int t = 0; t < threads; ++t) {
+    const int from = threads - 1 - t, group = from / size;
+    EXPECT_EQ(data.values()[static_cast<std::size_t>(t)], group * size + (from % size + group + 1) % size) << W;
+  }
+}
+
+TEST(Emulator, BarriersOfWarpsOrderEachGroupByItself) {
+  under_every_schedule([] {
+    expect_rotated_groups<1>(15);
+    expect_rotated_groups<2>(5);
+    expect_rotated_groups<4>(2);
+    expect_rotated_groups<8>(4);
+  });
+}
+
 struct Pair {
   double a;
   int b;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Removes each barrier of kernels/cuda, one at a time, and shows which tests notice.
 
-A barrier is a call of __syncthreads or __syncwarp, or of __threadfence, whose absence TSan alone can notice. Each mutant
-is built in every given build folder and its operation's tests run there: under the schedules fifo, lifo and random in a
-folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant. Prints a table; exit
-status 1 when a mutant was caught nowhere, in which case either a test is missing or the barrier is unnecessary and
-should go.
+A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __threadfence, whose absence TSan alone can
+notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
+lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.
+Prints a table; exit status 1 when a mutant was caught nowhere, in which case either a test is missing or the barrier is
+unnecessary and should go.
 
     cmake -S . -B build-mutants -G Ninja
     cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
@@ -25,7 +25,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "kernels" / "cuda"
-BARRIER = re.compile(r"__(?:syncthreads|syncwarp|threadfence)\([^()]*\)")
+BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps)\([^()]*\)")
 SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
 
 

@@ -3,7 +3,8 @@
 //
 // Rung 4: a lane reads 4 halves with one instruction (8 bytes) instead of one (2 bytes), and keeps its part of the row
 // in registers: one read of the row instead of three, and a quarter of the instructions. The row's code is then the
-// shipped kernel's (kernels/cuda/layernorm_row.cuh), whose instances with V = 4 keep up to 1,024 columns.
+// shipped kernel's (kernels/cuda/layernorm_row.cuh), whose instances with V = 4 keep up to 1,024 columns, above 384 by
+// more than one warp a row.
 #pragma once
 
 #include "bench/variants/cuda/layernorm_unfused.cuh"
@@ -37,22 +38,22 @@ inline void layernorm_warp(Device& device, const LayerNormCall& a) {
                  LayerNormRows(a));
 }
 
-template <int V, int N>
+template <int V, int N, int W>
 __global__ void __launch_bounds__(kRowThreads) layernorm_registers_kernel(LayerNormRows a) {
-  const int row = row_of_warp();
+  const int row = static_cast<int>(blockIdx.x) * kBlockRows<W> + row_in_block<W>();
   if (row >= a.rows) return;
   Vector<V> x[kHeld<N>];
-  if constexpr (N > 0) for_each_vector<V, N>(a.cols, [&](int i, int c) { load<V>(x[i], a.x[row] + c); });
-  normalise_row<V, N>(x, a.x[row], a.cols, a.mean + row, a.rstd + row, a.norm,
-                      [&](int c, const float(&y)[V]) { store<V>(a.out[row] + c, y); });
+  if constexpr (N > 0) for_each_vector<V, N, W>(a.cols, [&](int i, int c) { load<V>(x[i], a.x[row] + c); });
+  normalise_row<V, N, W>(x, a.x[row], a.cols, a.mean + row, a.rstd + row, a.norm,
+                         [&](int c, const float(&y)[V]) { store<V>(a.out[row] + c, y); });
 }
 
 inline void layernorm_registers(Device& device, const LayerNormCall& a) {
   const bool wide = vectorises(4, {a.out, a.sum, a.in, a.residual, a.bias, a.norm.weight, a.norm.bias});
   wide ? add_residual<4>(device, a) : add_residual<1>(device, a);
-  with_row_layout(a.out.cols, wide, [&](auto v, auto n) {
-    launch_threads(device, "layernorm_registers", a.out.rows * kWarpSize, kRowThreads,
-                   layernorm_registers_kernel<v(), n()>, LayerNormRows(a));
+  with_row_layout(a.out.cols, wide, [&](auto v, auto n, auto w) {
+    launch_threads(device, "layernorm_registers", a.out.rows * w() * kWarpSize, kRowThreads,
+                   layernorm_registers_kernel<v(), n(), w()>, LayerNormRows(a));
   });
 }
 
