@@ -41,17 +41,6 @@ Dataset tokenize_part(std::span<const Example> examples, const Tokenizer& tokeni
   return part;
 }
 
-Dataset concatenated(std::vector<Dataset> parts) {
-  Dataset whole = std::move(parts.front());
-  for (const Dataset& part : std::span(parts).subspan(1)) {
-    append_all<std::int32_t>(whole.token_ids, part.token_ids);
-    append_all<std::int32_t>(whole.label_ids, part.label_ids);
-    append_offsets(whole.offsets, part.offsets);
-    append_offsets(whole.label_offsets, part.label_offsets);
-  }
-  return whole;
-}
-
 // The words of one Philox stream, one after the other.
 class Words {
  public:
@@ -96,12 +85,25 @@ void Dataset::append(std::span<const std::int32_t> tokens, std::span<const std::
   label_offsets.push_back(static_cast<std::int64_t>(label_ids.size()));
 }
 
+void Dataset::append(const Dataset& other) {
+  append_all<std::int32_t>(token_ids, other.token_ids);
+  append_all<std::int32_t>(label_ids, other.label_ids);
+  append_offsets(offsets, other.offsets);
+  append_offsets(label_offsets, other.label_offsets);
+}
+
+void Dataset::clear() {
+  token_ids.clear(), label_ids.clear();
+  offsets.resize(1), label_offsets.resize(1);
+}
+
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length, int threads) {
   std::vector<Dataset> parts(count_shares(threads, examples.size(), kExamplesPerThread));
   in_shares(parts.size(), examples.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
     parts[share] = tokenize_part(examples.subspan(begin, end - begin), tokenizer, max_length);
   });
-  return concatenated(std::move(parts));
+  for (const Dataset& part : std::span(parts).subspan(1)) parts.front().append(part);
+  return std::move(parts.front());
 }
 
 std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed, std::uint32_t epoch) {

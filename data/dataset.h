@@ -24,6 +24,8 @@ struct Dataset {
   std::span<const std::int32_t> tokens(std::int64_t i) const;
   std::span<const std::int32_t> labels(std::int64_t i) const;
   void append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> labels);
+  void append(const Dataset& other);
+  void clear();  // keeps the memory
 };
 
 // Tokenises with `threads` threads (0: one per processor); the result does not depend on their number.

@@ -21,37 +21,54 @@ constexpr std::uint64_t hash_byte(std::uint64_t hash, char byte) {
   return (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
 }
 
-// A hash table of strings with linear probing, at most half full. The strings belong to others.
+// Ids of those of `tokens` that begin with `prefix`, by what follows it: a hash table with linear probing, at most half
+// full. An entry is the id and 8 bits of the hash: between two texts a model's weights pass through the caches, and the
+// smaller the table the more of it is still there (docs/performance.md).
 class PieceTable {
  public:
-  explicit PieceTable(std::size_t capacity) : entries_(std::bit_ceil(2 * capacity + 1)) {}
-
-  // Of equal pieces the last counts.
-  void insert(std::string_view piece, std::int32_t id) {
-    std::uint64_t hash = kHashSeed;
-    for (const char byte : piece) hash = hash_byte(hash, byte);
-    entries_[slot(piece, hash)] = {hash, piece, id};
-    longest_ = std::max(longest_, piece.size());
+  // `tokens` must stay as they are. Of equal ones the last counts.
+  PieceTable(const std::vector<std::string>& tokens, std::string_view prefix)
+      : tokens_(tokens), skipped_(prefix.size()) {
+    std::size_t count = 0;
+    for (const std::string& token : tokens) count += token.starts_with(prefix);
+    entries_.resize(std::bit_ceil(2 * count + 1), kNone);
+    for (std::size_t id = 0; id < tokens.size(); ++id)
+      if (tokens[id].starts_with(prefix)) insert(static_cast<std::uint32_t>(id));
   }
   // The id of `piece`, whose hash the caller has, or -1.
-  std::int32_t find(std::string_view piece, std::uint64_t hash) const { return entries_[slot(piece, hash)].id; }
+  std::int32_t find(std::string_view piece, std::uint64_t hash) const {
+    const std::uint32_t entry = entries_[place(piece, hash)];
+    return entry == kNone ? -1 : static_cast<std::int32_t>(entry & kId);
+  }
   std::size_t longest() const { return longest_; }
 
  private:
-  struct Entry {
-    std::uint64_t hash = 0;
-    std::string_view piece;
-    std::int32_t id = -1;
-  };
+  static constexpr std::uint32_t kId = 0xFFFFFF, kNone = kId;
+  static_assert(kMostTokens <= kId);
 
-  std::size_t slot(std::string_view piece, std::uint64_t hash) const {
+  std::string_view piece_of(std::uint32_t entry) const {
+    return std::string_view(tokens_[entry & kId]).substr(skipped_);
+  }
+  void insert(std::uint32_t id) {
+    const std::string_view piece = piece_of(id);
+    std::uint64_t hash = kHashSeed;
+    for (const char byte : piece) hash = hash_byte(hash, byte);
+    entries_[place(piece, hash)] = tag(hash) | id;
+    longest_ = std::max(longest_, piece.size());
+  }
+  static std::uint32_t tag(std::uint64_t hash) { return static_cast<std::uint32_t>(hash >> 32) & ~kId; }
+  // Where `piece` is, or where it would be.
+  std::size_t place(std::string_view piece, std::uint64_t hash) const {
     const std::size_t mask = entries_.size() - 1;
     std::size_t at = (hash ^ hash >> 32) & mask;
-    while (entries_[at].id >= 0 && (entries_[at].hash != hash || entries_[at].piece != piece)) at = (at + 1) & mask;
+    while (entries_[at] != kNone && ((entries_[at] & ~kId) != tag(hash) || piece_of(entries_[at]) != piece))
+      at = (at + 1) & mask;
     return at;
   }
 
-  std::vector<Entry> entries_;
+  const std::vector<std::string>& tokens_;
+  std::size_t skipped_;
+  std::vector<std::uint32_t> entries_;
   std::size_t longest_ = 0;
 };
 
@@ -88,14 +105,8 @@ struct Tokenizer::Implementation {
 Tokenizer::Implementation::Implementation(const TokenizerSource& source)
     : lower_case(source.lower_case),
       tokens(lines_of_vocabulary(source.vocabulary, source.file)),
-      beginnings(tokens.size()),
-      continuations(tokens.size()) {
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::string_view token = tokens[i];
-    const auto id = static_cast<std::int32_t>(i);
-    beginnings.insert(token, id);
-    if (token.starts_with(kContinuation)) continuations.insert(token.substr(kContinuation.size()), id);
-  }
+      beginnings(tokens, ""),
+      continuations(tokens, kContinuation) {
   for (const std::string_view name : kSpecialTokens) {
     const auto last = std::find(tokens.rbegin(), tokens.rend(), name);
     check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}", source.file.string(),

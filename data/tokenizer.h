@@ -15,7 +15,7 @@
 namespace ember {
 
 // Of vocab.txt.
-inline constexpr std::size_t kMostTokens = std::size_t{1} << 24, kMostVocabularyBytes = 16 * kMostTokens;
+inline constexpr std::size_t kMostTokens = (std::size_t{1} << 24) - 1, kMostVocabularyBytes = std::size_t{1} << 28;
 
 // What a tokenizer is made from. Whoever keeps it can make the same one whatever becomes of the file meanwhile.
 struct TokenizerSource {

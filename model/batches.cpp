@@ -37,6 +37,14 @@ BatchShape exact_shape(const Dataset& dataset, std::span<const std::int32_t> ord
   return shape;
 }
 
+std::int64_t rows_within(const Dataset& dataset, std::int64_t first, BatchLimits limits) {
+  std::int64_t end = first, tokens = 0;
+  while (end < dataset.size() &&
+         (end == first || (tokens + dataset.length(end) <= limits.tokens && end - first < limits.sequences)))
+    tokens += dataset.length(end++);
+  return end - first;
+}
+
 void Batches::take(const Dataset& dataset) {
   dataset_ = &dataset;
   check_labels();

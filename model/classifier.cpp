@@ -1,5 +1,7 @@
 #include "model/classifier.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -8,85 +10,104 @@
 #include "model/batches.h"
 #include "model/bert.h"
 #include "model/fine_tuned.h"
+#include "runtime/shares.h"
 
 namespace ember {
+namespace {
+
+constexpr std::size_t kTextsAtOnce = 512;    // in memory as tokens
+constexpr std::size_t kTextsPerThread = 64;  // at least
+
+template <typename Text>
+void tokenise_into(Dataset& to, std::span<const Text> texts, const Tokenizer& tokenizer, std::int64_t max_length) {
+  to.clear();  // an earlier call may have thrown half-way
+  for (const Text& text : texts) {
+    tokenizer.encode(text, max_length, to.token_ids);
+    to.append({}, {});
+  }
+}
+
+}  // namespace
+
 // All buffers live here and are reused, so that a short text costs no more than its arithmetic.
 struct Classifier::Implementation {
   Implementation(const std::filesystem::path& from, const ClassifierOptions& options)
       : directory(from),
+        threads(options.threads > 0 ? options.threads : omp_get_max_threads()),
         kernels(make_cpu_kernels(options.precision, options.threads)),
         model(load_fine_tuned(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model.config)),
+        limits{std::max(batch_tokens(options.precision), max_length), kBatchSequences},
         tokenizer(model.tokenizer),
-        bert(model.config, model.weights, *kernels, Purpose::inference,
-             {std::max(kBatchTokens, max_length), kBatchSequences}) {}
+        bert(model.config, model.weights, *kernels, Purpose::inference, limits) {}
 
   template <typename Text>
   void predict(std::span<const Text> texts, std::span<Scores> scores);
-  bool has_room(std::int64_t tokens) const;
-  void clear();
+  template <typename Text>
+  void tokenise(std::span<const Text> texts);
   void run(std::span<Scores> scores);
 
   std::filesystem::path directory;
+  int threads;
   std::unique_ptr<Kernels> kernels;
   LoadedModel model;
   Labels labels;
   std::int64_t max_length;
+  BatchLimits limits;
   Tokenizer tokenizer;
   Bert bert;
 
-  std::vector<std::int32_t> ids;  // of the text at hand
-  Dataset waiting;                // texts of the next batch
+  Dataset tokenised;           // texts at hand
+  std::vector<Dataset> parts;  // of threads, on the way there
   Batches batches{*kernels, model.config, Batches::Targets::none};
 };
 
-bool Classifier::Implementation::has_room(std::int64_t tokens) const {
-  return waiting.size() == 0 || (waiting.size() < kBatchSequences && waiting.offsets.back() + tokens <= kBatchTokens);
+// Many texts one after the other, since the vocabulary leaves the caches with every batch's weights.
+template <typename Text>
+void Classifier::Implementation::tokenise(std::span<const Text> texts) {
+  const std::size_t count = count_shares(threads, texts.size(), kTextsPerThread);
+  if (count == 1) return tokenise_into(tokenised, texts, tokenizer, max_length);
+  parts.resize(count);
+  in_shares(count, texts.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
+    tokenise_into(parts[share], texts.subspan(begin, end - begin), tokenizer, max_length);
+  });
+  tokenised.clear();
+  for (const Dataset& part : parts) tokenised.append(part);
 }
 
-void Classifier::Implementation::clear() {
-  waiting.token_ids.clear();
-  waiting.offsets.resize(1);
-  waiting.label_offsets.resize(1);
-}
-
-// Scores the waiting texts, of which there must be one.
+// Scores the next texts of those at hand.
 void Classifier::Implementation::run(std::span<Scores> scores) {
-  batches.take(waiting);
-  const Batch batch = batches.next(waiting.size());
+  const Batch batch = batches.next(std::ssize(scores));
   const Tensor logits = bert.forward(batch);
   const Tensor probabilities = bert.loss(batch).probabilities;
 
   const auto count = static_cast<std::size_t>(labels.size());
-  for (std::int64_t row = 0; row < waiting.size(); ++row) {
-    Scores& of_text = scores[static_cast<std::size_t>(row)];
+  for (std::size_t row = 0; row < scores.size(); ++row) {
+    Scores& of_text = scores[row];
     of_text.probabilities.resize(count), of_text.logits.resize(count);
-    kernels->download(of_text.probabilities.data(), probabilities.row(row), count * sizeof(float));
-    kernels->download(of_text.logits.data(), logits.row(row), count * sizeof(float));
+    const auto r = static_cast<std::int64_t>(row);
+    kernels->download(of_text.probabilities.data(), probabilities.row(r), count * sizeof(float));
+    kernels->download(of_text.logits.data(), logits.row(r), count * sizeof(float));
     for (const float logit : of_text.logits)
       if (!std::isfinite(logit))  // not check(), whose arguments would be made for every score
         fail("{}: the model gives a score of {}: its weights are damaged", directory.string(), logit);
   }
-  clear();
 }
 
 template <typename Text>
 void Classifier::Implementation::predict(std::span<const Text> texts, std::span<Scores> scores) {
-  clear();  // an earlier call may have thrown half-way
-  std::size_t done = 0;
-  const auto run_waiting = [&] {
-    const auto count = static_cast<std::size_t>(waiting.size());
-    run(scores.subspan(done, count));
-    done += count;
-  };
-  for (const Text& text : texts) {
-    ids.clear();
-    tokenizer.encode(text, max_length, ids);
-    if (!has_room(static_cast<std::int64_t>(ids.size()))) run_waiting();
-    waiting.append(ids, {});
+  while (!texts.empty()) {
+    const std::size_t some = std::min(kTextsAtOnce, texts.size());
+    tokenise(texts.first(some));
+    batches.take(tokenised);
+    for (std::int64_t done = 0; done < tokenised.size();) {
+      const std::int64_t count = rows_within(tokenised, done, limits);
+      run(scores.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
+      done += count;
+    }
+    texts = texts.subspan(some), scores = scores.subspan(some);
   }
-  if (waiting.size() > 0) run_waiting();
 }
 
 Classifier::Classifier(const std::filesystem::path& directory, const ClassifierOptions& options)

@@ -7,12 +7,8 @@
 namespace ember {
 namespace {
 
-// The end of the batch that starts at sequence `begin`: as many as fit, and one at least.
-std::int64_t batch_end(const Dataset& dataset, std::int64_t begin, std::int64_t batch_tokens) {
-  std::int64_t end = begin, tokens = 0;
-  while (end < dataset.size() && (end == begin || tokens + dataset.length(end) <= batch_tokens))
-    tokens += dataset.length(end++);
-  return end;
+std::int64_t rows_of_batch(const Dataset& dataset, std::int64_t first, std::int64_t batch_tokens) {
+  return rows_within(dataset, first, {batch_tokens, dataset.size()});
 }
 
 std::vector<float> targets_of(const Dataset& dataset, std::int64_t label_count) {
@@ -29,9 +25,9 @@ BatchLimits evaluation_limits(const Kernels& kernels, const BertConfig& config, 
                               std::int64_t batch_tokens) {
   BatchLimits limits;
   for (std::int64_t begin = 0; begin < dataset.size();) {
-    const std::int64_t end = batch_end(dataset, begin, batch_tokens);
-    const BatchShape shape = kernels.batch_shape(exact_shape(dataset, {}, begin, end - begin), config.positions);
-    begin = end;
+    const std::int64_t count = rows_of_batch(dataset, begin, batch_tokens);
+    const BatchShape shape = kernels.batch_shape(exact_shape(dataset, {}, begin, count), config.positions);
+    begin += count;
     limits = {std::max(limits.tokens, shape.tokens), std::max(limits.sequences, shape.sequences)};
   }
   return limits;
@@ -51,7 +47,7 @@ Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, con
   std::vector<std::int64_t> counts;
   for (std::int64_t begin = 0; begin < dataset.size(); begin += counts.back()) {
     float* loss = losses.f32() + counts.size();
-    counts.push_back(batch_end(dataset, begin, batch_tokens) - begin);
+    counts.push_back(rows_of_batch(dataset, begin, batch_tokens));
     const Batch batch = batches.next(counts.back());
     model.forward(batch);
     model.loss(batch, nullptr,

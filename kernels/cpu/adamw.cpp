@@ -8,6 +8,7 @@
 #include "kernels/adamw_update.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -108,14 +109,16 @@ void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUp
   if (state->finite == 0 || parameters.empty()) return;
   const AdamWUpdate decayed = update_of(schedule, *state), plain = without_decay(decayed);
   const float scale = gradient_scale(*state, max_norm);
-#pragma omp parallel num_threads(threads_)
-  for (const AdamWParameter& parameter : parameters) {
-    const std::int64_t size = parameter.weights.size();
-    const AdamWUpdate& update = parameter.decayed ? decayed : plain;
-#pragma omp for schedule(static) nowait
-    for (std::int64_t begin = 0; begin < size; begin += kChunk)
-      Span(parameter, begin).update(parameter.gradient.f32() + begin, std::min(kChunk, size - begin), scale, update);
-  }
+  in_team(threads_, [&](const Team& team) {
+    for (const AdamWParameter& parameter : parameters) {
+      const std::int64_t size = parameter.weights.size();
+      const AdamWUpdate& update = parameter.decayed ? decayed : plain;
+      team.share((size + kChunk - 1) / kChunk, [&](std::int64_t c) {
+        const std::int64_t begin = c * kChunk;
+        Span(parameter, begin).update(parameter.gradient.f32() + begin, std::min(kChunk, size - begin), scale, update);
+      });
+    }
+  });
 }
 
 void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
@@ -132,12 +135,11 @@ void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids
   if (rows == 0 || cols == 0 || state->finite == 0) return;
   const AdamWUpdate decayed = update_of(schedule, *state), update = table.decayed ? decayed : without_decay(decayed);
   const float scale = gradient_scale(*state, max_norm);
-#pragma omp parallel for num_threads(threads_) schedule(static)
-  for (std::int64_t u = 0; u < rows; ++u) {
-    if (ids[u] == -1) continue;
+  parallel_for(rows, threads_, [&](std::int64_t u) {
+    if (ids[u] == -1) return;
     Span(table, ids[u] * cols).update(gradient.row(u), cols, scale, update);
     row_updates[ids[u]] = state->updates + 1;
-  }
+  });
 }
 
 void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count,
@@ -153,13 +155,14 @@ void CpuKernels::adamw_replay(const AdamWParameter& table, const std::int32_t* i
     require(row_updates[id] >= 0 && row_updates[id] <= target, "adamw_replay: a row is ahead of the run");
   }
   // How many updates a row has missed varies from none to all.
-#pragma omp parallel for num_threads(threads_) schedule(dynamic, kRowsPerTask) if (rows > kRowsPerTask)
-  for (std::int64_t u = 0; u < rows; ++u) {
-    const std::int64_t id = ids == nullptr ? u : ids[u];
-    if (id == -1 || row_updates[id] == target) continue;
-    replay_row(Span(table, id * cols), cols, {schedule + row_updates[id], schedule + target});
-    row_updates[id] = target;
-  }
+  in_team(rows > kRowsPerTask ? threads_ : 1, [&](const Team& team) {
+    team.deal(rows, kRowsPerTask, [&](std::int64_t u) {
+      const std::int64_t id = ids == nullptr ? u : ids[u];
+      if (id == -1 || row_updates[id] == target) return;
+      replay_row(Span(table, id * cols), cols, {schedule + row_updates[id], schedule + target});
+      row_updates[id] = target;
+    });
+  });
 }
 
 }  // namespace ember

@@ -1,12 +1,11 @@
 // Attention, forward: one task per head of a sequence, so that a thread works on a few kilobytes that stay in its cache
 // and the probabilities of 36 queries at a time are all that exist of them. 4 L² D operations for a sequence of length
 // L, and an exponential and a random number per probability.
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/attention_head.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -39,13 +38,12 @@ void CpuKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor 
   AttentionScratch(measure, call, false);
   const std::size_t bytes = measure.used();
   auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads_)));
-#pragma omp parallel num_threads(threads_)
-  {
-    Arena arena(memory + bytes * static_cast<std::size_t>(omp_get_thread_num()), bytes);
+  in_team(threads_, [&](const Team& team) {
+    Arena arena(memory + bytes * static_cast<std::size_t>(team.thread()), bytes);
     const AttentionScratch own(arena, call, false);
-#pragma omp for schedule(dynamic, call.pairs_per_task(threads_))
-    for (std::int64_t pair = 0; pair < call.pairs(); ++pair) forward_head(out, call, AttentionHead(call, pair), own);
-  }
+    team.deal(call.pairs(), call.pairs_per_task(threads_),
+              [&](std::int64_t pair) { forward_head(out, call, AttentionHead(call, pair), own); });
+  });
 }
 
 }  // namespace ember

@@ -2,13 +2,12 @@
 // multipliers (0 or 1 / (1 - p)) and S the scores of a head:
 //   dV = (P M)ᵀ dO,  dP = M (dO Vᵀ),  dS = P (dP - rowsum(dP P)),  dQ = dS K / sqrt(D),  dK = dSᵀ Q / sqrt(D).
 // 10 L² D operations for a sequence of length L.
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/attention_head.h"
 #include "kernels/cpu/attention_probabilities.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -62,14 +61,12 @@ void CpuKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, T
   AttentionScratch(measure, call, true);
   const std::size_t bytes = measure.used();
   auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads_)));
-#pragma omp parallel num_threads(threads_)
-  {
-    Arena arena(memory + bytes * static_cast<std::size_t>(omp_get_thread_num()), bytes);
+  in_team(threads_, [&](const Team& team) {
+    Arena arena(memory + bytes * static_cast<std::size_t>(team.thread()), bytes);
     const AttentionScratch own(arena, call, true);
-#pragma omp for schedule(dynamic, call.pairs_per_task(threads_))
-    for (std::int64_t pair = 0; pair < call.pairs(); ++pair)
-      backward_head(gradients, call, AttentionHead(call, pair), own);
-  }
+    team.deal(call.pairs(), call.pairs_per_task(threads_),
+              [&](std::int64_t pair) { backward_head(gradients, call, AttentionHead(call, pair), own); });
+  });
 }
 
 }  // namespace ember

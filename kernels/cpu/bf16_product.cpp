@@ -7,10 +7,9 @@
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
-#include <omp.h>
 
 #include "kernels/cpu/matrix_tile.h"
-#include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/team.h"
 
 namespace ember {
 namespace {
@@ -200,21 +199,20 @@ void multiply(Tensor out, const float* start, std::int64_t inner, Scratch& scrat
   const std::int64_t shares = std::min((used + count - 1) / count, tiles.count);
   auto* own = static_cast<Word*>(scratch(static_cast<std::size_t>(tiles.padded() * inner + used * panel_words) * 4));
   Word* left = own + used * panel_words;
-#pragma omp parallel num_threads(used)
-  {
+  in_team(used, [&](const Team& team) {
     [[maybe_unused]] const MatrixRegisters registers;
-#pragma omp for schedule(static)
-    for (std::int64_t t = 0; t < tiles.count; ++t)
+    team.share(tiles.count, [&](std::int64_t t) {
       pack_left(left + tiles.begin(t) * inner, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t));
-#pragma omp for schedule(static)
-    for (std::int64_t task = 0; task < count * shares; ++task) {
+    });
+    team.wait();
+    team.share(count * shares, [&](std::int64_t task) {
       const std::int64_t column = task / shares * kTileColumns, share = task % shares;
       const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
-      const Word* panel = panel_of(column, width, own + omp_get_thread_num() * panel_words);
+      const Word* panel = panel_of(column, width, own + team.thread() * panel_words);
       multiply_panel<Bf16Product>(out, start, Bf16Left{left}, {panel, inner}, column, tiles,
                                   share * tiles.count / shares, (share + 1) * tiles.count / shares, kSumsOutput);
-    }
-  }
+    });
+  });
 }
 
 template <typename PanelOf>

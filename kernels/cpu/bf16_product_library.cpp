@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/library_threads.h"
-#include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/team.h"
 
 namespace ember {
 namespace {

@@ -6,8 +6,6 @@
 //   dp~_j = dz · x_j + dout · bv_h,  dx = P~ᵀ dz + s dSᵀ g,  dg = s dS x,  dq = Wk_h dg,
 //   dWk_h = qᵀ dg and dWv_h = doutᵀ z over the batch,  dbv_h = sum of dout sum p~,  dbk = 0.
 // 2 B C² + 2 N H C multiply-adds forward where keys and values alone take 2 N C².
-#include <omp.h>
-
 #include <algorithm>
 
 #include "kernels/cpu/attention_head.h"
@@ -15,6 +13,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/dropout.h"
 #include "kernels/cpu/small_product.h"
+#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -240,21 +239,19 @@ void CpuKernels::first_attention_forward(Tensor out, Tensor kept, Tensor query, 
   const Layout layout(call, false, threads_);
   void* memory = scratch(layout.total);
   const Shared shared = layout.shared(memory);
-#pragma omp parallel num_threads(threads_)
-  {
-    const Own own = layout.own(memory, omp_get_thread_num());
-#pragma omp for schedule(static)
-    for (std::int64_t h = 0; h < heads; ++h) to_rows(shared.g, query, x.key_weight(), call, h, own);
-#pragma omp for schedule(dynamic)
-    for (std::int64_t b = 0; b < batch.sequences; ++b) sequence_forward(x, shared, call, b, own);
-#pragma omp for schedule(static)
-    for (std::int64_t h = 0; h < heads; ++h) {
+  in_team(threads_, [&](const Team& team) {
+    const Own own = layout.own(memory, team.thread());
+    team.share(heads, [&](std::int64_t h) { to_rows(shared.g, query, x.key_weight(), call, h, own); });
+    team.wait();
+    team.deal(batch.sequences, 1, [&](std::int64_t b) { sequence_forward(x, shared, call, b, own); });
+    team.wait();
+    team.share(heads, [&](std::int64_t h) {
       from_rows(out, shared.z, x.value_weight(), call, h);
       for (std::int64_t b = 0; !bias.empty() && b < batch.sequences; ++b)
         for (std::int64_t o = h * call.dim; o < (h + 1) * call.dim; ++o)
           out.row(b)[o] += x.value_bias()[o] * shared.sums[b * heads + h];
-    }
-  }
+    });
+  });
 }
 
 void CpuKernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dweight, Tensor dbias, Tensor dkept,
@@ -276,22 +273,20 @@ void CpuKernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dwei
   void* memory = scratch(layout.total);
   const Shared shared = layout.shared(memory);
   const std::int64_t c = query.cols;
-#pragma omp parallel num_threads(threads_)
-  {
-    const Own own = layout.own(memory, omp_get_thread_num());
-#pragma omp for schedule(static)
-    for (std::int64_t h = 0; h < heads; ++h) {
+  in_team(threads_, [&](const Team& team) {
+    const Own own = layout.own(memory, team.thread());
+    team.share(heads, [&](std::int64_t h) {
       to_rows(shared.g, query, x.key_weight(), call, h, own);
       to_rows(shared.dz, dout, x.value_weight(), call, h, own);
       const std::int64_t column = h * call.dim;
       for (std::int64_t b = 0; b < batch.sequences; ++b)
         shared.constants[b * heads + h] =
             bias.empty() ? 0 : dot(dout.row(b) + column, x.value_bias() + column, call.dim);
-    }
-#pragma omp for schedule(dynamic)
-    for (std::int64_t b = 0; b < batch.sequences; ++b) sequence_backward(din, x, shared, call, b, own);
-#pragma omp for schedule(static)
-    for (std::int64_t h = 0; h < heads; ++h) {
+    });
+    team.wait();
+    team.deal(batch.sequences, 1, [&](std::int64_t b) { sequence_backward(din, x, shared, call, b, own); });
+    team.wait();
+    team.share(heads, [&](std::int64_t h) {
       from_rows(dquery, shared.dg, x.key_weight(), call, h);
       weight_gradient(dweight.row_block(0, c), query, shared.dg, call, h);
       weight_gradient(dweight.row_block(c, c), dout, shared.z, call, h);
@@ -301,8 +296,8 @@ void CpuKernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dwei
         dbias.f32()[o] = 0;
         dbias.f32()[c + o] = sum;
       }
-    }
-  }
+    });
+  });
 }
 
 }  // namespace ember

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -38,18 +39,17 @@ void CpuKernels::gradient_norm(StepState* state, std::span<const Tensor> gradien
     total += chunks_of(gradient);
   }
   auto* partial = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
-#pragma omp parallel num_threads(threads_)
-  {
+  in_team(threads_, [&](const Team& team) {
     std::int64_t first = 0;
     for (const Tensor& gradient : gradients) {
       const std::int64_t chunks = chunks_of(gradient);
-#pragma omp for schedule(static) nowait
-      for (std::int64_t c = 0; c < chunks; ++c)
+      team.share(chunks, [&](std::int64_t c) {
         partial[first + c] = sum_of_squares(gradient.f32() + c * kSquaresChunk,
                                             std::min(kSquaresChunk, gradient.size() - c * kSquaresChunk));
+      });
       first += chunks;
     }
-  }
+  });
   double sum = 0;
   for (std::int64_t c = 0; c < total; ++c) sum += partial[c];
   state->gradient_norm = static_cast<float>(std::sqrt(sum) / static_cast<double>(state->loss_scale));

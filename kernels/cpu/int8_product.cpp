@@ -4,15 +4,13 @@
 #include <immintrin.h>
 #endif
 
-#include <omp.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
 
 #include "kernels/cpu/matrix_tile.h"
-#include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/vector_math.h"
 
 namespace ember {
@@ -226,15 +224,14 @@ void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratc
   const RowTiles<IntegerLeft> tiles(in.rows);
   const QuantisedRows rows(scratch, tiles, in.cols, threads);
   const std::int64_t count = panels(out.cols);
-#pragma omp parallel num_threads(useful_threads(threads, count, out.size() * 8))
-  {
+  in_team(useful_threads(threads, count, out.size() * 8), [&](const Team& team) {
     [[maybe_unused]] const MatrixRegisters registers;
-#pragma omp for schedule(static)
-    for (std::int64_t t = 0; t < tiles.count; ++t)
-      quantise_tile(rows, in, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t), omp_get_thread_num());
-#pragma omp for schedule(static)
-    for (std::int64_t p = 0; p < count; ++p) multiply_columns(out, rows, weight, bias, p);
-  }
+    team.share(tiles.count, [&](std::int64_t t) {
+      quantise_tile(rows, in, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t), team.thread());
+    });
+    team.wait();
+    team.share(count, [&](std::int64_t p) { multiply_columns(out, rows, weight, bias, p); });
+  });
 }
 
 }  // namespace ember

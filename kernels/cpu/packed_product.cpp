@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/register_tile.h"
-#include "kernels/cpu/row_pass.h"
+#include "kernels/cpu/team.h"
 
 namespace ember {
 

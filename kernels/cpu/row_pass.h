@@ -3,33 +3,14 @@
 // order. So the result does not depend on the number of threads.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <span>
 
+#include "kernels/cpu/team.h"
 #include "runtime/tensor.h"
 
 namespace ember {
-
-// As many of `threads` as have work: at most one per task, and only one where opening a parallel region would cost more
-// than it saves.
-inline int useful_threads(int threads, std::int64_t tasks, std::int64_t elements) {
-  constexpr std::int64_t kWorthwhile = 16384;
-  return elements < kWorthwhile ? 1 : static_cast<int>(std::min<std::int64_t>(threads, tasks));
-}
-
-// task(i) for i in [0, tasks), on `threads` threads.
-template <typename Task>
-void parallel_for(std::int64_t tasks, int threads, const Task& task) {
-  if (threads <= 1) {
-    for (std::int64_t i = 0; i < tasks; ++i) task(i);
-    return;
-  }
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (std::int64_t i = 0; i < tasks; ++i) task(i);
-}
 
 class RowPass {
  public:

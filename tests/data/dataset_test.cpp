@@ -31,6 +31,24 @@ TEST(Dataset, GivesBackWhatWasAppended) {
 }
 
 // The expected orders come from tests/data/expected_values.py, which shares no code with Ember.
+TEST(Dataset, AppendsAnotherAndIsEmptyAgain) {
+  Dataset first, second;
+  first.append(std::vector<std::int32_t>{1, 2}, std::vector<std::int32_t>{7});
+  second.append(std::vector<std::int32_t>{3}, {});
+  second.append(std::vector<std::int32_t>{4, 5, 6}, std::vector<std::int32_t>{8, 9});
+  first.append(second);
+  first.append(Dataset{});
+  EXPECT_EQ(first.token_ids, (std::vector<std::int32_t>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(first.offsets, (std::vector<std::int64_t>{0, 2, 3, 6}));
+  EXPECT_EQ(first.label_ids, (std::vector<std::int32_t>{7, 8, 9}));
+  EXPECT_EQ(first.label_offsets, (std::vector<std::int64_t>{0, 1, 1, 3}));
+  first.clear();
+  EXPECT_EQ(first.size(), 0);
+  first.append(second);
+  EXPECT_EQ(first.offsets, second.offsets);
+  EXPECT_EQ(first.label_offsets, second.label_offsets);
+}
+
 TEST(Permutation, IsAFunctionOfSizeSeedAndEpoch) {
   EXPECT_EQ(permutation(10, 42, 0), (Indices{7, 2, 4, 8, 3, 9, 0, 5, 1, 6}));
   EXPECT_EQ(permutation(10, 42, 1), (Indices{5, 2, 9, 4, 3, 7, 6, 1, 8, 0}));

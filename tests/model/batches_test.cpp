@@ -69,6 +69,18 @@ TEST(Batches, LaySequencesEndToEnd) {
   EXPECT_EQ(ids(batch.occurrences, 9), (Ids{2, 5, 7, 0, 4, 9, 3, 8, 10}));
 }
 
+TEST(RowsWithin, AreAsManyAsFitAndOneAtLeast) {
+  Dataset dataset;
+  for (const std::int64_t length : {3, 5, 2, 9, 1, 1, 1})
+    dataset.append(std::vector<std::int32_t>(static_cast<std::size_t>(length)), {});
+  EXPECT_EQ(rows_within(dataset, 0, {10, 7}), 3);
+  EXPECT_EQ(rows_within(dataset, 0, {9, 7}), 2);
+  EXPECT_EQ(rows_within(dataset, 0, {10, 2}), 2);
+  EXPECT_EQ(rows_within(dataset, 3, {8, 7}), 1);
+  EXPECT_EQ(rows_within(dataset, 4, {100, 7}), 3);
+  EXPECT_EQ(rows_within(dataset, 7, {100, 7}), 0);
+}
+
 TEST(Batches, FollowOneAnotherInTheOrderGiven) {
   const Dataset dataset = small_dataset();
   const BertConfig config = config_of(3);

@@ -106,6 +106,8 @@ TEST_F(ClassifierTest, KeepsTheOrderAcrossBatches) {
     spread = std::max(spread, std::fabs(static_cast<double>(alone.logits[0]) - together[0].logits[0]));
   }
   EXPECT_GT(spread, 0.01);  // or a mix-up would not show
+  const std::vector<Scores> by_three = Classifier(directory_.path(), {.threads = 3}).predict(texts);
+  for (std::size_t i = 0; i < texts.size(); ++i) ASSERT_EQ(by_three[i].logits, together[i].logits) << i;
 }
 
 TEST_F(ClassifierTest, TakesNothingEmptyAndBrokenTexts) {
