@@ -23,7 +23,8 @@ struct BatchLimits {
 BatchShape exact_shape(const Dataset& dataset, std::span<const std::int32_t> order, std::int64_t first,
                        std::int64_t count);
 
-// How many rows of the data set, from row `first` on, stay within the limits together: one at least, where there is one.
+// How many rows of the data set, from row `first` on, stay within the limits together: one at least, where there is
+// one.
 std::int64_t rows_within(const Dataset& dataset, std::int64_t first, BatchLimits limits);
 
 class Batches {

@@ -12,8 +12,7 @@ namespace {
 void gelu_row(float* out, const float* in, const float* bias, std::int64_t cols) {
 #pragma omp simd
   for (std::int64_t c = 0; c < cols; ++c) {
-    const float x = in[c] + bias[c];
-    out[c] = x * vector_normal(x).cumulative;
+    out[c] = vector_gelu(in[c] + bias[c]);
   }
 }
 
@@ -21,9 +20,7 @@ void gelu_row_backward(float* din, float* dbias, const float* dout, const float*
                        std::int64_t cols) {
 #pragma omp simd
   for (std::int64_t c = 0; c < cols; ++c) {
-    const float x = in[c] + bias[c];
-    const Normal normal = vector_normal(x);
-    const float dx = dout[c] * (normal.cumulative + x * normal.density);
+    const float dx = dout[c] * vector_gelu_slope(in[c] + bias[c]);
     din[c] = dx;
     dbias[c] += dx;
   }
