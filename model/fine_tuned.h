@@ -14,7 +14,7 @@ namespace ember {
 // The texts of a batch together have at most so many tokens, enough rows for the products and few enough to stay in the
 // cache, where those of fp32 take twice the place of bf16's or more (docs/performance.md); and are so many at most.
 constexpr std::int64_t batch_tokens(Precision precision) {
-  return precision == Precision::fp32 ? 192 : 512;
+  return precision == Precision::fp32 ? 144 : 512;
 }
 inline constexpr std::int64_t kBatchSequences = 256;
 

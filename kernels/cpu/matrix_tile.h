@@ -69,7 +69,7 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
   for (std::int64_t k = 0; k < panel.groups; k += kStep) {
     const auto* right = panel.data + k * kTileColumns;
     for (int c = 0; kFetch && c < kStep * kTileColumns; c += 16) {
-      __builtin_prefetch(right + kAhead * kTileColumns + c);
+      __builtin_prefetch(right + static_cast<int>(Fetch::far) * kTileColumns + c);
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
     _tile_loadd(6, right, panel_bytes);
@@ -100,10 +100,11 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
 
 template <typename Arithmetic, typename Output>
 struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
-  static auto get(std::int64_t rows, std::int64_t, bool fetch) {
+  static auto get(std::int64_t rows, std::int64_t, Fetch fetch) {
+    const bool far = fetch == Fetch::far;
     if (rows > 16)
-      return fetch ? matrix_tile<Arithmetic, Output, true, true> : matrix_tile<Arithmetic, Output, true, false>;
-    return fetch ? matrix_tile<Arithmetic, Output, false, true> : matrix_tile<Arithmetic, Output, false, false>;
+      return far ? matrix_tile<Arithmetic, Output, true, true> : matrix_tile<Arithmetic, Output, true, false>;
+    return far ? matrix_tile<Arithmetic, Output, false, true> : matrix_tile<Arithmetic, Output, false, false>;
   }
 };
 

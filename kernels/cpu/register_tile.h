@@ -93,13 +93,15 @@ struct SumsOutput {
 };
 constexpr auto kSumsOutput = [](float* data, std::int64_t stride, std::int64_t) { return SumsOutput{data, stride}; };
 
-// How far ahead of the product a panel is asked for: it is read in order, and may come from memory that is slower than
-// the multipliers. 64 rows are 8 KB (docs/performance.md).
-constexpr std::int64_t kAhead = 64;
+// How far ahead of the product a panel, which is read in order, is asked for (docs/performance.md): not at all where it
+// lies in the first-level cache; 16 rows, 2 KB, where it is too large for that, for the rows of the left operand pass
+// through it too; 64 rows, 8 KB, where it may still be in memory that is slower than the multipliers.
+enum class Fetch : int { none = 0, near = 16, far = 64 };
+constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 
-// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with.
-// kFetch: the panel may not be in the cache yet, and `next` is asked for.
-template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, bool kFetch>
+// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with. With
+// Fetch::far `next` is asked for too.
+template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, Fetch kFetch>
 void register_tile(const Output& out, const typename Arithmetic::Sum* start, Left left,
                    const Panel<typename Arithmetic::Group>& panel) {
   static_assert(kVectors == 1 || kVectors == 2);
@@ -114,9 +116,9 @@ void register_tile(const Output& out, const typename Arithmetic::Sum* start, Lef
     }
   for (std::int64_t k = 0; k < panel.groups; ++k) {
     const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
-    for (int c = 0; kFetch && c < kTileColumns; c += 16) {
-      __builtin_prefetch(right + kAhead * kTileColumns + c);
-      if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
+    for (int c = 0; kFetch != Fetch::none && c < kTileColumns; c += 16) {
+      __builtin_prefetch(right + static_cast<int>(kFetch) * kTileColumns + c);
+      if (kFetch == Fetch::far && panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
     typename Arithmetic::Groups first, second;
     std::memcpy(&first, right, sizeof first);
@@ -133,21 +135,23 @@ void register_tile(const Output& out, const typename Arithmetic::Sum* start, Lef
     for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
 }
 
-template <typename Arithmetic, typename Left, typename Output, int kVectors, bool kFetch, std::size_t... I>
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, std::size_t... I>
 constexpr auto tiles_up_to(std::index_sequence<I...>) {
   return std::array{register_tile<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kFetch>...};
 }
 // kTiles<Arithmetic, Left, Output, kVectors, kFetch>[rows - 1] is the tile of `rows` rows.
-template <typename Arithmetic, typename Left, typename Output, int kVectors, bool kFetch>
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch>
 constexpr auto kTiles = tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch>(std::make_index_sequence<kTileRows>());
 
 // TileOf<Arithmetic, Left, Output>::get(rows, width, fetch) is the one for those operands and that many columns.
 template <typename Arithmetic, typename Left, typename Output>
 struct TileOf {
-  static auto get(std::int64_t rows, std::int64_t width, bool fetch) {
-    return (width <= kLanes ? kTiles<Arithmetic, Left, Output, 1, true>
-            : fetch         ? kTiles<Arithmetic, Left, Output, 2, true>
-                            : kTiles<Arithmetic, Left, Output, 2, false>)[static_cast<std::size_t>(rows - 1)];
+  static auto get(std::int64_t rows, std::int64_t width, Fetch fetch) {
+    return (width <= kLanes       ? kTiles<Arithmetic, Left, Output, 1, Fetch::far>
+            : fetch == Fetch::far ? kTiles<Arithmetic, Left, Output, 2, Fetch::far>
+            : fetch == Fetch::near
+                ? kTiles<Arithmetic, Left, Output, 2, Fetch::near>
+                : kTiles<Arithmetic, Left, Output, 2, Fetch::none>)[static_cast<std::size_t>(rows - 1)];
   }
 };
 
@@ -175,10 +179,13 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
   if (start != nullptr) std::copy_n(start + column, width, from);
+  const bool large = panel.groups * kTileColumns * 4 > kMostInFirstCache;
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
-    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, t == first || now.next != nullptr);
+    const bool arrives = t == first || now.next != nullptr;
+    const Fetch fetch = arrives ? Fetch::far : large ? Fetch::near : Fetch::none;
+    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, fetch);
     const Left tile = left.from_row(begin, rows, panel.groups);
     if (width == kTileColumns) {
       multiply(output(out.row(begin) + column, out.stride, begin), from, tile, now);
