@@ -213,7 +213,8 @@ class Kernels {
   virtual void start_gradients(Tensor later) { static_cast<void>(later); }
 
   // A linear layer without its bias, which GELU adds: before = in weightᵀ, out = gelu(before + bias).  out, before: (M,
-  // O) of activation_type(), bias: (O) f32; all else as in linear_forward and gelu_forward. By default by these.
+  // O) of activation_type(), bias: (O) f32; all else as in linear_forward and gelu_forward. By default by these. out may
+  // be `before`, which then is not kept.
   virtual void linear_gelu_forward(Tensor out, Tensor before, Tensor in, Tensor weight, Tensor bias);
   // Back through the GELU that a linear layer's input came from: with dactivated = dout weight, the gradient of in =
   // gelu(before + bias), din = dactivated gelu'(before + bias) and dbias = its column sums.  din, before: (M, I), dout:
@@ -286,7 +287,7 @@ class Kernels {
   virtual void residual_layernorm_backward(Tensor dresidual, Tensor din, Tensor dbias, const LayerNormTensors& dnorm,
                                            Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
                                            const LayerNormTensors& norm, const Dropout& dropout) = 0;
-  // out = gelu(in + bias) with gelu(x) = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2.  (M, F); bias (F).
+  // out = gelu(in + bias) with gelu(x) = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2.  (M, F); bias (F). out may be in.
   // Hendrycks and Gimpel 2016; the exact form, not the tanh approximation.
   virtual void gelu_forward(Tensor out, Tensor in, Tensor bias) = 0;
   // din = dout (Phi(x) + x phi(x)) at x = in + bias; dbias = column sums of din. din may be dout.

@@ -89,7 +89,7 @@ void Bert::plan(BatchLimits limits, Activations& a, Arena& arena) const {
     layer.attention = take(m, c);
     layer.attention_sum = take(m, c), layer.attention_out = take(m, c),
     layer.attention_moments = take_moments(arena, m);
-    layer.ffn_in = take(m, f), layer.ffn_activated = take(m, f);
+    layer.ffn_in = take(m, f), layer.ffn_activated = purpose_ == Purpose::training ? take(m, f) : layer.ffn_in;
     layer.ffn_sum = take(m, c), layer.ffn_moments = take_moments(arena, m);
   }
   for (std::size_t l = 0; l + 1 < a.layers.size(); ++l) a.layers[l].out = a.layers[l + 1].in;

@@ -96,6 +96,15 @@ TEST_P(LinearGelu, HasTheBitsOfItsPartsAndAgreesWithTheCpu) {
   }
 }
 
+TEST_P(LinearGelu, MayBeWhereTheProductWas) {
+  const DeviceMatrix in_(kHalf, rows, inputs, in, layout), weight_(kHalf, features, inputs, weight),
+      bias_(kFloat, 1, features, bias), out(kHalf, rows, features, {}, layout),
+      before(kHalf, rows, features, {}, layout);
+  testing::device().linear_gelu_forward(out.view, before.view, in_.view, weight_.view, bias_.view);
+  testing::device().linear_gelu_forward(before.view, before.view, in_.view, weight_.view, bias_.view);
+  EXPECT_EQ(device_results({&out}), device_results({&before}));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearGelu, ::testing::ValuesIn(kLinearGeluCases),
                          [](const auto& tested) { return tested.param.name; });
 
