@@ -213,8 +213,8 @@ class Kernels {
   virtual void start_gradients(Tensor later) { static_cast<void>(later); }
 
   // A linear layer without its bias, which GELU adds: before = in weightᵀ, out = gelu(before + bias).  out, before: (M,
-  // O) of activation_type(), bias: (O) f32; all else as in linear_forward and gelu_forward. By default by these. out may
-  // be `before`, which then is not kept.
+  // O) of activation_type(), bias: (O) f32; all else as in linear_forward and gelu_forward. By default by these. out
+  // may be `before`, which then is not kept.
   virtual void linear_gelu_forward(Tensor out, Tensor before, Tensor in, Tensor weight, Tensor bias);
   // Back through the GELU that a linear layer's input came from: with dactivated = dout weight, the gradient of in =
   // gelu(before + bias), din = dactivated gelu'(before + bias) and dbias = its column sums.  din, before: (M, I), dout:

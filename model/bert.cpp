@@ -1,6 +1,7 @@
 #include "model/bert.h"
 
 #include <algorithm>
+#include <array>
 
 namespace ember {
 namespace {
@@ -68,36 +69,63 @@ std::vector<Tensor> Bert::product_weights() const {
 
 void Bert::plan(BatchLimits limits, Activations& a, Arena& arena) const {
   const auto [n, b] = limits;
-  const std::int64_t c = config_.hidden, f = config_.ffn, k = config_.label_count();
+  const std::int64_t c = config_.hidden, k = config_.label_count();
   const DType type = kernels_.activation_type();
   const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
   a.embedded_sum = take(n, c), a.embedded_moments = take_moments(arena, n);
   a.layers.assign(static_cast<std::size_t>(config_.layers), {});
-  // Every layer's tensors lie in the same order, so equally far from the next layer's: a backend can take the products
-  // of all layers together.
-  for (std::size_t l = 0; l < a.layers.size(); ++l) {
-    // Without a backward the layers take turns with two sets of buffers: one's output is the other's input.
-    const std::size_t own = purpose_ == Purpose::training ? l : l % 2;
-    const bool last = l + 1 == a.layers.size();
-    if (own != l && !last) {
-      a.layers[l] = a.layers[own];
-      continue;
-    }
-    LayerActivations& layer = a.layers[l];
-    const std::int64_t m = last ? b : n;
-    layer.in = take(n, c), layer.qkv = take(n, 3 * c);
-    layer.attention = take(m, c);
-    layer.attention_sum = take(m, c), layer.attention_out = take(m, c),
-    layer.attention_moments = take_moments(arena, m);
-    layer.ffn_in = take(m, f), layer.ffn_activated = purpose_ == Purpose::training ? take(m, f) : layer.ffn_in;
-    layer.ffn_sum = take(m, c), layer.ffn_moments = take_moments(arena, m);
-  }
+  purpose_ == Purpose::training ? plan_training_layers(limits, a.layers, arena)
+                                : plan_inference_layers(limits, a.layers, arena);
   for (std::size_t l = 0; l + 1 < a.layers.size(); ++l) a.layers[l].out = a.layers[l + 1].in;
   a.layers.back().out = take(b, c);
   a.cls_in = take(b, c);
   a.pooled = take(b, c), a.pooler_activated = take(b, c);
   a.logits = arena.matrix(b, k), a.probabilities = arena.matrix(b, k), a.loss = arena.vector(1);
   if (purpose_ == Purpose::training) plan_backward(limits, a, arena);
+}
+
+// Every layer's tensors lie in the same order, so equally far from the next layer's: a backend can take the products of
+// all layers together.
+void Bert::plan_training_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const {
+  const auto [n, b] = limits;
+  const std::int64_t c = config_.hidden, f = config_.ffn;
+  const DType type = kernels_.activation_type();
+  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
+  for (LayerActivations& layer : layers) {
+    const std::int64_t m = &layer == &layers.back() ? b : n;
+    layer.in = take(n, c), layer.qkv = take(n, 3 * c);
+    layer.attention = take(m, c);
+    layer.attention_sum = take(m, c), layer.attention_out = take(m, c),
+    layer.attention_moments = take_moments(arena, m);
+    layer.ffn_in = take(m, f), layer.ffn_activated = take(m, f);
+    layer.ffn_sum = take(m, c), layer.ffn_moments = take_moments(arena, m);
+  }
+}
+
+// Without a backward all layers have the same buffers, and in a layer what is done with makes room, so that as much as
+// can stays in the cache; two take turns as input, one layer's output being the next one's.
+void Bert::plan_inference_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const {
+  const auto [n, b] = limits;
+  const std::int64_t c = config_.hidden, f = config_.ffn;
+  const DType type = kernels_.activation_type();
+  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
+  const std::array inputs{take(n, c), take(n, c)};
+  const Tensor wide = take(n, std::max(3 * c, f));
+  const auto plan = [&](std::int64_t m) {
+    LayerActivations layer;
+    layer.attention = take(m, c), layer.attention_out = take(m, c);
+    layer.attention_sum = layer.ffn_sum = take(m, c);
+    layer.attention_moments = layer.ffn_moments = take_moments(arena, m);
+    layer.qkv = matrix(wide.data, n, 3 * c, type);
+    return layer;
+  };
+  LayerActivations layer = plan(n), last = plan(b);
+  layer.ffn_in = layer.ffn_activated = matrix(wide.data, n, f, type);
+  last.ffn_in = last.ffn_activated = take(b, f);
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    layers[l] = l + 1 < layers.size() ? layer : last;
+    layers[l].in = inputs[l % 2];
+  }
 }
 
 void Bert::plan_backward(BatchLimits limits, Activations& a, Arena& arena) const {

@@ -90,6 +90,8 @@ class Bert {
   // Every weight of a product, in the blocks that forward reads.
   std::vector<Tensor> product_weights() const;
   void plan(BatchLimits limits, Activations& activations, Arena& arena) const;
+  void plan_training_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const;
+  void plan_inference_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const;
   void plan_backward(BatchLimits limits, Activations& activations, Arena& arena) const;
   void reserve(BatchLimits limits);
   void fit(const Batch& batch);
