@@ -1,5 +1,7 @@
 #include "model/fine_tuned.h"
 
+#include <omp.h>
+
 #include <algorithm>
 
 #include "runtime/error.h"
@@ -17,6 +19,12 @@ LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& ker
   if (!drawn.empty())
     fail("{}: there is no tensor {}: the model is not fine-tuned", directory.string(), printable(drawn.front()));
   return model;
+}
+
+std::int64_t batch_tokens(Precision precision, int threads) {
+  constexpr std::int64_t kMost = 512, kOfThread = 144;
+  if (precision != Precision::fp32) return kMost;
+  return std::min(kMost, kOfThread * (threads > 0 ? threads : omp_get_max_threads()));
 }
 
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {

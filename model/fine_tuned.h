@@ -12,10 +12,9 @@
 namespace ember {
 
 // The texts of a batch together have at most so many tokens, enough rows for the products and few enough to stay in the
-// cache, where those of fp32 take twice the place of bf16's or more (docs/performance.md); and are so many at most.
-constexpr std::int64_t batch_tokens(Precision precision) {
-  return precision == Precision::fp32 ? 144 : 512;
-}
+// threads' caches, where those of fp32 take twice the place of bf16's or more (docs/performance.md); and are so many at
+// most. threads: 0 for as many as OpenMP would take.
+std::int64_t batch_tokens(Precision precision, int threads);
 inline constexpr std::int64_t kBatchSequences = 256;
 
 // load_hugging_face for a model that is to be used as it is: Error naming the first weight that the file lacks and that

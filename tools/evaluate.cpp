@@ -69,9 +69,9 @@ Dataset tokenised(const Options& options, const LoadedModel& model, std::span<co
 Evaluation score(const Options& options, const LoadedModel& model, Precision precision, Kernels& kernels,
                  const Dataset& dataset) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
-  Bert bert(model.config, model.weights, kernels, Purpose::inference,
-            {std::max(batch_tokens(precision), max_length), kBatchSequences});
-  Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, batch_tokens(precision));
+  const std::int64_t tokens = batch_tokens(precision, options.model.threads);
+  Bert bert(model.config, model.weights, kernels, Purpose::inference, {std::max(tokens, max_length), kBatchSequences});
+  Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, tokens);
   check(std::isfinite(evaluation.loss), "{}: the loss is {}: the model's weights are damaged", options.model.directory,
         evaluation.loss);
   return evaluation;
