@@ -16,33 +16,44 @@
 namespace ember {
 namespace {
 
-// Sums of products of u8 and s8 in 32 bits. Where the processor multiplies four pairs at once (VNNI) a group is four
-// bytes, elsewhere two 16-bit numbers, since the older 8-bit multiply-add saturates its sums.
+// Sums of products of u8 and s8 in 32 bits. With VNNI a group is four of each. The older multiply-add has sums of two
+// in 16 bits, and another multiplication widens these: there a group is eight, and first two such sums, of inputs 0, 1,
+// 4 and 5 and of 2, 3, 6 and 7, are added, so that there are three multiplications for what would take four.
 struct IntegerProduct {
-  using Group = std::int32_t;
-  using Sum = std::int32_t;
-  using Groups = Lanes<std::int32_t>;
-  using Sums = Lanes<std::int32_t>;
 #if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
-  using Activation = std::uint8_t;
-  using Weight = std::int8_t;
-#else
-  using Activation = std::uint16_t;
-  using Weight = std::int16_t;
-#endif
-  static constexpr std::int64_t kGroup = 4 / sizeof(Weight);
-
-  static Sums add(Sums sums, std::int32_t group, Groups groups) {
-#if defined(__AVX512VNNI__)
-    return (Sums)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(group), (__m512i)groups);
-#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
-    return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, _mm256_set1_epi32(group), (__m256i)groups);
-#elif defined(__AVX512BW__)
-    return sums + (Sums)_mm512_madd_epi16(_mm512_set1_epi32(group), (__m512i)groups);
+  static constexpr int kParts = 1, kRows = kTileRows;
 #elif defined(__AVX2__) && !defined(__AVX512F__)
-    return sums + (Sums)_mm256_madd_epi16(_mm256_set1_epi32(group), (__m256i)groups);
+  static constexpr int kParts = 2, kRows = 4;  // 16 registers hold no more beside two groups and what becomes of them
 #else
-    return sums + (group & 0xFFFF) * ((groups << 16) >> 16) + (group >> 16) * (groups >> 16);
+  static constexpr int kParts = 2, kRows = kTileRows;
+#endif
+  struct Group {
+    std::int32_t parts[kParts];
+  };
+  struct Groups {
+    Lanes<std::int32_t> parts[kParts];
+  };
+  using Sum = std::int32_t;
+  using Sums = Lanes<std::int32_t>;
+
+  static Sums add(Sums sums, Group group, Groups groups) {
+#if defined(__AVX512VNNI__)
+    return (Sums)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(group.parts[0]), (__m512i)groups.parts[0]);
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+    return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, _mm256_set1_epi32(group.parts[0]), (__m256i)groups.parts[0]);
+#elif defined(__AVX512BW__)
+    const __m512i first = _mm512_maddubs_epi16(_mm512_set1_epi32(group.parts[0]), (__m512i)groups.parts[0]);
+    const __m512i second = _mm512_maddubs_epi16(_mm512_set1_epi32(group.parts[1]), (__m512i)groups.parts[1]);
+    return sums + (Sums)_mm512_madd_epi16(_mm512_adds_epi16(first, second), _mm512_set1_epi16(1));
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i first = _mm256_maddubs_epi16(_mm256_set1_epi32(group.parts[0]), (__m256i)groups.parts[0]);
+    const __m256i second = _mm256_maddubs_epi16(_mm256_set1_epi32(group.parts[1]), (__m256i)groups.parts[1]);
+    return sums + (Sums)_mm256_madd_epi16(_mm256_adds_epi16(first, second), _mm256_set1_epi16(1));
+#else
+    for (int p = 0; p < kParts; ++p)
+      for (int shift = 0; shift < 32; shift += 8)
+        sums += (group.parts[p] >> shift & 0xFF) * ((groups.parts[p] << (24 - shift)) >> 24);
+    return sums;
 #endif
   }
 #if defined(__AMX_INT8__)
@@ -58,10 +69,10 @@ struct IntegerProduct {
 #endif
 };
 
-using IntegerLeft = NarrowLeft<std::int32_t>;
-using Activation = IntegerProduct::Activation;
-using Weight = IntegerProduct::Weight;
-constexpr std::int64_t kGroup = IntegerProduct::kGroup;
+using Group = IntegerProduct::Group;
+using IntegerLeft = NarrowLeft<Group, IntegerProduct::kRows>;
+constexpr int kGroup = sizeof(Group);  // inputs of a group
+constexpr float kMostActivation = 254;
 constexpr int kFold = 32;  // rows are searched for their ends in that many interleaved parts
 
 // With those that only fill up the last step.
@@ -74,11 +85,11 @@ std::int64_t groups(std::int64_t size) {
 struct PackedWeight {
   PackedWeight(const void* memory, std::int64_t outputs, std::int64_t inputs)
       : panel_groups(groups(inputs) * kTileColumns),
-        data(static_cast<const std::int32_t*>(memory)),
+        data(static_cast<const Group*>(memory)),
         scales(reinterpret_cast<const float*>(data + panels(outputs) * panel_groups)),
         sums(scales + panels(outputs) * kTileColumns) {}
   std::int64_t panel_groups;
-  const std::int32_t* data;
+  const Group* data;
   const float *scales, *sums;
 };
 
@@ -86,14 +97,14 @@ struct PackedWeight {
 struct QuantisedRows {
   QuantisedRows(Scratch& scratch, const RowTiles<IntegerLeft>& tiles, std::int64_t cols, int threads)
       : row_groups(groups(cols)),
-        data(static_cast<std::int32_t*>(scratch(
-            static_cast<std::size_t>((tiles.padded() + threads) * row_groups + 2 * tiles.rows) * sizeof(float)))),
-        own(reinterpret_cast<Activation*>(data + tiles.padded() * row_groups)),
-        scales(reinterpret_cast<float*>(data + (tiles.padded() + threads) * row_groups)),
+        data(static_cast<Group*>(
+            scratch(static_cast<std::size_t>((tiles.padded() + threads) * row_groups) * sizeof(Group) +
+                    static_cast<std::size_t>(2 * tiles.rows) * sizeof(float)))),
+        own(data + tiles.padded() * row_groups),
+        scales(reinterpret_cast<float*>(own + threads * row_groups)),
         offsets(scales + tiles.rows) {}
   std::int64_t row_groups;
-  std::int32_t* data;
-  Activation* own;
+  Group *data, *own;
   float *scales, *offsets;
 };
 
@@ -132,31 +143,29 @@ struct RowScale {
 };
 
 // `values` as unsigned numbers at `to`, followed by zeros to the end of their last group.
-RowScale quantise_row(Activation* to, const float* values, std::int64_t size) {
+RowScale quantise_row(std::uint8_t* to, const float* values, std::int64_t size) {
   constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   constexpr float kConstant = 1e-30f;  // a smaller range counts as none: its inverse may be infinite
   const Ends found = ends(values, size);
   const float range = found.highest - found.lowest, lowest = found.lowest;
   const bool varies = range > kConstant;
-  const float inverse = varies ? 255 / range : 0.0f;
+  const float inverse = varies ? kMostActivation / range : 0.0f;
 #pragma omp simd
   for (std::int64_t i = 0; i < size; ++i)
-    to[i] = static_cast<Activation>(std::bit_cast<std::uint32_t>((values[i] - lowest) * inverse + kRound) & 0xFFu);
-  std::fill(to + size, to + groups(size) * kGroup, Activation{0});
-  return {(varies ? range / 255 : 0.0f) + found.defect, lowest};
+    to[i] = static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>((values[i] - lowest) * inverse + kRound));
+  std::fill(to + size, to + groups(size) * kGroup, std::uint8_t{0});
+  return {(varies ? range / kMostActivation : 0.0f) + found.defect, lowest};
 }
 
 // One tile of `in`. For TiledLeft a row is quantised in the thread's own, whose groups are then dealt out.
 void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::int64_t rows, int thread) {
-  std::int32_t* tile = to.data + begin * to.row_groups;
+  Group* tile = to.data + begin * to.row_groups;
   for (std::int64_t r = 0; r < rows; ++r) {
     constexpr bool kByRows = IntegerLeft::kInnerStep > 1;
-    Activation* own =
-        kByRows ? reinterpret_cast<Activation*>(tile + r * to.row_groups) : to.own + thread * to.row_groups * kGroup;
-    const RowScale row = quantise_row(own, in.row(begin + r), in.cols);
+    Group* own = kByRows ? tile + r * to.row_groups : to.own + thread * to.row_groups;
+    const RowScale row = quantise_row(reinterpret_cast<std::uint8_t*>(own), in.row(begin + r), in.cols);
     to.scales[begin + r] = row.scale, to.offsets[begin + r] = row.offset;
-    for (std::int64_t k = 0; !kByRows && k < to.row_groups; ++k)
-      std::memcpy(tile + k * rows + r, own + k * kGroup, sizeof *tile);
+    for (std::int64_t k = 0; !kByRows && k < to.row_groups; ++k) tile[k * rows + r] = own[k];
   }
 }
 
@@ -180,7 +189,7 @@ struct DequantisedOutput {
 
 void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& weight, Tensor bias, std::int64_t p) {
   const std::int64_t column = p * kTileColumns;
-  const std::int32_t* panel = weight.data + p * weight.panel_groups;
+  const Group* panel = weight.data + p * weight.panel_groups;
   float added[kTileColumns] = {};
   if (!bias.empty()) std::copy_n(bias.f32() + column, std::min<std::int64_t>(kTileColumns, out.cols - column), added);
   const RowTiles<IntegerLeft> tiles(out.rows);
@@ -192,10 +201,33 @@ void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& w
       });
 }
 
+// What the weights of one output, as integers, may have for 127 at most: the largest size of one, or, without VNNI, the
+// largest sum of those of one sign whose products are added in 16 bits. Each of the four is rounded by a half at most,
+// to 129 together, and 129 kMostActivation does not saturate. NaN when an element is not finite.
+float most_together(const float* values, std::int64_t size) {
+  const Ends found = ends(values, size);
+  float most = std::max(-found.lowest, found.highest);
+  for (std::int64_t begin = 0; IntegerProduct::kParts > 1 && begin < size; begin += 2) {
+    if (begin % kGroup >= kGroup / 2) continue;
+    float positive = 0, negative = 0;
+    for (const std::int64_t i : {begin, begin + 1, begin + kGroup / 2, begin + kGroup / 2 + 1})
+      if (i < size) (values[i] > 0 ? positive : negative) += values[i];
+    most = std::max({most, positive, -negative});
+  }
+  return most + found.defect;
+}
+
+// Of input i of a column in its panel, in bytes.
+std::int64_t place(std::int64_t i, std::int64_t column) {
+  const std::int64_t vectors = i / kGroup * 2 + column / kLanes;
+  return ((vectors * IntegerProduct::kParts + i % kGroup / 4) * kLanes + column % kLanes) * 4 + i % 4;
+}
+
 }  // namespace
 
 std::size_t int8_bytes(Tensor weight) {
-  return static_cast<std::size_t>(panels(weight.rows) * kTileColumns * (groups(weight.cols) + 2)) * 4;
+  return static_cast<std::size_t>(panels(weight.rows) * kTileColumns) *
+         (static_cast<std::size_t>(groups(weight.cols)) * sizeof(Group) + 2 * sizeof(float));
 }
 
 void int8_pack(void* packed, Tensor weight) {
@@ -203,16 +235,14 @@ void int8_pack(void* packed, Tensor weight) {
   const PackedWeight to(packed, weight.rows, weight.cols);
   for (std::int64_t o = 0; o < weight.rows; ++o) {
     const float* values = weight.row(o);
-    const Ends found = ends(values, weight.cols);
-    const float scale = std::max(-found.lowest, found.highest) / 127 + found.defect;
-    auto* panel = reinterpret_cast<Weight*>(const_cast<std::int32_t*>(to.data) + o / kTileColumns * to.panel_groups);
+    const float scale = most_together(values, weight.cols) / 127;
+    auto* panel = reinterpret_cast<std::int8_t*>(const_cast<Group*>(to.data) + o / kTileColumns * to.panel_groups);
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < weight.cols; ++i) {
       // Clamped, since a scale of few bits (denormal weights) may be far too small.
-      const auto value =
-          static_cast<Weight>(scale > 0 ? std::clamp(std::nearbyint(values[i] / scale), -127.0f, 127.0f) : 0.0f);
-      panel[(i / kGroup * kTileColumns + o % kTileColumns) * kGroup + i % kGroup] = value;
-      sum += value;
+      const float value = scale > 0 ? std::clamp(std::nearbyint(values[i] / scale), -127.0f, 127.0f) : 0.0f;
+      panel[place(i, o % kTileColumns)] = static_cast<std::int8_t>(value);
+      sum += static_cast<std::int64_t>(value);
     }
     const_cast<float*>(to.scales)[o] = scale;
     const_cast<float*>(to.sums)[o] = scale * static_cast<float>(sum);

@@ -108,7 +108,7 @@ struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
   }
 };
 
-template <typename Number>
+template <typename Number, int = kTileRows>
 using NarrowLeft = MatrixLeft<Number>;
 
 }  // namespace ember
@@ -119,8 +119,8 @@ namespace ember {
 
 struct MatrixRegisters {};
 
-template <typename Number>
-using NarrowLeft = TiledLeft<Number>;
+template <typename Number, int kMostRows = kTileRows>
+using NarrowLeft = TiledLeft<Number, kMostRows>;
 
 }  // namespace ember
 #endif

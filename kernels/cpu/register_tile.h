@@ -3,18 +3,20 @@
 // 2 kTileRows are sums, two hold the right operand, one the broadcast. After Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication" (ACM TOMS 2008).
 //
-// The inner dimension comes in groups of 32 bits: one float, two bf16 or four 8-bit integers, whatever `Arithmetic`
+// The inner dimension comes in groups: one float, two bf16, four or eight 8-bit integers, whatever `Arithmetic`
 // multiplies at once. It has
-//   Group, Sum         what a group and a sum are in memory, 32 bits each
-//   Groups, Sums       vectors of kLanes of them
+//   Group, Sum         what a group and a sum are in memory; a sum has 32 bits, a group 32 or 64
+//   Groups, Sums       kLanes of them
 //   add(sums, group, groups)   sums + the products of `group` with every one of `groups`
 // The right operand comes in panels of kTileColumns columns: (groups, kTileColumns).
 #pragma once
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/cpu/vector_math.h"
@@ -64,10 +66,10 @@ struct StridedLeft {
 
 // The left operand in tiles, one after the other: of each its first group of every row, then its second, ... Twice as
 // fast as rows for the narrow numbers, whose products would wait for the addresses.
-template <typename Number>
+template <typename Number, int kMostRows = kTileRows>
 struct TiledLeft {
   using Group = Number;
-  static constexpr int kRows = kTileRows, kRowStep = 1, kInnerStep = 1;
+  static constexpr int kRows = kMostRows, kRowStep = 1, kInnerStep = 1;
   template <int Rows>
   Group at(int r, std::int64_t k) const {
     return data[k * Rows + r];
@@ -83,6 +85,22 @@ struct Panel {
   std::int64_t groups;
   const Group* next = nullptr;
 };
+
+// kLanes groups of one vector, or of several, its `parts`. (Copied straight into these, they would go through memory in
+// halves.)
+template <typename Groups>
+Groups load_groups(const void* from) {
+  Groups groups;
+  if constexpr (requires { groups.parts; }) {
+    for (auto& part : groups.parts) {
+      part = load_groups<std::remove_reference_t<decltype(part)>>(from);
+      from = static_cast<const std::byte*>(from) + sizeof part;
+    }
+  } else {
+    std::memcpy(&groups, from, sizeof groups);
+  }
+  return groups;
+}
 
 // What becomes of a tile's sums in fp32: they are the output, row r at data + r stride. Other kinds of output (see
 // int8_product.cpp) have the same two members and a put() that computes from the sums what they store.
@@ -116,13 +134,13 @@ void register_tile(const Output& out, const typename Arithmetic::Sum* start, Lef
     }
   for (std::int64_t k = 0; k < panel.groups; ++k) {
     const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
-    for (int c = 0; kFetch != Fetch::none && c < kTileColumns; c += 16) {
+    constexpr int kLine = 64 / sizeof *right;
+    for (int c = 0; kFetch != Fetch::none && c < kTileColumns; c += kLine) {
       __builtin_prefetch(right + static_cast<int>(kFetch) * kTileColumns + c);
       if (kFetch == Fetch::far && panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
-    typename Arithmetic::Groups first, second;
-    std::memcpy(&first, right, sizeof first);
-    if constexpr (kVectors == 2) std::memcpy(&second, right + kLanes, sizeof second);
+    using Groups = typename Arithmetic::Groups;
+    const Groups first = load_groups<Groups>(right), second = load_groups<Groups>(right + (kVectors - 1) * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
       const typename Arithmetic::Group group = left.template at<Rows>(r, k);
@@ -141,7 +159,8 @@ constexpr auto tiles_up_to(std::index_sequence<I...>) {
 }
 // kTiles<Arithmetic, Left, Output, kVectors, kFetch>[rows - 1] is the tile of `rows` rows.
 template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch>
-constexpr auto kTiles = tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch>(std::make_index_sequence<kTileRows>());
+constexpr auto kTiles =
+    tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch>(std::make_index_sequence<Left::kRows>());
 
 // TileOf<Arithmetic, Left, Output>::get(rows, width, fetch) is the one for those operands and that many columns.
 template <typename Arithmetic, typename Left, typename Output>
@@ -179,7 +198,7 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
   if (start != nullptr) std::copy_n(start + column, width, from);
-  const bool large = panel.groups * kTileColumns * 4 > kMostInFirstCache;
+  const bool large = panel.groups * kTileColumns * static_cast<std::int64_t>(sizeof *panel.data) > kMostInFirstCache;
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
     const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};

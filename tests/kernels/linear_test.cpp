@@ -224,18 +224,21 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
     }
 }
 
-// Weights up to 127 in size with one of 127 in every row, and inputs of 0 to 255 with both in every row, are their own
-// quantised form (scales 1, offsets 0): the outputs are the integer sums themselves. `extreme`: the largest sums there
-// are, which an instruction that saturates would cut.
+// Inputs of 0 to 254 with both in every row, and weights of which one in a row is 127 and no four that are added in 16
+// bits (int8_product.h) have more of one sign, are their own quantised form (scales 1, offsets 0): the outputs are the
+// integer sums themselves. `extreme`: the largest sums there are, which an instruction that saturates would cut.
 struct Integers {
   Integers(std::int64_t m, std::int64_t o, std::int64_t i, bool extreme) : in(m * i), weight(o * i) {
     const auto at = [&](auto& values, std::int64_t row) { return values.begin() + row * i; };
     for (std::size_t n = 0; n < in.size(); ++n)
-      in[n] = extreme ? 255 : static_cast<int>(random_block(1, 0, 0, n)[0] % 256);
+      in[n] = extreme ? 254 : static_cast<int>(random_block(1, 0, 0, n)[0] % 255);
     for (std::size_t n = 0; n < weight.size(); ++n)
-      weight[n] = extreme ? (n % 3 == 0 ? -127 : 127) : static_cast<int>(random_block(2, 0, 0, n)[0] % 255) - 127;
-    for (std::int64_t r = 0; r < m; ++r) *at(in, r) = 0, *(at(in, r + 1) - 1) = 255;
-    for (std::int64_t r = 0; r < o; ++r) *at(weight, r) = 127;
+      weight[n] = extreme ? (n % 3 == 0 ? -31 : 31) : static_cast<int>(random_block(2, 0, 0, n)[0] % 63) - 31;
+    for (std::int64_t r = 0; r < m; ++r) *at(in, r) = 0, *(at(in, r + 1) - 1) = 254;
+    for (std::int64_t r = 0; r < o; ++r) {
+      for (std::int64_t n = 0; n < std::min<std::int64_t>(i, 8); ++n) at(weight, r)[n] = -std::abs(at(weight, r)[n]);
+      at(weight, r)[r % std::min<std::int64_t>(i, 8)] = 127;
+    }
     sums.resize(static_cast<std::size_t>(m * o));
     for (std::int64_t r = 0; r < m; ++r)
       for (std::int64_t c = 0; c < o; ++c)
@@ -276,6 +279,27 @@ TEST(LinearInt8, SumsAreThoseOfIntegers) {
   }
 }
 
+// Four products of the largest numbers are 129,032 together; 16 bits hold a quarter of it.
+TEST(LinearInt8, TheLargestWeightsDoNotSaturate) {
+  constexpr std::int64_t kInputs = 64;
+  const auto kernels = make_cpu_kernels(Precision::int8, 1);
+  std::vector<double> weight(4 * kInputs);
+  for (std::size_t n = 0; n < weight.size(); ++n) {
+    const std::size_t row = n / kInputs, i = n % kInputs;
+    weight[n] = row == 0 || (row == 2 && i % 2 == 0) || (row == 3 && i >= kInputs / 2) ? 127 : -127;
+  }
+  std::vector<double> in(kInputs, 254);
+  in[0] = 0;
+  const Strided in_(1, kInputs, 0, in), weight_(4, kInputs, 0, weight), out(1, 4, 0);
+  kernels->freeze({&weight_.view, 1});
+  kernels->linear_forward(out.view, in_.view, weight_.view, {});
+  const double largest = 254.0 * 127 * (kInputs - 1);
+  for (std::int64_t o = 0; o < 4; ++o) {
+    const double expected = std::inner_product(in.begin(), in.end(), weight.begin() + o * kInputs, 0.0);
+    EXPECT_NEAR(out.view.f32()[o], expected, 0.01 * largest) << o;
+  }
+}
+
 // A scale of denormal weights has few bits.
 TEST(LinearInt8, DenormalWeightsKeepTheirSigns) {
   const auto kernels = make_cpu_kernels(Precision::int8, 1);
@@ -286,8 +310,9 @@ TEST(LinearInt8, DenormalWeightsKeepTheirSigns) {
   EXPECT_GT(out.view.f32()[0], 0);
 }
 
-// A weight is off by half a step of max |w| / 127, an input by half of (max - min) / 255. Unit normals lie within 4 or
-// so, hence steps of about 0.03 and errors of 0.03 / sqrt(12) of either factor: 1.3% of a sum together.
+// A weight is off by half a step of max |w| / 127, an input by half of (max - min) / 254. Unit normals lie within 4 or
+// so, hence steps of about 0.03 and errors of 0.03 / sqrt(12) of either factor: 1.3% of a sum together. Where four
+// weights have 127 together, they are 6 or so and the step is 0.05: 1.6% with the inputs'.
 TEST(LinearInt8, AgreesWithTheOracle) {
   for (const std::int64_t m : {1, 20, 65}) {
     const std::int64_t o = 40, i = 312;

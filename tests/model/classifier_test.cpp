@@ -185,13 +185,15 @@ TEST_F(ClassifierTest, RoundsLittleInBf16) {
       testing::all_close(all(rounded.predict(text).probabilities), all(exact.predict(text).probabilities), 0.016, 0));
 }
 
-// Every product is off by about 1% (linear_test.cpp) and LayerNorm keeps that relative; logits are of size 1.
+// Every product is off by about 1% (linear_test.cpp) and LayerNorm keeps that relative; logits are of size 1. The bound
+// was 0.1 when weights were rounded alike on all levels; where there is no VNNI they are now up to twice as coarse
+// (int8_product.h), and the largest difference is 0.13 instead of 0.06.
 TEST_F(ClassifierTest, RoundsLittleInInt8) {
   Classifier exact(directory_.path()), rounded(directory_.path(), {.precision = Precision::int8});
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     const std::string text = random_text(seed, 1 + seed * 2);
     const Scores expected = exact.predict(text), actual = rounded.predict(text);
-    EXPECT_TRUE(testing::all_close(all(actual.logits), all(expected.logits), 0.1, 0)) << text;
+    EXPECT_TRUE(testing::all_close(all(actual.logits), all(expected.logits), 0.2, 0)) << text;
     EXPECT_NE(actual.logits, expected.logits);
   }
 }

@@ -35,6 +35,10 @@ def present_levels():
     return present
 
 
+def agree(mine, others, bound):
+    return all(abs(a - b) <= bound for a, b in zip(mine, others, strict=True))
+
+
 class CpuLevels(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -87,12 +91,15 @@ class CpuLevels(unittest.TestCase):
         if "avx512_bf16" in present:
             bounds["bf16"] = 1e-3
         for precision, bound in bounds.items():
-            expected = self.logits("", precision)  # the best
-            self.assertEqual(expected, self.logits(present[-1], precision))
+            best = self.logits("", precision)
+            self.assertEqual(best, self.logits(present[-1], precision))
+            # Without VNNI int8 rounds the weights more coarsely: 0.05 in the logits here.
+            least = self.logits("avx2", precision)
+            self.assertTrue(agree(least, best, 0.1 if precision == "int8" else bound))
             for level in present:
                 with self.subTest(level=level, precision=precision):
-                    for mine, best in zip(self.logits(level, precision), expected, strict=True):
-                        self.assertLessEqual(abs(mine - best), bound)
+                    coarser = precision == "int8" and level in ("avx2", "avx512")
+                    self.assertTrue(agree(self.logits(level, precision), least if coarser else best, bound))
 
     def test_refusals(self):
         present = present_levels()
