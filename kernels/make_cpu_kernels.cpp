@@ -1,6 +1,7 @@
 // The CPU kernels of the best level of instructions that this processor has. kernels/cpu is compiled once for each
 // level (kernels/CMakeLists.txt), so that one program is fast wherever it runs, or else for one, EMBER_MARCH's.
 // EMBER_CPU_LEVEL in the environment asks for a lower level by name, to test or to measure it.
+#include <cpuid.h>
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -17,6 +18,7 @@ namespace ember {
 std::unique_ptr<Kernels> make_cpu_kernels_here(Precision precision, int threads);
 #else
 std::unique_ptr<Kernels> make_cpu_kernels_avx2(Precision precision, int threads);
+std::unique_ptr<Kernels> make_cpu_kernels_avx2_vnni(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_vnni(Precision precision, int threads);
 std::unique_ptr<Kernels> make_cpu_kernels_avx512_bf16(Precision precision, int threads);
@@ -30,6 +32,14 @@ struct Level {
   bool present;
   std::unique_ptr<Kernels> (*make)(Precision precision, int threads);
 };
+
+#ifndef EMBER_ONE_LEVEL
+// VNNI for vectors of 256 bits; clang 14 has no name for it.
+bool has_avx_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 4) != 0;
+}
+#endif
 
 // Best first. What x86-64-v3 and x86-64-v4 have besides has come with these in every processor.
 const auto& levels() {
@@ -47,6 +57,7 @@ const auto& levels() {
                               {"avx512_bf16", bf16, make_cpu_kernels_avx512_bf16},
                               {"avx512_vnni", vnni, make_cpu_kernels_avx512_vnni},
                               {"avx512", avx512, make_cpu_kernels_avx512},
+                              {"avx2_vnni", avx2 && has_avx_vnni(), make_cpu_kernels_avx2_vnni},
                               {"avx2", avx2, make_cpu_kernels_avx2}};
 #endif
   return all;

@@ -21,6 +21,8 @@ constexpr const char* kInstructions =
     "AVX-512 with VNNI";
 #elif defined(__AVX512F__)
     "AVX-512";
+#elif defined(__AVXVNNI__)
+    "AVX2 with VNNI";
 #elif defined(__AVX2__)
     "AVX2";
 #else
