@@ -7,6 +7,7 @@
 
 #include "bench/backend.h"
 #include "bench/machine.h"
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {
@@ -22,9 +23,7 @@ std::size_t beyond_caches() {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Precision precision, int threads)
-      : precision_(precision),
-        threads_(threads > 0 ? threads : omp_get_max_threads()),
-        kernels_(make_cpu_kernels(precision, threads)) {}
+      : precision_(precision), threads_(thread_count(threads)), kernels_(make_cpu_kernels(precision, threads)) {}
 
   std::string name() const override { return precision_ == Precision::bf16 ? "cpu-bf16" : "cpu"; }
   Kernels& kernels() override { return *kernels_; }

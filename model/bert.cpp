@@ -67,19 +67,21 @@ std::vector<Tensor> Bert::product_weights() const {
 
 // ---- Memory ---------------------------------------------------------------------------------------------------------
 
+Tensor Bert::take(Arena& arena, std::int64_t rows, std::int64_t cols) const {
+  return arena.matrix(rows, cols, kernels_.activation_type());
+}
+
 void Bert::plan(BatchLimits limits, Activations& a, Arena& arena) const {
   const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, k = config_.label_count();
-  const DType type = kernels_.activation_type();
-  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
-  a.embedded_sum = take(n, c), a.embedded_moments = take_moments(arena, n);
+  a.embedded_sum = take(arena, n, c), a.embedded_moments = take_moments(arena, n);
   a.layers.assign(static_cast<std::size_t>(config_.layers), {});
   purpose_ == Purpose::training ? plan_training_layers(limits, a.layers, arena)
                                 : plan_inference_layers(limits, a.layers, arena);
   for (std::size_t l = 0; l + 1 < a.layers.size(); ++l) a.layers[l].out = a.layers[l + 1].in;
-  a.layers.back().out = take(b, c);
-  a.cls_in = take(b, c);
-  a.pooled = take(b, c), a.pooler_activated = take(b, c);
+  a.layers.back().out = take(arena, b, c);
+  a.cls_in = take(arena, b, c);
+  a.pooled = take(arena, b, c), a.pooler_activated = take(arena, b, c);
   a.logits = arena.matrix(b, k), a.probabilities = arena.matrix(b, k), a.loss = arena.vector(1);
   if (purpose_ == Purpose::training) plan_backward(limits, a, arena);
 }
@@ -89,16 +91,14 @@ void Bert::plan(BatchLimits limits, Activations& a, Arena& arena) const {
 void Bert::plan_training_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const {
   const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, f = config_.ffn;
-  const DType type = kernels_.activation_type();
-  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
   for (LayerActivations& layer : layers) {
     const std::int64_t m = &layer == &layers.back() ? b : n;
-    layer.in = take(n, c), layer.qkv = take(n, 3 * c);
-    layer.attention = take(m, c);
-    layer.attention_sum = take(m, c), layer.attention_out = take(m, c),
+    layer.in = take(arena, n, c), layer.qkv = take(arena, n, 3 * c);
+    layer.attention = take(arena, m, c);
+    layer.attention_sum = take(arena, m, c), layer.attention_out = take(arena, m, c),
     layer.attention_moments = take_moments(arena, m);
-    layer.ffn_in = take(m, f), layer.ffn_activated = take(m, f);
-    layer.ffn_sum = take(m, c), layer.ffn_moments = take_moments(arena, m);
+    layer.ffn_in = take(arena, m, f), layer.ffn_activated = take(arena, m, f);
+    layer.ffn_sum = take(arena, m, c), layer.ffn_moments = take_moments(arena, m);
   }
 }
 
@@ -108,20 +108,19 @@ void Bert::plan_inference_layers(BatchLimits limits, std::vector<LayerActivation
   const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, f = config_.ffn;
   const DType type = kernels_.activation_type();
-  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
-  const std::array inputs{take(n, c), take(n, c)};
-  const Tensor wide = take(n, std::max(3 * c, f));
+  const std::array inputs{take(arena, n, c), take(arena, n, c)};
+  const Tensor wide = take(arena, n, std::max(3 * c, f));
   const auto plan = [&](std::int64_t m) {
     LayerActivations layer;
-    layer.attention = take(m, c), layer.attention_out = take(m, c);
-    layer.attention_sum = layer.ffn_sum = take(m, c);
+    layer.attention = take(arena, m, c), layer.attention_out = take(arena, m, c);
+    layer.attention_sum = layer.ffn_sum = take(arena, m, c);
     layer.attention_moments = layer.ffn_moments = take_moments(arena, m);
     layer.qkv = matrix(wide.data, n, 3 * c, type);
     return layer;
   };
   LayerActivations layer = plan(n), last = plan(b);
   layer.ffn_in = layer.ffn_activated = matrix(wide.data, n, f, type);
-  last.ffn_in = last.ffn_activated = take(b, f);
+  last.ffn_in = last.ffn_activated = take(arena, b, f);
   for (std::size_t l = 0; l < layers.size(); ++l) {
     layers[l] = l + 1 < layers.size() ? layer : last;
     layers[l].in = inputs[l % 2];
@@ -131,22 +130,20 @@ void Bert::plan_inference_layers(BatchLimits limits, std::vector<LayerActivation
 void Bert::plan_backward(BatchLimits limits, Activations& a, Arena& arena) const {
   const auto [n, b] = limits;
   const std::int64_t c = config_.hidden, f = config_.ffn;
-  const DType type = kernels_.activation_type();
-  const auto take = [&](std::int64_t rows, std::int64_t cols) { return arena.matrix(rows, cols, type); };
-  a.dlogits = take(b, config_.label_count());
-  a.drows = take(n, c), a.dbranch = take(n, c), a.dattention = take(n, c);
-  a.dpooler = take(b, c), a.dcls = take(b, c), a.dcls_branch = take(b, c);
+  a.dlogits = take(arena, b, config_.label_count());
+  a.drows = take(arena, n, c), a.dbranch = take(arena, n, c), a.dattention = take(arena, n, c);
+  a.dpooler = take(arena, b, c), a.dcls = take(arena, b, c), a.dcls_branch = take(arena, b, c);
   if (kernels_.defers_gradients()) {
     for (LayerActivations& layer : a.layers) {
       const std::int64_t m = layer.attention.rows;
-      layer.dqkv = take(n, 3 * c);
-      layer.dattention_out = take(m, c), layer.dffn = take(m, f), layer.dffn_out = take(m, c);
+      layer.dqkv = take(arena, n, 3 * c);
+      layer.dattention_out = take(arena, m, c), layer.dffn = take(arena, m, f), layer.dffn_out = take(arena, m, c);
     }
     return;
   }
   // The layers take turns. A LayerNorm's backward leaves the gradient of a product's output where the branch's share
   // of its own was, which is spent by then.
-  const Tensor dqkv = take(n, 3 * c), dffn = take(n, f);
+  const Tensor dqkv = take(arena, n, 3 * c), dffn = take(arena, n, f);
   for (LayerActivations& layer : a.layers) {
     const bool last = &layer == &a.layers.back();
     layer.dqkv = dqkv;

@@ -89,6 +89,7 @@ class Bert {
 
   // Every weight of a product, in the blocks that forward reads.
   std::vector<Tensor> product_weights() const;
+  Tensor take(Arena& arena, std::int64_t rows, std::int64_t cols) const;  // of the activations' type
   void plan(BatchLimits limits, Activations& activations, Arena& arena) const;
   void plan_training_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const;
   void plan_inference_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const;

@@ -1,7 +1,5 @@
 #include "model/classifier.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +31,7 @@ void tokenise_into(Dataset& to, std::span<const Text> texts, const Tokenizer& to
 struct Classifier::Implementation {
   Implementation(const std::filesystem::path& from, const ClassifierOptions& options)
       : directory(from),
-        threads(options.threads > 0 ? options.threads : omp_get_max_threads()),
+        threads(thread_count(options.threads)),
         kernels(make_cpu_kernels(options.precision, options.threads)),
         model(load_fine_tuned(from, *kernels)),
         labels(model.config.labels),

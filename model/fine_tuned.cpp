@@ -1,10 +1,9 @@
 #include "model/fine_tuned.h"
 
-#include <omp.h>
-
 #include <algorithm>
 
 #include "runtime/error.h"
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {
@@ -24,7 +23,7 @@ LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& ker
 std::int64_t batch_tokens(Precision precision, int threads) {
   constexpr std::int64_t kMost = 512, kOfThread = 144;
   if (precision != Precision::fp32) return kMost;
-  return std::min(kMost, kOfThread * (threads > 0 ? threads : omp_get_max_threads()));
+  return std::min(kMost, kOfThread * thread_count(threads));
 }
 
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {

@@ -1,5 +1,7 @@
 #include "runtime/shares.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <exception>
 #include <system_error>
@@ -8,9 +10,12 @@
 
 namespace ember {
 
+int thread_count(int threads) {
+  return threads > 0 ? threads : omp_get_max_threads();
+}
+
 std::size_t count_shares(int threads, std::size_t items, std::size_t least) {
-  const std::size_t wanted = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
-  return std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(items / least, 1));
+  return std::min(static_cast<std::size_t>(thread_count(threads)), std::max<std::size_t>(items / least, 1));
 }
 
 void in_shares(std::size_t count, std::size_t items,

@@ -6,8 +6,11 @@
 
 namespace ember {
 
-// How many shares `items` fall into: `threads`, or where that is 0 as many as the machine runs at once; fewer where
-// each would have less than `least` items, so that its thread would cost more than it saves, but at least one.
+// `threads`, or where that is 0 as many as OpenMP takes: what OMP_NUM_THREADS says or the machine runs at once.
+int thread_count(int threads);
+
+// How many shares `items` fall into: thread_count(threads), or fewer where each would have less than `least` items, so
+// that its thread would cost more than it saves, but at least one.
 std::size_t count_shares(int threads, std::size_t items, std::size_t least);
 
 // Calls work(share, begin, end) for each of `count` >= 1 shares of [0, items), at the same time: the caller does the

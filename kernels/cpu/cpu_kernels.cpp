@@ -1,12 +1,12 @@
 #include "kernels/cpu/cpu_kernels.h"
 
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "kernels/cpu/matrix_permission.h"
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {
@@ -48,8 +48,7 @@ class HostReadback final : public Readback {
 
 }  // namespace
 
-CpuKernels::CpuKernels(Precision precision, int threads)
-    : precision_(precision), threads_(threads > 0 ? threads : omp_get_max_threads()) {
+CpuKernels::CpuKernels(Precision precision, int threads) : precision_(precision), threads_(thread_count(threads)) {
   check(precision != Precision::bf16 || cpu_has_bf16(),
         "--precision bf16: this processor has no bf16 instructions (AVX512-BF16 or AMX); use fp32");
 #if defined(__AMX_TILE__)

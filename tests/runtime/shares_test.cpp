@@ -1,6 +1,7 @@
 #include "runtime/shares.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,7 +20,9 @@ TEST(Shares, AreAsManyAsThreadsUnlessItemsAreFew) {
   EXPECT_EQ(count_shares(16, 1, 1), 1u);
   EXPECT_EQ(count_shares(1, 1000, 1), 1u);
   EXPECT_EQ(count_shares(5, 0, 64), 1u);
-  EXPECT_EQ(count_shares(0, 1 << 20, 1), std::max(1u, std::thread::hardware_concurrency()));
+  EXPECT_EQ(count_shares(0, 1 << 20, 1), static_cast<std::size_t>(thread_count(0)));
+  EXPECT_EQ(thread_count(3), 3);
+  EXPECT_EQ(thread_count(0), omp_get_max_threads());
 }
 
 TEST(Shares, CoverEveryItemOnce) {
