@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "data/unicode.h"
+#include "data/utf8.h"
 #include "data/words.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -192,15 +193,6 @@ std::int32_t Tokenizer::cls_id() const {
 }
 std::int32_t Tokenizer::sep_id() const {
   return implementation_->special_ids[3];
-}
-
-bool valid_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const unicode::Decoded read = unicode::decode(text);
-    if (read.code == unicode::kInvalid) return false;
-    text.remove_prefix(read.length);
-  }
-  return true;
 }
 
 }  // namespace ember

@@ -53,7 +53,4 @@ class Tokenizer {
   std::unique_ptr<Implementation> implementation_;
 };
 
-// Whether all of `text` is well-formed UTF-8 (Unicode 15, table 3-7).
-bool valid_utf8(std::string_view text);
-
 }  // namespace ember

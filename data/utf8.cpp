@@ -1,12 +1,19 @@
 #include "data/utf8.h"
 
-#include <string_view>
 #include <utility>
 
-#include "data/tokenizer.h"
 #include "data/unicode.h"
 
 namespace ember {
+
+bool valid_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const unicode::Decoded read = unicode::decode(text);
+    if (read.code == unicode::kInvalid) return false;
+    text.remove_prefix(read.length);
+  }
+  return true;
+}
 
 bool repair_utf8(std::string& text) {
   if (valid_utf8(text)) return false;

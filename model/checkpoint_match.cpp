@@ -251,8 +251,9 @@ void check_vocabulary(const fs::path& path, std::string_view content, std::int64
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
   BertConfig config = read_config(files.config);
   const fs::path folder = files.vocabulary.parent_path();
-  check(fs::exists(files.vocabulary) || !fs::exists(folder / "tokenizer.json"),
-        "{}: has tokenizer.json but no {}, a token a line, which Ember reads", folder.string(), kVocabularyFile);
+  check(fs::exists(files.vocabulary) || !fs::exists(folder / kFastTokenizerFile),
+        "{}: has {} but no {}, a token a line, which Ember reads", folder.string(), kFastTokenizerFile,
+        kVocabularyFile);
   std::string vocabulary = read_file(files.vocabulary, kMostVocabularyBytes);
   check_vocabulary(files.vocabulary, vocabulary, config.vocabulary);
   require_no_added_tokens(folder / "added_tokens.json");

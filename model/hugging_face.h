@@ -24,6 +24,7 @@ inline constexpr const char* kShardsFile = "model.safetensors.index.json";
 inline constexpr const char* kTorchWeightsFile = "pytorch_model.bin";
 inline constexpr const char* kVocabularyFile = "vocab.txt";
 inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
+inline constexpr const char* kFastTokenizerFile = "tokenizer.json";  // transformers reads it rather than vocab.txt
 inline constexpr const char* kSpecialTokensFile = "special_tokens_map.json";
 // All that save_hugging_face writes.
 inline constexpr std::array kModelFiles{kConfigFile, kWeightsFile, kVocabularyFile, kTokenizerFile, kSpecialTokensFile};

@@ -59,8 +59,7 @@ void OutputFolder::require_unoccupied() const {
 // The name of what there is of a model, its tokenizer or its checkpoints; empty where there is none of them.
 std::string OutputFolder::held() const {
   std::vector<const char*> names(kModelFiles.begin(), kModelFiles.end());
-  // transformers would read the first rather than what a run writes beside it.
-  names.insert(names.end(), {"tokenizer.json", kCheckpoints});
+  names.insert(names.end(), {kFastTokenizerFile, kCheckpoints});
   std::error_code error;
   for (const char* name : names)
     if (fs::exists(path_ / name, error)) return name;
@@ -83,7 +82,7 @@ void OutputFolder::clear() {
   remove_leftovers(path_);
   if (!overwrite_) return;
   remove_checkpoints(path_);
-  for (const char* name : {kWeightsFile, "metrics.jsonl"}) {
+  for (const char* name : {kWeightsFile, kFastTokenizerFile, "metrics.jsonl"}) {
     std::error_code error;
     fs::remove(path_ / name, error);
     check(!error, "{}: cannot be removed: {}", (path_ / name).string(), error.message());

@@ -13,6 +13,7 @@
 
 #include "data/examples.h"
 #include "data/unicode.h"
+#include "data/utf8.h"
 #include "data/words.h"
 #include "runtime/error.h"
 #include "runtime/file.h"

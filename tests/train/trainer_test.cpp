@@ -342,6 +342,10 @@ TEST_F(TrainerTest, LeavesForeignTokenizersAlone) {
     EXPECT_EQ(read_file(o.out / name), "precious");
     EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
   }
+  TrainOptions o = options("tokenizer.json.folder");
+  o.overwrite = true;
+  run(o, 1);
+  EXPECT_FALSE(fs::exists(o.out / "tokenizer.json")) << "transformers would read it instead of the run's own";
 }
 
 TEST_F(TrainerTest, OneRunAtATimeInAFolder) {
