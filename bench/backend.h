@@ -16,7 +16,7 @@ namespace ember {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;  // "cpu", "cpu-bf16" or "cuda"; the last part of a benchmark's name
+  virtual std::string name() const = 0;  // "cpu", "cpu-bf16", "cpu-int8" or "cuda"; the last part of a benchmark's name
   virtual Kernels& kernels() = 0;
   virtual std::string device_name() const = 0;  // as Kernels has it
 
@@ -52,10 +52,13 @@ std::unique_ptr<Backend> make_cpu_backend(Precision precision, int threads);
 // Defined only where Ember is built with CUDA. Error when the device, "cuda" or "cuda:N", cannot be used.
 std::unique_ptr<Backend> make_cuda_backend(const std::string& device);
 
-// The backends that --device asks for: "cpu", "cpu-bf16", "cuda", "cuda:N", or "auto" for all that there are. `absent`
-// receives a line for each that is not measured. Error for any other name, and for a device asked for by name that is
-// not there.
-std::vector<std::unique_ptr<Backend>> make_backends(const std::string& device, int threads,
+// What backends are for: training has none in int8.
+enum class Job { operations, training };
+
+// The backends that --device asks for: "cpu", "cpu-bf16", "cpu-int8", "cuda", "cuda:N", or "auto" for all that there
+// are. `absent` receives a line for each that is not measured. Error for any other name, and for a device asked for by
+// name that is not there.
+std::vector<std::unique_ptr<Backend>> make_backends(Job job, const std::string& device, int threads,
                                                     std::vector<std::string>& absent);
 
 }  // namespace ember

@@ -40,14 +40,16 @@ void add_cuda_if_present(Backends& backends, std::vector<std::string>& absent) {
 
 }  // namespace
 
-Backends make_backends(const std::string& device, int threads, std::vector<std::string>& absent) {
+Backends make_backends(Job job, const std::string& device, int threads, std::vector<std::string>& absent) {
   const bool cuda = device == "cuda" || device.rfind("cuda:", 0) == 0, any = device == "auto";
-  check(cuda || any || device == "cpu" || device == "cpu-bf16",
-        "--device {}: must be auto, cpu, cpu-bf16, cuda or cuda:N", printable(device));
+  const bool all = job == Job::operations, int8 = all && device == "cpu-int8";
+  check(cuda || any || int8 || device == "cpu" || device == "cpu-bf16",
+        "--device {}: must be auto, cpu, cpu-bf16,{} cuda or cuda:N", printable(device), all ? " cpu-int8," : "");
   Backends backends;
   if (any || device == "cpu") backends.push_back(make_cpu_backend(Precision::fp32, threads));
   if (any) add_bf16(backends, threads, absent);
   if (device == "cpu-bf16") backends.push_back(make_cpu_backend(Precision::bf16, threads));
+  if (int8 || (any && all)) backends.push_back(make_cpu_backend(Precision::int8, threads));
   if (any) add_cuda_if_present(backends, absent);
   if (cuda) add_cuda(backends, device);
   return backends;

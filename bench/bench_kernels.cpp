@@ -147,7 +147,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
                options.seconds);
   const bool own_form = initialize_benchmark(program, rest);
   std::vector<std::string> absent;
-  auto backends = ember::make_backends(options.device, options.threads, absent);
+  auto backends = ember::make_backends(ember::Job::operations, options.device, options.threads, absent);
   for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   ember::Suite suite(std::move(backends), {options.seconds}, options.large);
   register_all(suite);
@@ -170,7 +170,7 @@ int main(int argc, char** argv) {
   CLI::App app("Measures every operation of the kernels against what the device can do.");
   Options options;
   app.allow_extras();
-  app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cuda or cuda:N");
+  app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cpu-int8, cuda or cuda:N");
   app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
   app.add_option("--seconds", options.seconds, "time measured in each repetition of a benchmark");
   app.add_flag("--large", options.large, "also MiniLM's and BERT-base's large batches");

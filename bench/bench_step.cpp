@@ -176,7 +176,8 @@ int run(const Options& options) {
   }
   std::vector<std::string> absent;
   std::vector<std::unique_ptr<ember::Backend>> backends;  // of training; inference makes its own
-  if (options.part != "inference") backends = ember::make_backends(options.device, options.threads, absent);
+  if (options.part != "inference")
+    backends = ember::make_backends(ember::Job::training, options.device, options.threads, absent);
   for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   ember::StepInputs inputs(options.source);
   nlohmann::ordered_json context = nlohmann::ordered_json::parse(ember::machine_json());

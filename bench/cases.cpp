@@ -39,8 +39,6 @@ bool measured_on(const Operation& operation, const Shape& shape) {
       return true;
     case Extent::model:
       return first_of_model(shape);
-    case Extent::text:
-      return shape.tokens == kOneText;
   }
   return false;
 }
@@ -107,7 +105,8 @@ void Suite::add_backend(Backend& backend, const std::vector<Operation>& operatio
   for (const Shape& shape : kShapes) {
     if (shape.large && !large) continue;
     for (const Operation& operation : operations) {
-      const bool same_as_fp32 = backend.name() == "cpu-bf16" && !operation.differs_in_bf16;
+      const bool same_as_fp32 = (backend.name() == "cpu-bf16" && !operation.differs_in_bf16) ||
+                                (backend.name() == "cpu-int8" && !operation.frozen);
       if (same_as_fp32 || !measured_on(operation, shape) || !applies(operation, backend.kernels())) continue;
       for (const Cache cache : {Cache::warm, Cache::cold})
         entries_.push_back({{operation.name(), shape.model, shape.tokens, cache, &backend, {}, {}}, operation});

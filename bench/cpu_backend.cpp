@@ -25,7 +25,9 @@ class CpuBackend final : public Backend {
   CpuBackend(Precision precision, int threads)
       : precision_(precision), threads_(thread_count(threads)), kernels_(make_cpu_kernels(precision, threads)) {}
 
-  std::string name() const override { return precision_ == Precision::bf16 ? "cpu-bf16" : "cpu"; }
+  std::string name() const override {
+    return precision_ == Precision::bf16 ? "cpu-bf16" : precision_ == Precision::int8 ? "cpu-int8" : "cpu";
+  }
   Kernels& kernels() override { return *kernels_; }
   std::string device_name() const override { return kernels_->device_name(); }
 

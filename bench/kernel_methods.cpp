@@ -39,7 +39,7 @@ const std::set<std::string>& methods_without_benchmark() {
       "defers_updates",
       "await_updates",  // within start_updates
       "freeze",
-      "thaw",  // once when a model is loaded; what they are for is linear_forward:frozen
+      "thaw",  // once when a model is loaded; what they are for is linear_forward:frozen_*
   };
   return names;
 }

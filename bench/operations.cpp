@@ -14,7 +14,7 @@ std::vector<Operation> all_operations() {
 
 bool applies(const Operation& operation, const Kernels& kernels) {
   if (operation.method == "round_weights") return kernels.product_type() != DType::f32;
-  return true;
+  return !operation.frozen || kernels.on_host();
 }
 
 }  // namespace ember

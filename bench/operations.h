@@ -23,7 +23,6 @@ struct Prepared {
 enum class Extent {
   batches,  // every batch of every model
   model,    // once a model: it does not depend on the batch
-  text,     // the smallest batches only: it is there for one text
 };
 
 struct Operation {
@@ -34,6 +33,7 @@ struct Operation {
   // fp32 and bf16 on the CPU.
   bool differs_in_bf16;
   std::function<Prepared(Workspace&)> prepare;
+  bool frozen = false;  // with weights that were promised not to change: all that int8 has, and no use on a GPU
 
   std::string name() const { return variant.empty() ? method : method + ":" + variant; }
 };
@@ -41,7 +41,7 @@ struct Operation {
 // In the order of kernels.h.
 std::vector<Operation> all_operations();
 
-// Whether the backend has it: round_weights needs a working copy to round to.
+// Whether the backend has it: round_weights needs a working copy to round to, frozen weights the host.
 bool applies(const Operation& operation, const Kernels& kernels);
 
 // The parts of all_operations(), a file each.

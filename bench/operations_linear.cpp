@@ -47,7 +47,7 @@ Prepared forward(Workspace& w, const Product& product) {
           size.of(forward_work, has_bias(product), w.widths())};
 }
 
-// With weights that were promised not to change.
+// As inference has it.
 Prepared frozen_forward(Workspace& w, const Product& product) {
   const Size size(w, product);
   const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
@@ -118,8 +118,9 @@ std::vector<Operation> linear_operations() {
   for (const Product& product : kProducts)
     operations.push_back({"linear_forward", product.name, Extent::batches, true,
                           [product](Workspace& w) { return forward(w, product); }});
-  operations.push_back(
-      {"linear_forward", "frozen", Extent::text, true, [](Workspace& w) { return frozen_forward(w, kProducts[2]); }});
+  for (const Product& product : kProducts)
+    operations.push_back({"linear_forward", std::string("frozen_") + product.name, Extent::batches, true,
+                          [product](Workspace& w) { return frozen_forward(w, product); }, true});
   for (const Product& product : kProducts)
     operations.push_back({"linear_backward_input", product.name, Extent::batches, true,
                           [product](Workspace& w) { return backward_input(w, product); }});

@@ -28,7 +28,7 @@ struct Dataset {
   void clear();  // keeps the memory
 };
 
-// Tokenises with `threads` threads (0: one per processor); the result does not depend on their number.
+// Tokenises with thread_count(threads) threads (runtime/shares.h); the result does not depend on their number.
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length,
                  int threads = 0);
 

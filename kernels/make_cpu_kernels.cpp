@@ -1,6 +1,6 @@
 // The CPU kernels of the best level of instructions that this processor has. kernels/cpu is compiled once for each
 // level (kernels/CMakeLists.txt), so that one program is fast wherever it runs, or else for one, EMBER_MARCH's.
-// EMBER_CPU_LEVEL in the environment asks for a lower level by name, to test or to measure it.
+// EMBER_CPU_LEVEL in the environment asks for another level by name, to test or to measure it.
 #include <cpuid.h>
 #include <fmt/format.h>
 
@@ -73,7 +73,7 @@ const Level& level_named(std::string_view name) {
   std::string names;
   for (const Level& level : levels()) {
     if (level.name == name) {
-      check(level.present, "EMBER_CPU_LEVEL={}: this processor has no more than {}", name, best_level().name);
+      check(level.present, "EMBER_CPU_LEVEL={}: this processor lacks it; its best is {}", name, best_level().name);
       return level;
     }
     names += fmt::format("{}{}", names.empty() ? "" : ", ", level.name);

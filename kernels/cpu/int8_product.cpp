@@ -20,12 +20,12 @@ namespace {
 // in 16 bits, and another multiplication widens these: there a group is eight, and first two such sums, of inputs 0, 1,
 // 4 and 5 and of 2, 3, 6 and 7, are added, so that there are three multiplications for what would take four.
 struct IntegerProduct {
-#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
-  static constexpr int kParts = 1, kRows = kTileRows;
-#elif defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
+  static constexpr int kParts = 2, kRows = kTileRows;
+#elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
   static constexpr int kParts = 2, kRows = 4;  // 16 registers hold no more beside two groups and what becomes of them
 #else
-  static constexpr int kParts = 2, kRows = kTileRows;
+  static constexpr int kParts = 1, kRows = kTileRows;
 #endif
   struct Group {
     std::int32_t parts[kParts];
@@ -50,9 +50,8 @@ struct IntegerProduct {
     const __m256i second = _mm256_maddubs_epi16(_mm256_set1_epi32(group.parts[1]), (__m256i)groups.parts[1]);
     return sums + (Sums)_mm256_madd_epi16(_mm256_adds_epi16(first, second), _mm256_set1_epi16(1));
 #else
-    for (int p = 0; p < kParts; ++p)
-      for (int shift = 0; shift < 32; shift += 8)
-        sums += (group.parts[p] >> shift & 0xFF) * ((groups.parts[p] << (24 - shift)) >> 24);
+    for (int shift = 0; shift < 32; shift += 8)
+      sums += (group.parts[0] >> shift & 0xFF) * ((groups.parts[0] << (24 - shift)) >> 24);
     return sums;
 #endif
   }
@@ -203,7 +202,8 @@ void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& w
 
 // What the weights of one output, as integers, may have for 127 at most: the largest size of one, or, without VNNI, the
 // largest sum of those of one sign whose products are added in 16 bits. Each of the four is rounded by a half at most,
-// to 129 together, and 129 kMostActivation does not saturate. NaN when an element is not finite.
+// to 129 together, and 129 kMostActivation does not saturate. (With a scale of few bits, a denormal one, it may.) NaN
+// when an element is not finite.
 float most_together(const float* values, std::int64_t size) {
   const Ends found = ends(values, size);
   float most = std::max(-found.lowest, found.highest);

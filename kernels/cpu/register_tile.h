@@ -1,7 +1,7 @@
-// The innermost part of every matrix product of our own: a tile of the output that lives in registers, kTileRows
-// broadcasts of the left operand against two vectors of the right one. Of the 16 (SSE, AVX2) or 32 (AVX-512) registers
-// 2 kTileRows are sums, two hold the right operand, one the broadcast. After Goto and van de Geijn, "Anatomy of
-// high-performance matrix multiplication" (ACM TOMS 2008).
+// The innermost part of every matrix product of our own: a tile of the output that lives in registers, at most
+// kTileRows broadcasts of the left operand against two vectors of the right one. Of the 16 (SSE, AVX2) or 32 (AVX-512)
+// registers 2 kTileRows are sums, two hold the right operand, one the broadcast; what needs more for these has fewer
+// rows. After Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008).
 //
 // The inner dimension comes in groups: one float, two bf16, four or eight 8-bit integers, whatever `Arithmetic`
 // multiplies at once. It has
@@ -112,8 +112,8 @@ struct SumsOutput {
 constexpr auto kSumsOutput = [](float* data, std::int64_t stride, std::int64_t) { return SumsOutput{data, stride}; };
 
 // How far ahead of the product a panel, which is read in order, is asked for (docs/performance.md): not at all where it
-// lies in the first-level cache; 16 rows, 2 KB, where it is too large for that, for the rows of the left operand pass
-// through it too; 64 rows, 8 KB, where it may still be in memory that is slower than the multipliers.
+// lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of the left
+// operand pass through it too; 64 rows where it may still be in memory that is slower than the multipliers.
 enum class Fetch : int { none = 0, near = 16, far = 64 };
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 

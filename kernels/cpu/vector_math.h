@@ -83,8 +83,8 @@ struct NormalTail {
   return {z, size > 13.2f ? 0.0f : power, q};
 }
 
-// gelu(x) = x Phi(x) within 1e-7 absolutely or of x, where that is more; for negative x also within (2e-6 + 3e-8 x²) of
-// its own value down to -13, so that it keeps its tail. NaN for NaN.
+// gelu(x) = x Phi(x) within 1e-7 absolutely or of x, where that is more; for negative x also within (2.5e-6 + 3e-8 x²)
+// of its own value down to -13, so that it keeps its tail. NaN for NaN.
 [[gnu::always_inline]] inline float vector_gelu(float x) {
   const NormalTail tail = normal_tail(x);
   return (x < 0.0f ? 0.0f : x) - tail.z * (tail.bell * tail.q);

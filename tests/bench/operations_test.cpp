@@ -118,8 +118,12 @@ TEST_P(Calls, EveryOperationRunsAgainAndAgain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, Calls, ::testing::Values(Precision::fp32, Precision::bf16),
-                         [](const auto& info) { return info.param == Precision::fp32 ? "fp32" : "bf16"; });
+INSTANTIATE_TEST_SUITE_P(Precisions, Calls, ::testing::Values(Precision::fp32, Precision::bf16, Precision::int8),
+                         [](const auto& info) {
+                           return info.param == Precision::fp32   ? "fp32"
+                                  : info.param == Precision::bf16 ? "bf16"
+                                                                  : "int8";
+                         });
 
 // In one place the least traffic is known otherwise: the operands' own sizes.
 TEST(Operations, BytesAreThoseOfTheOperands) {

@@ -30,7 +30,6 @@ TEST(Dataset, GivesBackWhatWasAppended) {
   EXPECT_EQ(Dataset().size(), 0);
 }
 
-// The expected orders come from tests/data/expected_values.py, which shares no code with Ember.
 TEST(Dataset, AppendsAnotherAndIsEmptyAgain) {
   Dataset first, second;
   first.append(std::vector<std::int32_t>{1, 2}, std::vector<std::int32_t>{7});
@@ -49,6 +48,7 @@ TEST(Dataset, AppendsAnotherAndIsEmptyAgain) {
   EXPECT_EQ(first.label_offsets, second.label_offsets);
 }
 
+// The expected orders come from tests/data/expected_values.py, which shares no code with Ember.
 TEST(Permutation, IsAFunctionOfSizeSeedAndEpoch) {
   EXPECT_EQ(permutation(10, 42, 0), (Indices{7, 2, 4, 8, 3, 9, 0, 5, 1, 6}));
   EXPECT_EQ(permutation(10, 42, 1), (Indices{5, 2, 9, 4, 3, 7, 6, 1, 8, 0}));

@@ -226,7 +226,7 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
 
 // Inputs of 0 to 254 with both in every row, and weights of which one in a row is 127 and no four that are added in 16
 // bits (int8_product.h) have more of one sign, are their own quantised form (scales 1, offsets 0): the outputs are the
-// integer sums themselves. `extreme`: the largest sums there are, which an instruction that saturates would cut.
+// integer sums themselves. `extreme`: the largest inputs and weights of one size.
 struct Integers {
   Integers(std::int64_t m, std::int64_t o, std::int64_t i, bool extreme) : in(m * i), weight(o * i) {
     const auto at = [&](auto& values, std::int64_t row) { return values.begin() + row * i; };

@@ -25,7 +25,8 @@ Problem small_problem() {
 TEST(CudaBenchmarks, EveryOperationRunsAgainAndAgain) {
   const Problem problem = small_problem();
   for (const Operation& operation : all_operations()) {
-    ASSERT_TRUE(applies(operation, backend().kernels())) << operation.name();
+    ASSERT_NE(applies(operation, backend().kernels()), operation.frozen) << operation.name();
+    if (operation.frozen) continue;
     SCOPED_TRACE(operation.name());
     Workspace workspace(backend().kernels(), problem);
     const Prepared prepared = operation.prepare(workspace);

@@ -74,6 +74,9 @@ class Kernels(Case):
         self.assertIn("adamw_replay/tinybert/308/cold/cpu", names)
         self.assertIn("linear_forward:ffn_in/bert-base/308/warm/cpu", names)
         self.assertEqual(len(names), len(set(names)))
+        self.assertIn("linear_forward:frozen_ffn_out/tinybert/2048/warm/cpu-int8", names)
+        int8 = [name for name in names if name.endswith("/cpu-int8") and not name.startswith("peak_")]
+        self.assertFalse([name for name in int8 if not name.startswith("linear_forward:frozen_")])
         for backend in "cpu-bf16", "cuda":
             measured = any(name.endswith("/" + backend) for name in names)
             said = sum(line.startswith(backend + ": not measured: ") for line in done.stderr.splitlines())
@@ -90,7 +93,7 @@ class Kernels(Case):
             (["--devise", "cpu"], "--devise: no such option"),
             (["stray"], "stray: no such option"),
             (["--benchmark_nonsense=1"], "--benchmark_nonsense=1: no such option"),
-            (["--device", "tpu"], "--device tpu: must be auto, cpu, cpu-bf16, cuda or cuda:N"),
+            (["--device", "tpu"], "--device tpu: must be auto, cpu, cpu-bf16, cpu-int8, cuda or cuda:N"),
             (["--device", "cuda:99"], "--device cuda:99: "),
             (["--threads", "-1"], "--threads -1: must be"),
             (["--threads", "many"], "--threads"),
@@ -222,6 +225,7 @@ class Step(Case):
         for arguments, words in [
             (["--devise", "cpu"], "--devise"),
             (["--device", "cuda:99"], "--device cuda:99: "),
+            (["--device", "cpu-int8"], "--device cpu-int8: must be auto, cpu, cpu-bf16, cuda or cuda:N"),
             (["--part", "half"], "--part half: must be training, inference or both"),
             (["--batches", "0"], "--batches 0: must be"),
             (["--batches", "1,x"], "--batches"),
