@@ -1,7 +1,7 @@
 // out = in weightᵀ + bias for a weight that is packed once. A library's product packs its operands at every call, which
 // for a sentence of twenty tokens costs as much as the product itself. After Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication" (ACM TOMS 2008), without blocks: the fewer rows there are, the better all of
-// them stay in a cache while the panels pass (docs/performance.md).
+// them stay in a cache while the panels pass (docs/performance_cpu.md).
 #pragma once
 
 #include <cstddef>
