@@ -16,6 +16,7 @@
 #include "bench/machine.h"
 #include "bench/results_file.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 
 namespace {
 

@@ -12,6 +12,7 @@
 #include "bench/step_report.h"
 #include "bench/training_step.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 
 namespace {
 

@@ -21,6 +21,7 @@
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 
 namespace {
 

@@ -374,9 +374,8 @@ class Kernels {
 };
 
 // The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads
-// up to kMostThreads; 0: as many as OpenMP would take. EMBER_CPU_LEVEL in the environment names lesser ones. Throws
-// Error when the CPU lacks `precision` or what the name says, or has none of the levels.
-inline constexpr int kMostThreads = 4096;
+// up to kMostThreads; 0: as many as OpenMP would take (runtime/shares.h). EMBER_CPU_LEVEL in the environment names
+// others. Throws Error when the CPU lacks `precision` or what the name says, or has none of the levels.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only

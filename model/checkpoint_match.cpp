@@ -18,7 +18,9 @@ using nlohmann::json;
 // Rows that no token has: many models' vocabularies are padded to a multiple of 8, 64 or 128, as fast products like it.
 constexpr std::int64_t kMostRowsWithoutToken = 128;
 constexpr const char* kOtherProblem =
-    "problem_type in config.json is not multi_label_classification, the only one that Ember computes";
+    "the classifier is for another problem (problem_type in config.json) than multi_label_classification, the only one "
+    "that Ember computes";
+constexpr const char* kNewOne = "; --new-classifier draws a new one";
 // Tokenizers that do the same with a vocab.txt, and names that say nothing of it.
 constexpr std::array<std::string_view, 10> kClasses{
     "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
@@ -158,7 +160,8 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   if (!options.labels) {
     if (!config.multi_label && options.replace_classifier) drop_classifier(index, report);
     const bool present = has(index, kClassifier);
-    check(!present || config.multi_label, "{}: {}", file.string(), kOtherProblem);
+    check(!present || config.multi_label, "{}: {}{}", file.string(), kOtherProblem,
+          options.draw_classifier ? kNewOne : "");
     check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
           file.string());
     if (!config.labels.empty()) return config.labels;
@@ -171,8 +174,8 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   const std::vector<std::string> anonymous = anonymous_labels(options.labels->size());
   const bool nameless = config.labels.empty() && rows == options.labels->size();
   if (config.multi_label && (nameless || config.labels == names || config.labels == anonymous)) return names;
-  check(options.replace_classifier || !has(index, kClassifier), "{}: {}; --new-classifier draws a new one",
-        file.string(), config.multi_label ? difference_in_labels(rows, config.labels, names) : kOtherProblem);
+  check(options.replace_classifier || !has(index, kClassifier), "{}: {}{}", file.string(),
+        config.multi_label ? difference_in_labels(rows, config.labels, names) : kOtherProblem, kNewOne);
   drop_classifier(index, report);
   return names;
 }
@@ -256,7 +259,7 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
         kVocabularyFile);
   std::string vocabulary = read_file(files.vocabulary, kMostVocabularyBytes);
   check_vocabulary(files.vocabulary, vocabulary, config.vocabulary);
-  require_no_added_tokens(folder / "added_tokens.json");
+  require_no_added_tokens(folder / kAddedTokensFile);
   const bool lower_case = read_lower_case(files.tokenizer);
   if (options.labels) require_storable(config, *options.labels);
   return {std::move(config), {std::move(vocabulary), lower_case, files.vocabulary}};

@@ -25,13 +25,15 @@ inline constexpr const char* kTorchWeightsFile = "pytorch_model.bin";
 inline constexpr const char* kVocabularyFile = "vocab.txt";
 inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
 inline constexpr const char* kFastTokenizerFile = "tokenizer.json";  // transformers reads it rather than vocab.txt
+inline constexpr const char* kAddedTokensFile = "added_tokens.json";
 inline constexpr const char* kSpecialTokensFile = "special_tokens_map.json";
 // All that save_hugging_face writes.
 inline constexpr std::array kModelFiles{kConfigFile, kWeightsFile, kVocabularyFile, kTokenizerFile, kSpecialTokensFile};
 
 struct LoadOptions {
   // The labels to classify into, where the data decide them. A classifier into just these names (or as many anonymous
-  // LABEL_n ones) is kept; any other is an Error, or with replace_classifier drawn afresh, as a missing one always is.
+  // LABEL_n ones) is kept; any other, or one for another problem, is an Error, or with replace_classifier drawn afresh,
+  // as a missing one always is.
   // Without: the directory must have a classifier.
   std::optional<Labels> labels;
   bool replace_classifier = false;

@@ -17,9 +17,11 @@
 namespace ember {
 namespace {
 
+// Names of files and flags stand in messages as they were given, so what a terminal would act on is escaped here.
 void print_line(const std::string& program, std::string message) {
   std::replace(message.begin(), message.end(), '\n', ' ');
-  std::fprintf(stderr, "%s: %s\n", program.c_str(), message.c_str());
+  const std::string line = printable(fmt::format("{}: {}", program, message), std::string::npos);
+  std::fprintf(stderr, "%s\n", line.c_str());
 }
 
 // A file that is opened later must not take the place of a standard stream that the caller has closed: what is printed
@@ -30,10 +32,16 @@ void occupy_standard_streams() {
       static_cast<void>(open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
 }
 
-// CLI11 takes an empty text, as of a variable that is not set, for zero, and a leading zero for octal.
+// CLI11 takes an empty text, as of a variable that is not set, for zero, and a leading zero for octal, or says of
+// either what does not help.
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
-    if (option->get_positional() || option->get_items_expected_max() == 0) continue;
+    if (option->get_positional()) continue;
+    if (option->get_items_expected_max() == 0) {
+      for (const std::string& value : option->results())
+        check(value == "true" || value == "false", "{}: takes no value", option->get_name());
+      continue;
+    }
     const std::string written = option->get_type_name(),
                       type = written.substr(0, written.find(':'));  // or N:INT in [..]
     const bool is_number = type == "INT" || type == "UINT" || type == "FLOAT" || type == "N";
@@ -47,6 +55,16 @@ void require_values(const CLI::App& app) {
   }
 }
 
+void parse(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) require_values(app);
+    throw;
+  }
+  require_values(app);
+}
+
 }  // namespace
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
@@ -55,8 +73,7 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
   for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   occupy_standard_streams();
   try {
-    app.parse(argc, argv);
-    require_values(app);
+    parse(app, argc, argv);
     return body();
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);

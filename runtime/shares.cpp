@@ -8,10 +8,16 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/error.h"
+
 namespace ember {
 
 int thread_count(int threads) {
-  return threads > 0 ? threads : omp_get_max_threads();
+  if (threads > 0) return threads;
+  const int all = omp_get_max_threads();
+  check(all > 0 && all <= kMostThreads, "OMP_NUM_THREADS: asks for {} threads, at most {} were expected", all,
+        kMostThreads);
+  return all;
 }
 
 std::size_t count_shares(int threads, std::size_t items, std::size_t least) {

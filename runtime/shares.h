@@ -6,7 +6,10 @@
 
 namespace ember {
 
-// `threads`, or where that is 0 as many as OpenMP takes: what OMP_NUM_THREADS says or the machine runs at once.
+inline constexpr int kMostThreads = 4096;
+
+// `threads`, or where that is 0 as many as OpenMP takes: what OMP_NUM_THREADS says or the machine runs at once. Error
+// when that is more than kMostThreads.
 int thread_count(int threads);
 
 // How many shares `items` fall into: thread_count(threads), or fewer where each would have less than `least` items, so

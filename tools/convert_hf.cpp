@@ -33,7 +33,7 @@ constexpr std::size_t kMaxName = 1000;  // of a tensor, when shown
 
 struct Options {
   std::string input, out, labels, config, vocabulary, dtype = "fp32";
-  bool list = false, force = false;
+  bool list = false, force = false, new_classifier = false;
 };
 
 void add_options(CLI::App& app, Options& options) {
@@ -41,7 +41,8 @@ void add_options(CLI::App& app, Options& options) {
       "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
       "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
       "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
-      "config.json, or else LABEL_0 and LABEL_1; train --new-classifier draws a new one for data with other labels.\n"
+      "config.json, or else LABEL_0 and LABEL_1; one into other labels, or for another problem, is replaced with\n"
+      "--new-classifier only.\n"
       "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case.");
   app.add_option("INPUT", options.input, "what to convert")->required();
   app.add_option("OUT", options.out, "the directory to write; must not exist, but for --force");
@@ -52,11 +53,14 @@ void add_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"fp32", "fp16"}))
       ->type_name("TYPE")
       ->capture_default_str();
+  app.add_flag("--new-classifier", options.new_classifier,
+               "draw a classifier where INPUT's is into other labels than --labels or for another problem");
   app.add_flag("--list", options.list, "print name, type, shape, bytes and file of every tensor, and convert nothing");
   app.add_flag("--force", options.force, "replace OUT, if a model is all that it holds");
 }
 
 fs::path find_weights(const fs::path& input) {
+  check(!input.empty(), "INPUT: the checkpoint to convert is missing");
   check(fs::exists(input), "{}: no such file or directory", input.string());
   if (!fs::is_directory(input)) return input;
   const bool has_safetensors = fs::exists(input / kWeightsFile) || fs::exists(input / kShardsFile);
@@ -191,7 +195,8 @@ int run(const Options& options) {
     return 0;
   }
   LoadOptions load;
-  load.draw_classifier = load.replace_classifier = true;
+  load.draw_classifier = true;
+  load.replace_classifier = options.new_classifier;
   if (!options.labels.empty()) load.labels = Labels::read(options.labels);
   const CheckpointFiles files = find_files(options, weights);
   const CheckpointMatch model = match_checkpoint(files, read_surroundings(files, load), load);

@@ -1,6 +1,7 @@
 #include "model_options.h"
 
 #include "runtime/error.h"
+#include "runtime/shares.h"
 
 namespace ember {
 

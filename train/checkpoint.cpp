@@ -113,8 +113,9 @@ Checkpoint open_checkpoint(const fs::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
   read_state(path / "state.json", checkpoint);
+  static_cast<void>(read_config(path / kConfigFile));
   checkpoint.choices = read_file(path / kChoices);
-  checkpoint.metrics = read_file(path / "metrics.jsonl");
+  checkpoint.metrics = read_file(path / kMetricsFile);
   const SafetensorsFile weights(path / kWeightsFile), moments(path / "optimizer.safetensors");
   return checkpoint;
 }
@@ -212,7 +213,7 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
   write_directory_atomically(path, [&](const fs::path& partial) {
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.tokenizer);
     write_moments(partial / "optimizer.safetensors", content);
-    write_file_atomically(partial / "metrics.jsonl", content.metrics);
+    write_file_atomically(partial / kMetricsFile, content.metrics);
     write_file_atomically(partial / kChoices, content.choices);
     write_file_atomically(partial / "state.json", state_json(content.state, content.step_state, content.identity));
   });

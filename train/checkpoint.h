@@ -61,6 +61,7 @@ struct CheckpointContent {
 };
 
 inline constexpr const char* kCheckpoints = "checkpoints";
+inline constexpr const char* kMetricsFile = "metrics.jsonl";
 // OUT/checkpoints/step-N.
 std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "runtime/error.h"
+#include "runtime/shares.h"
 
 namespace ember {
 namespace {

@@ -56,10 +56,11 @@ void OutputFolder::require_unoccupied() const {
         path_.string(), there);
 }
 
-// The name of what there is of a model, its tokenizer or its checkpoints; empty where there is none of them.
+// The name of what there is of a model, its tokenizer, its checkpoints or its log; empty where there is none of them.
 std::string OutputFolder::held() const {
   std::vector<const char*> names(kModelFiles.begin(), kModelFiles.end());
-  names.insert(names.end(), {kFastTokenizerFile, kCheckpoints});
+  names.insert(names.end(),
+               {kShardsFile, kTorchWeightsFile, kFastTokenizerFile, kAddedTokensFile, kCheckpoints, kMetricsFile});
   std::error_code error;
   for (const char* name : names)
     if (fs::exists(path_ / name, error)) return name;
@@ -82,7 +83,7 @@ void OutputFolder::clear() {
   remove_leftovers(path_);
   if (!overwrite_) return;
   remove_checkpoints(path_);
-  for (const char* name : {kWeightsFile, kFastTokenizerFile, "metrics.jsonl"}) {
+  for (const char* name : {kWeightsFile, kFastTokenizerFile, kAddedTokensFile, kMetricsFile}) {
     std::error_code error;
     fs::remove(path_ / name, error);
     check(!error, "{}: cannot be removed: {}", (path_ / name).string(), error.message());

@@ -36,7 +36,7 @@ class OutputFolder {
   const std::optional<Checkpoint>& checkpoint() const { return checkpoint_; }
   const std::vector<std::string>& notes() const { return notes_; }
   const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
+  std::filesystem::path metrics() const { return path_ / kMetricsFile; }
   bool holds_model() const;
 
   // Makes the folder, if it is not there yet. Error naming it when it cannot be written, or when another run has

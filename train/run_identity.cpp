@@ -17,11 +17,11 @@ bool is_event(const json& event, const char* name) {
 }  // namespace
 
 nlohmann::ordered_json to_json(const RunIdentity& identity) {
-  return {{"flags", identity.flags}, {"data", identity.data}, {"model", identity.model}, {"threads", identity.threads}};
+  return {{"flags", identity.flags}, {"data", identity.data}, {"model", identity.model}, {"device", identity.device}};
 }
 
 RunIdentity run_identity(const json& object) {
-  return {object.at("flags"), object.at("data"), object.at("model"), object.at("threads")};
+  return {object.at("flags"), object.at("data"), object.at("model"), object.value("device", std::string())};
 }
 
 void require_same_run(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now) {

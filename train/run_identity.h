@@ -11,10 +11,11 @@ namespace ember {
 struct RunIdentity {
   std::map<std::string, std::string> flags;  // those that the result depends on, by name
   std::string data, model;                   // fingerprints
-  int threads = 0;                           // 0: all; may differ
+  std::string device;                        // Kernels::device_name; may differ, and the last bits with it
 };
 
-// As members of an object, and back; json::exception for what is missing or of another type.
+// As members of an object, and back; json::exception for what is missing or of another type, but for the device, which
+// older checkpoints do not name.
 nlohmann::ordered_json to_json(const RunIdentity& identity);
 RunIdentity run_identity(const nlohmann::json& json);
 

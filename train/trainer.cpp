@@ -365,7 +365,8 @@ void Run::finish() {
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
   return {identity(options, kernels), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
-          model_fingerprint(inputs.model.config, inputs.model.weights, kernels, options.threads), options.threads};
+          model_fingerprint(inputs.model.config, inputs.model.weights, kernels, options.threads),
+          kernels.device_name()};
 }
 
 void require_resumable(const TrainOptions& options, const OutputFolder& out, const RunIdentity& identity) {
@@ -377,6 +378,13 @@ void require_resumable(const TrainOptions& options, const OutputFolder& out, con
   check(out.checkpoint()->state.best.step == 0 || out.holds_model(),
         "--resume: {}/model.safetensors, the best model so far (step {}), is gone; --overwrite starts afresh",
         out.path().string(), out.checkpoint()->state.best.step);
+}
+
+void note_resumption(const Checkpoint& checkpoint, const RunIdentity& now, Progress& progress) {
+  progress.note(fmt::format("resuming from {}", checkpoint.path.string()));
+  const std::string& before = checkpoint.identity.device;
+  if (!before.empty() && before != now.device)
+    progress.note(fmt::format("which was made on {}: the result may differ in its last bits", before));
 }
 
 }  // namespace
@@ -401,7 +409,7 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
     for (const std::string& note : notes_on(inputs.model.report)) progress.note(note);
   for (const std::string& note : inputs.notes) progress.note(note);
   for (const std::string& note : out.notes()) progress.note(note);
-  if (out.checkpoint()) progress.note(fmt::format("resuming from {}", out.checkpoint()->path.string()));
+  if (out.checkpoint()) note_resumption(*out.checkpoint(), identity, progress);
   Run run(options, steps, kernels, inputs, out, identity, progress);
   return run.run(stop_requested);
 }

@@ -111,9 +111,9 @@ struct SumsOutput {
 };
 constexpr auto kSumsOutput = [](float* data, std::int64_t stride, std::int64_t) { return SumsOutput{data, stride}; };
 
-// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu.md): not at all where it
-// lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of the left
-// operand pass through it too; 64 rows where it may still be in memory that is slower than the multipliers.
+// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu.md): not at all
+// where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of
+// the left operand pass through it too; 64 rows where it may still be in memory that is slower than the multipliers.
 enum class Fetch : int { none = 0, near = 16, far = 64 };
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 

@@ -200,8 +200,8 @@ TEST(LoadHuggingFace, RefusesAClassifierForAnotherProblem) {
   EXPECT_EQ(complaint(directory), "");
   directory.configure("problem_type", "single_label_classification");
   const std::string reason =
-      "model.safetensors: problem_type in config.json is not multi_label_classification, the only one that Ember "
-      "computes";
+      "model.safetensors: the classifier is for another problem (problem_type in config.json) than "
+      "multi_label_classification, the only one that Ember computes";
   EXPECT_EQ(complaint(directory), reason);
   LoadOptions options;
   options.labels = Labels(small().labels);

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "runtime/error.h"
 
@@ -20,12 +21,18 @@ struct Ended {
 };
 
 template <typename Body>
-Ended run(Body body) {
+Ended run(Body body, std::vector<std::string> arguments = {}) {
   CLI::App app;
-  char name[] = "somewhere/program";
-  char* arguments[] = {name, nullptr};
+  int number = 0;
+  std::string choice;
+  app.add_option("--number", number)->check(CLI::Range(0, 9))->type_name("N");
+  app.add_option("--choice", choice)->check(CLI::IsMember({"a", "b"}));
+  app.add_flag("--flag");
+  arguments.insert(arguments.begin(), "somewhere/program");
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
   ::testing::internal::CaptureStderr();
-  const int status = run_program(app, 1, arguments, body);
+  const int status = run_program(app, static_cast<int>(argv.size()), argv.data(), body);
   return {status, ::testing::internal::GetCapturedStderr()};
 }
 
@@ -54,6 +61,28 @@ TEST(RunProgram, ADefectIsOneLineAndOne) {
   EXPECT_EQ(ended.status, 1);
   EXPECT_EQ(ended.error.find("program: internal error: shapes"), 0u) << ended.error;
   EXPECT_EQ(std::count(ended.error.begin(), ended.error.end(), '\n'), 1) << ended.error;
+}
+
+TEST(RunProgram, WhatATerminalWouldActOnIsEscaped) {
+  const Ended ended = run([]() -> int { fail("a\x1b[31m\rb\xff\u00e9: no such file"); });
+  EXPECT_EQ(ended.error, "program: a\\x1b[31m\\x0db\\xff\u00e9: no such file\n");
+}
+
+TEST(RunProgram, ValuesAreOneOfAKind) {
+  const auto refused = [](const std::vector<std::string>& arguments) {
+    const Ended ended = run([] { return 0; }, arguments);
+    EXPECT_EQ(ended.status, 2) << arguments.front();
+    return ended.error;
+  };
+  EXPECT_EQ(run([] { return 0; }, {"--number", "7"}).error, "");
+  EXPECT_EQ(run([] { return 0; }, {"--flag"}).error, "");
+  EXPECT_EQ(refused({"--number=08"}), "program: --number 08: a number without leading zeros was expected\n");
+  EXPECT_EQ(refused({"--number", "010"}), "program: --number 010: a number without leading zeros was expected\n");
+  EXPECT_EQ(refused({"--number", ""}), "program: --number: is empty, a value was expected\n");
+  EXPECT_EQ(refused({"--choice", ""}), "program: --choice: is empty, a value was expected\n");
+  EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
+  EXPECT_NE(refused({"--number", "12"}).find("12"), std::string::npos);
+  EXPECT_NE(refused({"--nothing"}).find("--nothing"), std::string::npos);
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/error.h"
+
 namespace ember {
 namespace {
 
@@ -23,6 +25,10 @@ TEST(Shares, AreAsManyAsThreadsUnlessItemsAreFew) {
   EXPECT_EQ(count_shares(0, 1 << 20, 1), static_cast<std::size_t>(thread_count(0)));
   EXPECT_EQ(thread_count(3), 3);
   EXPECT_EQ(thread_count(0), omp_get_max_threads());
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(100'000);
+  EXPECT_THROW(thread_count(0), Error);
+  omp_set_num_threads(before);
 }
 
 TEST(Shares, CoverEveryItemOnce) {

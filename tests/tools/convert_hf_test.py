@@ -176,7 +176,9 @@ class Converts(Case):
             config = json.load(file)
         with open(path, "w") as file:
             json.dump({**config, "problem_type": "single_label_classification"}, file)
-        lines = self.convert(self.source, self.out).splitlines()
+        self.refused(self.source, self.out, contains="than multi_label_classification, the only one that Ember computes; "
+                                                     "--new-classifier draws a new one")
+        lines = self.convert(self.source, self.out, "--new-classifier").splitlines()
         self.assertIn("ignored      classifier.weight", lines)
         self.assertIn("initialised  classifier.weight", lines)
         self.assertEqual(self.config()["problem_type"], "multi_label_classification")
@@ -222,6 +224,19 @@ class Converts(Case):
         self.assertEqual(self.config()["id2label"], {"0": "good", "1": "bad", "2": "both"})
         self.convert(self.source, self.out, "--force")
         self.assertEqual(list(self.config()["label2id"]), LABELS)
+
+    def test_a_classifier_into_other_labels_is_kept_unless_told(self):
+        for names in LABELS[:2], LABELS[::-1]:
+            labels = self.at("labels.txt")
+            with open(labels, "w") as file:
+                file.write("".join(name + "\n" for name in names))
+            self.refused(self.source, self.out, "--labels", labels, contains="--new-classifier draws a new one")
+            self.assertFalse(os.path.exists(self.out))
+            out = self.convert(self.source, self.out, "--labels", labels, "--new-classifier")
+            self.assertIn("initialised  classifier.weight\n", out)
+            self.assertEqual(list(self.config()["label2id"]), names)
+            shutil.rmtree(self.out)
+        self.refused("", self.out, contains="INPUT: the checkpoint to convert is missing")
 
     def test_one_weight_file(self):
         path = self.to_torch("zip")

@@ -308,6 +308,18 @@ class BadInput(unittest.TestCase):
         self.assertIn("2 malformed rows", error)
         self.assertIn("UTF-8", error)
 
+    def test_another_device_is_said(self):
+        out = out_folder("other threads")
+        self.assertEqual(train(out, "--max-steps", "20", "--save-every", "10")[0], 0)
+        shutil.rmtree(os.path.join(out, "checkpoints", "step-20"))
+        returned, _, error = train(out, "--max-steps", "20", "--save-every", "10", "--resume", None)
+        self.assertEqual(returned, 0, error)
+        self.assertNotIn("last bits", error)
+        shutil.rmtree(os.path.join(out, "checkpoints", "step-20"))
+        returned, _, error = train(out, "--max-steps", "20", "--save-every", "10", "--resume", None, "--threads", "2")
+        self.assertEqual(returned, 0, error)
+        self.assertRegex(error, r"which was made on cpu \(1 thread, .*\): the result may differ in its last bits\n")
+
     def test_another_run(self):
         out = out_folder("run")
         self.assertEqual(train(out, "--max-steps", "12")[0], 0)

@@ -29,7 +29,7 @@ class CheckpointTest : public ::testing::Test {
     optimizer.resume({.loss_scale = 8192, .updates = 37, .clean_steps = 12, .skipped = 3});
     state = {40, 2, 8, {32, 2.0, 1.0 / 3, 0.1, 0.2, 0.7}, 1, 0.1 + 0.2, 8};
     identity.flags = {{"--lr", "0.003"}, {"--seed", "42"}};
-    identity.data = "0123456789abcdef", identity.model = "fedcba9876543210", identity.threads = 2;
+    identity.data = "0123456789abcdef", identity.model = "fedcba9876543210", identity.device = "cpu (2 threads)";
   }
 
   void fill(BertWeights& set, std::uint64_t seed) {
@@ -94,7 +94,7 @@ TEST_F(CheckpointTest, GivesBackEveryBit) {
   EXPECT_EQ(checkpoint.path, out / "checkpoints" / "step-40");
   EXPECT_EQ(checkpoint.state, state);
   EXPECT_EQ(checkpoint.metrics, metrics);
-  EXPECT_EQ(checkpoint.identity.threads, 2);
+  EXPECT_EQ(checkpoint.identity.device, "cpu (2 threads)");
   EXPECT_EQ(complaint(identity), "");
 
   BertWeights again(config, *kernels);
@@ -157,22 +157,24 @@ TEST_F(CheckpointTest, SaysWhatDiffers) {
   EXPECT_NE(complaint(other).find("other data"), std::string::npos);
   other = identity, other.model = "other";
   EXPECT_NE(complaint(other).find("another model"), std::string::npos);
-  other = identity, other.threads = 7;
+  other = identity, other.device = "cpu (7 threads)";
   EXPECT_EQ(complaint(other), "");
 }
 
 TEST_F(CheckpointTest, PassesOverDamagedOnes) {
-  save(8), save(9, 9), save(10, 9), save(11, 9), save(12, 9);
+  save(8), save(9, 9), save(10, 9), save(11, 9), save(12, 9), save(13, 9);
   const fs::path checkpoints = out / "checkpoints";
   fs::resize_file(checkpoints / "step-12" / "optimizer.safetensors", 1000);
   fs::remove(checkpoints / "step-11" / "model.safetensors");
   std::ofstream(checkpoints / "step-10" / "state.json") << "{\"format\": 1, \"step\": ";
+  fs::remove(checkpoints / "step-13" / "config.json");
   fs::create_directory(checkpoints / "step-x");
   EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 9);
-  ASSERT_EQ(notes.size(), 3u);
-  EXPECT_NE(notes[0].find("step-12/optimizer.safetensors"), std::string::npos) << notes[0];
-  EXPECT_NE(notes[1].find("step-11/model.safetensors"), std::string::npos) << notes[1];
-  EXPECT_NE(notes[2].find("step-10/state.json"), std::string::npos) << notes[2];
+  ASSERT_EQ(notes.size(), 4u);
+  EXPECT_NE(notes[0].find("step-13/config.json"), std::string::npos) << notes[0];
+  EXPECT_NE(notes[1].find("step-12/optimizer.safetensors"), std::string::npos) << notes[1];
+  EXPECT_NE(notes[2].find("step-11/model.safetensors"), std::string::npos) << notes[2];
+  EXPECT_NE(notes[3].find("step-10/state.json"), std::string::npos) << notes[3];
 }
 
 TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {

@@ -122,7 +122,7 @@ TEST_F(TrainerTest, LogsEverythingThatIsPromised) {
 TEST_F(TrainerTest, EveryEventHasItsKeys) {
   run(options("out"));
   const std::map<std::string, std::set<std::string>> expected{
-      {"start", {"event", "flags", "data", "model", "threads"}},
+      {"start", {"event", "flags", "data", "model", "device"}},
       {"train",
        {"event", "step", "epoch", "loss", "lr", "grad_norm", "loss_scale", "skipped_steps", "examples_per_second",
         "tokens_per_second"}},
@@ -331,8 +331,9 @@ TEST_F(TrainerTest, LeavesForeignModelsAlone) {
   EXPECT_NE(complaint(o).find("--model"), std::string::npos);
 }
 
-TEST_F(TrainerTest, LeavesForeignTokenizersAlone) {
-  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"}) {
+TEST_F(TrainerTest, LeavesForeignFilesAlone) {
+  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json",
+                                 "added_tokens.json", "model.safetensors.index.json", "pytorch_model.bin"}) {
     TrainOptions o = options(name + ".folder");
     fs::create_directories(o.out);
     std::ofstream(o.out / name) << "precious";
@@ -342,10 +343,17 @@ TEST_F(TrainerTest, LeavesForeignTokenizersAlone) {
     EXPECT_EQ(read_file(o.out / name), "precious");
     EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
   }
-  TrainOptions o = options("tokenizer.json.folder");
-  o.overwrite = true;
-  run(o, 1);
-  EXPECT_FALSE(fs::exists(o.out / "tokenizer.json")) << "transformers would read it instead of the run's own";
+  TrainOptions o = options("with a log");
+  fs::create_directories(o.out);
+  std::ofstream(o.out / "metrics.jsonl") << "precious";
+  EXPECT_NE(complaint(o).find(": holds metrics.jsonl"), std::string::npos) << complaint(o);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), "precious");
+  for (const std::string name : {"tokenizer.json", "added_tokens.json"}) {
+    o = options(name + ".folder");
+    o.overwrite = true;
+    run(o, 1);
+    EXPECT_FALSE(fs::exists(o.out / name)) << "transformers would read it beside the run's own";
+  }
 }
 
 TEST_F(TrainerTest, OneRunAtATimeInAFolder) {
