@@ -80,9 +80,10 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
 }
 
 void add_run(CLI::App& app, TrainOptions& options) {
-  app.add_option("--early-stopping", options.early_stopping, "Stop after this many evaluations without improvement");
+  app.add_option("--early-stopping", options.early_stopping,
+                 "Stop after this many evaluations without improvement; 0: never");
   app.add_option("--max-steps", options.max_steps,
-                 "Stop after this many steps, if the epochs have more; the learning rate reaches 0 there");
+                 "Stop after this many steps, if the epochs have more; the learning rate reaches 0 there; 0: never");
   const auto every = [&app](const std::string& flag, Every& target, const char* help) {
     app.add_option_function<std::string>(
            flag, [flag, &target](const std::string& text) { target = parse_every(flag, text); }, help)
