@@ -21,9 +21,9 @@ LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& ker
 }
 
 std::int64_t batch_tokens(Precision precision, int threads) {
-  constexpr std::int64_t kMost = 512, kOfThread = 144;
-  if (precision != Precision::fp32) return kMost;
-  return std::min(kMost, kOfThread * thread_count(threads));
+  constexpr std::int64_t kMost = 512;
+  const std::int64_t of_thread = precision == Precision::fp32 ? 144 : precision == Precision::int8 ? 256 : kMost;
+  return std::min(kMost, of_thread * thread_count(threads));
 }
 
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {

@@ -11,9 +11,9 @@
 
 namespace ember {
 
-// The texts of a batch together have at most so many tokens, enough rows for the products and few enough to stay in the
-// threads' caches, where those of fp32 take twice the place of bf16's or more (docs/performance_cpu.md); and are so
-// many at most. threads: 0 for as many as OpenMP would take.
+// The texts of a batch together have at most so many tokens, enough rows for the products and few enough that what
+// these write stays in the threads' caches, as far as each precision gains by that (docs/performance_cpu.md); and are
+// so many at most. threads: 0 for as many as OpenMP would take.
 std::int64_t batch_tokens(Precision precision, int threads);
 inline constexpr std::int64_t kBatchSequences = 256;
 
