@@ -7,12 +7,9 @@
 
 #include "runtime/error.h"
 #include "runtime/philox.h"
-#include "runtime/shares.h"
 
 namespace ember {
 namespace {
-
-constexpr std::size_t kExamplesPerThread = 64;  // at least
 
 template <typename T>
 std::span<const T> slice(const std::vector<T>& values, const std::vector<std::int64_t>& offsets, std::int64_t i) {
@@ -28,17 +25,6 @@ void append_all(std::vector<T>& to, std::span<const T> values) {
 void append_offsets(std::vector<std::int64_t>& to, const std::vector<std::int64_t>& offsets) {
   const std::int64_t base = to.back();
   for (std::size_t i = 1; i < offsets.size(); ++i) to.push_back(base + offsets[i]);
-}
-
-Dataset tokenize_part(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length) {
-  Dataset part;
-  std::vector<std::int32_t> ids;
-  for (const Example& example : examples) {
-    ids.clear();
-    tokenizer.encode(example.text, max_length, ids);
-    part.append(ids, example.labels);
-  }
-  return part;
 }
 
 // The words of one Philox stream, one after the other.
@@ -98,12 +84,13 @@ void Dataset::clear() {
 }
 
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length, int threads) {
-  std::vector<Dataset> parts(count_shares(threads, examples.size(), kExamplesPerThread));
-  in_shares(parts.size(), examples.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
-    parts[share] = tokenize_part(examples.subspan(begin, end - begin), tokenizer, max_length);
+  Dataset dataset;
+  std::vector<Dataset> parts;
+  fill(dataset, parts, examples, threads, [&](Dataset& part, const Example& example) {
+    tokenizer.encode(example.text, max_length, part.token_ids);
+    part.append({}, example.labels);
   });
-  for (const Dataset& part : std::span(parts).subspan(1)) parts.front().append(part);
-  return std::move(parts.front());
+  return dataset;
 }
 
 std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed, std::uint32_t epoch) {

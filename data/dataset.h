@@ -1,12 +1,15 @@
 // A tokenised data set, flat in memory, and the order in which training takes it.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "data/examples.h"
 #include "data/tokenizer.h"
+#include "runtime/shares.h"
 
 namespace ember {
 
@@ -27,6 +30,24 @@ struct Dataset {
   void append(const Dataset& other);
   void clear();  // keeps the memory
 };
+
+// Makes `to` the data set of `items`, in order, by thread_count(threads) threads: append(dataset, item) adds one at the
+// end. What `to` held goes; its memory and that of `parts` are used again, and a single thread allocates nothing else.
+template <typename Item, typename Append>
+void fill(Dataset& to, std::vector<Dataset>& parts, std::span<const Item> items, int threads, const Append& append) {
+  constexpr std::size_t kLeastOfThread = 64;
+  const auto append_all = [&](Dataset& part, std::span<const Item> some) {
+    part.clear();  // an earlier call may have thrown half-way
+    for (const Item& item : some) append(part, item);
+  };
+  const std::size_t count = count_shares(threads, items.size(), kLeastOfThread);
+  if (count == 1) return append_all(to, items);
+  parts.resize(std::max(parts.size(), count - 1));
+  in_shares(count, items.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
+    append_all(share == 0 ? to : parts[share - 1], items.subspan(begin, end - begin));
+  });
+  for (const Dataset& part : std::span(parts).first(count - 1)) to.append(part);
+}
 
 // Tokenises with thread_count(threads) threads (runtime/shares.h); the result does not depend on their number.
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length,

@@ -76,7 +76,7 @@ std::int32_t numbered_label(std::string_view number, const Labels& labels) {
 
 std::int32_t named_label(std::string_view name, const Labels& labels) {
   const std::int32_t id = labels.find(name);
-  if (id < 0) throw BadRow(fmt::format("label \"{}\" is unknown", printable(name)));
+  if (id < 0) throw BadRow(fmt::format("label \"{}\" is unknown, expected a name of labels.txt", printable(name)));
   return id;
 }
 

@@ -117,6 +117,8 @@ bool LineReader::append_line(std::string& line) {
     const void* line_feed = std::memchr(start, '\n', end_ - next_);
     const std::size_t length =
         line_feed == nullptr ? end_ - next_ : static_cast<std::size_t>(static_cast<const char*>(line_feed) - start) + 1;
+    check(line.size() + length <= kMostRowBytes, "{}:{}: a row of more than {} bytes", path_.string(), line_,
+          kMostRowBytes);
     line.append(start, length);
     next_ += length;
     if (line_feed != nullptr) return true;

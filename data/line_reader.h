@@ -1,6 +1,7 @@
 // Lines of a file, plain or gzip.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -9,6 +10,9 @@
 #include <vector>
 
 namespace ember {
+
+// A file of something else, without line feeds, is refused before it fills the memory.
+inline constexpr std::size_t kMostRowBytes = 16 << 20;
 
 class LineReader {
  public:
@@ -20,7 +24,8 @@ class LineReader {
   ~LineReader();
 
   // Appends the next line with its line end, where it has one, to `line`; false at the end of the file. A byte order
-  // mark before the first line is left out. Error when the file cannot be read or its gzip data is cut or damaged.
+  // mark before the first line is left out. Error when the file cannot be read, its gzip data is cut or damaged, or
+  // `line` becomes longer than kMostRowBytes.
   bool append_line(std::string& line);
   std::int64_t line() const { return line_; }  // number of the line read last, from 1
   const std::filesystem::path& path() const { return path_; }

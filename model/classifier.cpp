@@ -13,17 +13,7 @@
 namespace ember {
 namespace {
 
-constexpr std::size_t kTextsAtOnce = 512;    // in memory as tokens
-constexpr std::size_t kTextsPerThread = 64;  // at least
-
-template <typename Text>
-void tokenise_into(Dataset& to, std::span<const Text> texts, const Tokenizer& tokenizer, std::int64_t max_length) {
-  to.clear();  // an earlier call may have thrown half-way
-  for (const Text& text : texts) {
-    tokenizer.encode(text, max_length, to.token_ids);
-    to.append({}, {});
-  }
-}
+constexpr std::size_t kTextsAtOnce = 512;  // in memory as tokens
 
 }  // namespace
 
@@ -42,8 +32,6 @@ struct Classifier::Implementation {
 
   template <typename Text>
   void predict(std::span<const Text> texts, std::span<Scores> scores);
-  template <typename Text>
-  void tokenise(std::span<const Text> texts);
   void run(std::span<Scores> scores);
 
   std::filesystem::path directory;
@@ -60,19 +48,6 @@ struct Classifier::Implementation {
   std::vector<Dataset> parts;  // of threads, on the way there
   Batches batches{*kernels, model.config, Batches::Targets::none};
 };
-
-// Many texts one after the other, since the vocabulary leaves the caches with every batch's weights.
-template <typename Text>
-void Classifier::Implementation::tokenise(std::span<const Text> texts) {
-  const std::size_t count = count_shares(threads, texts.size(), kTextsPerThread);
-  if (count == 1) return tokenise_into(tokenised, texts, tokenizer, max_length);
-  parts.resize(count);
-  in_shares(count, texts.size(), [&](std::size_t share, std::size_t begin, std::size_t end) {
-    tokenise_into(parts[share], texts.subspan(begin, end - begin), tokenizer, max_length);
-  });
-  tokenised.clear();
-  for (const Dataset& part : parts) tokenised.append(part);
-}
 
 // Scores the next texts of those at hand.
 void Classifier::Implementation::run(std::span<Scores> scores) {
@@ -97,7 +72,11 @@ template <typename Text>
 void Classifier::Implementation::predict(std::span<const Text> texts, std::span<Scores> scores) {
   while (!texts.empty()) {
     const std::size_t some = std::min(kTextsAtOnce, texts.size());
-    tokenise(texts.first(some));
+    // Before the first is scored, since the vocabulary leaves the caches with every batch's weights.
+    fill(tokenised, parts, texts.first(some), threads, [this](Dataset& part, const Text& text) {
+      tokenizer.encode(text, max_length, part.token_ids);
+      part.append({}, {});
+    });
     batches.take(tokenised);
     for (std::int64_t done = 0; done < tokenised.size();) {
       const std::int64_t count = rows_within(tokenised, done, limits);

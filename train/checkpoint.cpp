@@ -251,7 +251,8 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   try {
     kernels.use_choices(checkpoint.choices);
   } catch (const Error& error) {
-    fail("{}: {}", (checkpoint.path / kChoices).string(), error.what());
+    fail("{}: {}; without that folder --resume takes the one before", (checkpoint.path / kChoices).string(),
+         error.what());
   }
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <fstream>
 
+#include "data/line_reader.h"
 #include "data/utf8.h"
 #include "runtime/error.h"
 #include "tests/support.h"
@@ -126,9 +127,10 @@ TEST_F(Examples, TsvRefusesBadRowsWithFileAndLine) {
   EXPECT_EQ(refusal("a.tsv", "a\t0,-1\n"), "a.tsv:1: label -1 is out of range, expected 0 to 3");
   EXPECT_EQ(refusal("a.tsv", "a\t99999999999999999999\n"),
             "a.tsv:1: label 99999999999999999999 is out of range, expected 0 to 3");
-  EXPECT_EQ(refusal("a.tsv", "a\tjoy,sad\xFF\n"), "a.tsv:1: label \"sad\\xff\" is unknown");
-  EXPECT_EQ(refusal("a.tsv", "a\t1.0\n"), "a.tsv:1: label \"1.0\" is unknown");
-  EXPECT_EQ(refusal("a.tsv", "a\t-\n"), "a.tsv:1: label \"-\" is unknown");
+  EXPECT_EQ(refusal("a.tsv", "a\tjoy,sad\xFF\n"),
+            "a.tsv:1: label \"sad\\xff\" is unknown, expected a name of labels.txt");
+  EXPECT_EQ(refusal("a.tsv", "a\t1.0\n"), "a.tsv:1: label \"1.0\" is unknown, expected a name of labels.txt");
+  EXPECT_EQ(refusal("a.tsv", "a\t-\n"), "a.tsv:1: label \"-\" is unknown, expected a name of labels.txt");
   EXPECT_EQ(refusal("a.tsv", "a\t0,,1\n"), "a.tsv:1: an empty label in the list");
   EXPECT_EQ(refusal("a.tsv", "a\t0,\n"), "a.tsv:1: an empty label in the list");
 }
@@ -161,7 +163,8 @@ TEST_F(Examples, JsonlRefusesBadRowsWithFileAndLine) {
   EXPECT_EQ(refused(R"({"text": "a", "labels": [-1]})"), "a.jsonl:1: label -1 is out of range, expected 0 to 3");
   EXPECT_EQ(refused(R"({"text": "a", "labels": [18446744073709551615]})"),
             "a.jsonl:1: label 18446744073709551615 is out of range, expected 0 to 3");
-  EXPECT_EQ(refused(R"({"text": "a", "labels": ["0"]})"), "a.jsonl:1: label \"0\" is unknown");
+  EXPECT_EQ(refused(R"({"text": "a", "labels": ["0"]})"),
+            "a.jsonl:1: label \"0\" is unknown, expected a name of labels.txt");
   EXPECT_EQ(refused("[1]"), "a.jsonl:1: is array, expected an object");
   for (const std::string& line : {"{"s, "{} {}"s, "{\"text\": \"\0\"}"s, "{\"text\": \"\\ud800\"}"s, "{'text': 1}"s,
                                   "{\"text\": \"a\", \"labels\": [1e999]}"s})
@@ -342,6 +345,7 @@ TEST_F(Examples, ReadsLabels) {
   EXPECT_EQ(refused("joy\n \nanger\n"), ":2: the line is empty, expected a label");
   EXPECT_EQ(refused("joy\nanger\njoy \n"), ":3: the label joy stands twice");
   EXPECT_EQ(refused("joy\nc\xE9\n"), ":2: the label is not UTF-8");
+  EXPECT_EQ(refused(std::string(kMostRowBytes + 1, 'a')), ":1: a row of more than 16777216 bytes");
   EXPECT_NE(error_of([&] { Labels::read(folder_.path()); }).find(": is a directory, a file was expected"),
             std::string::npos);
 }
