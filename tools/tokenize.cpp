@@ -1,5 +1,6 @@
 // tokenize: the token ids of each line of standard input.
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdint>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -84,7 +85,7 @@ int run(const Options& options) {
     write_output(out);
     out.clear();
   }
-  check(!std::cin.bad(), "standard input cannot be read");
+  check(!std::cin.bad(), "standard input: {}", errno_text(errno));
   write_output(out);
   return 0;
 }

@@ -115,7 +115,7 @@ class BadInput(unittest.TestCase):
 
     def test_streams(self):
         folder = os.open(scratch, os.O_RDONLY)
-        self.refused("--vocab", vocabulary, stdin=folder, says="standard input")
+        self.refused("--vocab", vocabulary, stdin=folder, says="standard input: Is a directory")
         os.close(folder)
         with open("/dev/full", "wb") as full:
             command = [TOKENIZE, "--vocab", vocabulary]
