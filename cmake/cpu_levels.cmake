@@ -2,8 +2,10 @@
 # matters, and the program takes the best that its processor has (kernels/make_cpu_kernels.cpp); anything else is the
 # value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy; sanitizers are made
 # to find defects of the source, for which one copy will do.
+find_program(EMBER_GNU_LD ld.bfd)  # CMake's own choice beside clang is LLVM's
+find_program(EMBER_GNU_OBJCOPY objcopy)
 set(EMBER_MARCH_DEFAULT native)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND CMAKE_OBJCOPY AND CMAKE_LINKER AND NOT EMBER_SANITIZE)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND EMBER_GNU_LD AND EMBER_GNU_OBJCOPY AND NOT EMBER_SANITIZE)
   set(EMBER_MARCH_DEFAULT dispatch)
 endif()
 set(EMBER_MARCH ${EMBER_MARCH_DEFAULT} CACHE STRING
@@ -38,8 +40,8 @@ function(ember_cpu_level name)
   target_compile_definitions(${copy} PRIVATE EMBER_CPU_FACTORY=make_cpu_kernels_${name})
   set(object ${CMAKE_CURRENT_BINARY_DIR}/cpu_${name}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${object} $<TARGET_OBJECTS:${copy}>
-    COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=*make_cpu_kernels_${name}* ${object}
+    COMMAND ${EMBER_GNU_LD} -r --force-group-allocation -o ${object} $<TARGET_OBJECTS:${copy}>
+    COMMAND ${EMBER_GNU_OBJCOPY} --wildcard --keep-global-symbol=*make_cpu_kernels_${name}* ${object}
     DEPENDS ${copy} $<TARGET_OBJECTS:${copy}> COMMAND_EXPAND_LISTS VERBATIM)
   set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
   target_sources(ember_kernels PRIVATE ${object})

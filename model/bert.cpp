@@ -105,8 +105,7 @@ void Bert::plan_training_layers(BatchLimits limits, std::vector<LayerActivations
 // Without a backward all layers have the same buffers, and in a layer what is done with makes room, so that as much as
 // can stays in the cache; two take turns as input, one layer's output being the next one's.
 void Bert::plan_inference_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const {
-  const auto [n, b] = limits;
-  const std::int64_t c = config_.hidden, f = config_.ffn;
+  const std::int64_t n = limits.tokens, b = limits.sequences, c = config_.hidden, f = config_.ffn;
   const DType type = kernels_.activation_type();
   const std::array inputs{take(arena, n, c), take(arena, n, c)};
   const Tensor wide = take(arena, n, std::max(3 * c, f));

@@ -104,7 +104,7 @@ void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weig
                     std::string_view prefix) {
   for (const Parameter& parameter : weights.list)
     tensors.push_back(
-        {std::string(prefix) + parameter.name, "F32", parameter.shape, std::as_bytes(view.of(parameter))});
+        {{std::string(prefix) + parameter.name, "F32", parameter.shape}, std::as_bytes(view.of(parameter))});
 }
 
 void save_surroundings(const fs::path& directory, const BertConfig& config, const TokenizerSource& tokenizer,

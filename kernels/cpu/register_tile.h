@@ -201,7 +201,7 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   const bool large = panel.groups * kTileColumns * static_cast<std::int64_t>(sizeof *panel.data) > kMostInFirstCache;
   for (std::int64_t t = first; t < end; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
-    const Panel now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
+    const Panel<typename Left::Group> now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
     const bool arrives = t == first || now.next != nullptr;
     const Fetch fetch = arrives ? Fetch::far : large ? Fetch::near : Fetch::none;
     const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, fetch);
