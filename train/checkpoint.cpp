@@ -113,7 +113,7 @@ Checkpoint open_checkpoint(const fs::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
   read_state(path / "state.json", checkpoint);
-  static_cast<void>(read_config(path / kConfigFile));
+  checkpoint.config = read_config(path / kConfigFile);
   checkpoint.choices = read_file(path / kChoices);
   checkpoint.metrics = read_file(path / kMetricsFile);
   const SafetensorsFile weights(path / kWeightsFile), moments(path / "optimizer.safetensors");
@@ -241,8 +241,8 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
 
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels) {
-  const BertConfig stored = read_config(checkpoint.path / kConfigFile);
-  check(stored == config, "{}: differs from the model's configuration", (checkpoint.path / kConfigFile).string());
+  check(checkpoint.config == config, "{}: differs from the model's configuration",
+        (checkpoint.path / kConfigFile).string());
   load(SafetensorsFile(checkpoint.path / kWeightsFile), "", weights, kernels);
   const SafetensorsFile moments(checkpoint.path / "optimizer.safetensors");
   load(moments, kFirst, optimizer.first_moments(), kernels);

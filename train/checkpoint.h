@@ -41,6 +41,7 @@ struct TrainingState {
 
 struct Checkpoint {
   std::filesystem::path path;
+  BertConfig config;
   TrainingState state;
   StepState step_state;
   std::string choices;  // Kernels::choices

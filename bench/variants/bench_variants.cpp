@@ -4,7 +4,6 @@
 // of the wall clock, from an idle device to an idle device; on CUDA for as many calls as make the waiting cheap, but
 // for AdamW, whose state each call changes: one, launch and wait included.
 #include <benchmark/benchmark.h>
-#include <omp.h>
 
 #include <chrono>
 #include <cstdio>
@@ -14,6 +13,7 @@
 
 #include "bench/variants/operands.h"
 #include "runtime/error.h"
+#include "runtime/shares.h"
 #include "runtime/spinning.h"
 
 namespace {
@@ -103,7 +103,7 @@ class Suite {
 };
 
 void run_benchmarks() {
-  const int threads = omp_get_max_threads();
+  const int threads = thread_count(0);
   const auto one = make_cpu_kernels(Precision::fp32, 1), all = make_cpu_kernels(Precision::fp32, threads);
   Suite cpu("cpu", *all, cpu_ladders(*one, *all, threads), 1);
   cpu.add();
