@@ -9,6 +9,7 @@
 #include "kernels/cuda/deferred_gradients.h"
 #include "kernels/cuda/gradient_sums.cuh"
 #include "kernels/cuda/matmul_operands.h"
+#include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/token_sums.cuh"
 #include "kernels/cuda/weight_gradients.cuh"
 #include "kernels/cuda/work_list.cuh"
@@ -28,37 +29,48 @@ struct JobList {
   int first_sum;   // the block after the last product's for tensor cores
   int table_rows;
   TokenSums tokens;
+  double* squares;  // a sum for each block (gradient_squares.h); null: nowhere
 };
 static_assert(sizeof(JobList) <= 4096, "all that the arguments of a kernel may be");
 
 // ---- On the device --------------------------------------------------------------------------------------------------
 
-__device__ void sum_table_rows(const JobList& list, int block, float* memory) {
+__device__ void sum_table_rows(const JobList& list, int block, float* memory, float& squares) {
   if (list.tokens.vectors)
-    sum_tokens<gradient_sums::kVectorColumns>(list.tokens, list.table_rows, block, memory);
+    sum_tokens<gradient_sums::kVectorColumns>(list.tokens, list.table_rows, block, memory, squares);
   else
-    sum_tokens<1>(list.tokens, list.table_rows, block, memory);
+    sum_tokens<1>(list.tokens, list.table_rows, block, memory, squares);
 }
 
-__device__ void sum(const JobList& list, int block, float* memory) {
+__device__ void sum(const JobList& list, int block, float* memory, float& squares) {
   using namespace gradient_sums;
-  if (block >= list.end) return sum_table_rows(list, block - list.end, memory);
+  if (block >= list.end) return sum_table_rows(list, block - list.end, memory, squares);
   const int j = item_of(list.first_block, list.count, block);
   const GradientJob& job = list.job[j];
   const int part = block - list.first_block[j];
   if (job.kind == GradientKind::few_rows)
-    multiply_few_rows(job, part, memory);
+    multiply_few_rows(job, part, memory, squares);
   else if (job.vectors)
-    sum_columns<kVectorColumns>(job, part, memory);
+    sum_columns<kVectorColumns>(job, part, memory, squares);
   else
-    sum_columns<1>(job, part, memory);
+    sum_columns<1>(job, part, memory, squares);
+}
+
+// `squares`: of the 40 or fewer numbers that the thread wrote. A float holds them, since these are sums of products of
+// halves, of 2^-48 to 2^32 each: only numbers below 2^-63, which no norm needs, vanish. All threads of a block call.
+__device__ void leave(float squares, double* sums) {
+  if (sums == nullptr) return;
+  const double sum = block_sum<kThreads>(static_cast<double>(squares));
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 // Lists without products for tensor cores; and those that begin with some, in blocks before `first_sum`.
 __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_constant__ JobList list) {
   EMBER_SHARED(float, memory, gradient_sums::kSharedFloats);
   await_previous_grid();
-  sum(list, static_cast<int>(blockIdx.x), memory);
+  float squares = 0;
+  sum(list, static_cast<int>(blockIdx.x), memory, squares);
+  leave(squares, list.squares);
 }
 
 __global__ void __launch_bounds__(kThreads, weight_gradients::kTogether)
@@ -68,9 +80,15 @@ __global__ void __launch_bounds__(kThreads, weight_gradients::kTogether)
   EMBER_DYNAMIC_SHARED(memory);
   await_previous_grid();
   const int block = static_cast<int>(blockIdx.x);
-  if (block >= list.first_sum) return sum(list, block, reinterpret_cast<float*>(memory));
-  const int j = item_of(list.first_block, list.count, block);
-  weight_gradients::multiply(list.job[j], block - list.first_block[j], reinterpret_cast<std::uint16_t*>(memory));
+  float squares = 0;
+  if (block >= list.first_sum) {
+    sum(list, block, reinterpret_cast<float*>(memory), squares);
+  } else {
+    const int j = item_of(list.first_block, list.count, block);
+    weight_gradients::multiply(list.job[j], block - list.first_block[j], reinterpret_cast<std::uint16_t*>(memory),
+                               squares);
+  }
+  leave(squares, list.squares);
 }
 
 // ---- On the host ----------------------------------------------------------------------------------------------------
@@ -104,7 +122,12 @@ unsigned blocks_of(const GradientJob& job) {
 }
 
 // As many sums as a list holds, and one batch's tables, to a launch. Products for tensor cores come first.
-void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> tokens, cudaStream_t stream) {
+void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> tokens, GradientSquares& squares,
+             cudaStream_t stream) {
+  for (const GradientSum& sum : sums) squares.add(sum.to);
+  for (const TokenGradients& of : tokens)
+    for (const Tensor& table : {of.to.word, of.to.position, of.to.type.row_block(1, of.to.type.rows - 1)})
+      squares.add(table);
   while (!sums.empty() || !tokens.empty()) {
     JobList list{};
     unsigned blocks = 0;
@@ -122,6 +145,7 @@ void compute(std::span<const GradientSum> sums, std::span<const TokenGradients> 
       blocks += token_blocks(list.tokens, list.table_rows);
       tokens = tokens.subspan(1);
     }
+    list.squares = squares.take(blocks);
     if (list.first_sum > 0)
       launch_early("gradients", stream, dim3(blocks), dim3(kThreads), weight_gradients::kSharedBytes, gradients_kernel,
                    list);
@@ -226,7 +250,7 @@ std::vector<GradientSum> DeferredGradients::take(bool with_sums) {
 
 void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later) {
   if (!products_.empty()) {
-    compute(take(later.empty()), {}, products_side_.begin(stream));
+    compute(take(later.empty()), {}, squares_, products_side_.begin(stream));
     started_ = true;
   }
   const auto waits = [later](const GradientSum& product) {
@@ -237,6 +261,7 @@ void DeferredGradients::start(const Stream& stream, Matmul& matmul, Tensor later
                                           std::make_reverse_iterator(first));
   if (products.empty()) return;
   many_rows_.erase(first, many_rows_.end());
+  squares_.omit();
   multiply(products, matmul, &products_side_.begin(stream));
   started_ = true;
 }
@@ -246,9 +271,11 @@ void DeferredGradients::finish(const Stream& stream, Matmul& matmul) {
   std::vector<GradientSum> many_rows = std::exchange(many_rows_, {});
   const std::vector<TokenGradients> tokens = std::exchange(tokens_, {});
   block_ = used_ = 0;
+  if (!many_rows.empty()) squares_.omit();
   std::reverse(many_rows.begin(), many_rows.end());
   const bool beside = !many_rows.empty() && !(sums.empty() && tokens.empty());
-  compute(sums, tokens, beside ? side_.begin(stream) : stream);
+  compute(sums, tokens, squares_, beside ? side_.begin(stream) : stream);
+  squares_.finish();
   multiply(many_rows, matmul);
   if (beside) side_.join(stream);
   if (std::exchange(started_, false)) products_side_.join(stream);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cuda/gradient_job.cuh"
+#include "kernels/cuda/gradient_squares.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
@@ -60,12 +61,17 @@ class DeferredGradients {
   // for those of the shape of `later`; without one, with the sums too where there are products of our own.
   void start(const Stream& stream, Matmul& matmul, Tensor later);
 
+  // Sums of squares, which together are those of all `gradients`, with room for one more behind them; empty unless the
+  // last finish() computed just these, and none by Matmul.
+  std::span<double> squares_of(std::span<const Tensor> gradients) const { return squares_.of(gradients); }
+
  private:
   std::vector<GradientSum> take(bool with_sums);
 
   const DeviceInfo& device_;
   std::vector<GradientSum> many_rows_, products_, sums_;  // Matmul's products; those of weight_gradients.cuh; all else
   std::vector<TokenGradients> tokens_;
+  GradientSquares squares_;
   std::vector<Buffer> memory_;
   SideStream side_, products_side_;
   bool started_ = false;

@@ -4,7 +4,9 @@
 // One block per chunk of one tensor, 4 elements to a thread and turn; the block that comes last adds the chunks. Reads
 // 4 bytes an element; about 8 operations. A thread sums squares in float, all beyond it is in double, which most GPUs
 // are slow at. So that no square overflows or vanishes, those of large and small elements are scaled and summed apart,
-// after Blue, "A portable Fortran program to find the Euclidean norm of a vector" (1978).
+// after Blue, "A portable Fortran program to find the Euclidean norm of a vector" (1978). Where the launches that
+// computed the gradients have left sums of their squares (gradient_squares.h), one block adds those, and no gradient is
+// read again.
 #include <algorithm>
 #include <cmath>
 
@@ -121,9 +123,14 @@ void CudaKernels::gradient_norm(StepState* state, std::span<const Tensor> gradie
     require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");
     total += chunks_of(gradient);
   }
-  auto* sums = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
+  const std::span<double> summed = deferred_.squares_of(gradients);
+  double* sums = summed.data();
+  if (summed.empty())
+    sums = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
+  else
+    gradients = {};
   unsigned* arrived = arrivals();
-  std::int64_t done = 0;
+  auto done = std::ssize(summed);
   do {
     TensorList list{};
     std::int64_t chunks = 0;

@@ -8,6 +8,8 @@
 //   column sums   a block has 128 columns, a lane 4, or 32 and one where they are not aligned; its warps take the rows
 //                 by turns, then what they have is added. Reads an element once, for one addition.
 //   tokens        the embeddings' tables: token_sums.cuh.
+//
+// Each adds what it writes to its thread's squares.
 #pragma once
 
 #include "kernels/cuda/gradient_job.cuh"
@@ -30,11 +32,11 @@ __device__ void add_columns(float (&total)[V], const GradientJob& job, int c) {
 }
 
 template <int V>
-__device__ void sum_columns(const GradientJob& job, int block, float* memory) {
+__device__ void sum_columns(const GradientJob& job, int block, float* memory, float& squares) {
   const int begin = block * kSumColumns<V>, c = begin + lane_index() * V;
   float total[V] = {};
   if (c < job.cols) job.halves ? add_columns<V, __half>(total, job, c) : add_columns<V, float>(total, job, c);
-  write_block_sum<V>(job.to + begin, total, job.cols - begin, memory);
+  write_block_sum<V>(job.to + begin, total, job.cols - begin, memory, squares);
 }
 
 // Columns [first, first + kTile) of kStep rows as floats, zeros past the end.
@@ -45,7 +47,7 @@ __device__ inline void stage(float* to, const __half* from, std::int64_t stride,
   }
 }
 
-__device__ inline void multiply_few_rows(const GradientJob& job, int block, float* douts) {
+__device__ inline void multiply_few_rows(const GradientJob& job, int block, float* douts, float& squares) {
   float* ins = douts + kStep * kTile;
   const int tiles = (job.inputs + kTile - 1) / kTile;
   const int output = block / tiles * kTile, input = block % tiles * kTile;
@@ -70,7 +72,10 @@ __device__ inline void multiply_few_rows(const GradientJob& job, int block, floa
 #pragma unroll
     for (int b = 0; b < kEach; ++b) {
       const int o = output + y + a * kAcross, i = input + x + b * kAcross;
-      if (o < job.cols && i < job.inputs) job.to[o * job.to_stride + i] = sums[a][b];
+      if (o < job.cols && i < job.inputs) {
+        job.to[o * job.to_stride + i] = sums[a][b];
+        squares += sums[a][b] * sums[a][b];
+      }
     }
 }
 

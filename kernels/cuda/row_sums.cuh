@@ -29,10 +29,10 @@ __device__ void add_rows(float (&total)[V], int first, int step, int count, cons
   }
 }
 
-// to[0, cols), at most kSumColumns<V>, = the sums of the warps' totals, in their order. memory: kSumFloats<V>. All
-// threads call.
+// to[0, cols), at most kSumColumns<V>, = the sums of the warps' totals, in their order; adds what it writes to the
+// squares. memory: kSumFloats<V>. All threads call.
 template <int V>
-__device__ void write_block_sum(float* to, const float (&total)[V], int cols, float* memory) {
+__device__ void write_block_sum(float* to, const float (&total)[V], int cols, float* memory, float& squares) {
   const int thread = static_cast<int>(threadIdx.x);
   store<V>(memory + thread * V, total);
   __syncthreads();
@@ -40,6 +40,7 @@ __device__ void write_block_sum(float* to, const float (&total)[V], int cols, fl
   float all = memory[thread];
   for (int w = 1; w < kSumWarps; ++w) all += memory[w * kSumColumns<V> + thread];
   to[thread] = all;
+  squares += all * all;
 }
 
 }  // namespace ember

@@ -96,9 +96,9 @@ inline unsigned token_blocks(const TokenSums& a, int rows) {
   return blocks_for(rows, kTableRows) * blocks_for(a.cols, kSumColumns<4> / (a.vectors ? 1 : 4));
 }
 
-// Of the tables' `rows`. memory: kSumFloats<V>.
+// Of the tables' `rows`; adds what it writes to the squares. memory: kSumFloats<V>.
 template <int V>
-__device__ void sum_tokens(const TokenSums& a, int rows, int block, float* memory) {
+__device__ void sum_tokens(const TokenSums& a, int rows, int block, float* memory, float& squares) {
   const int parts = (a.cols + kSumColumns<V> - 1) / kSumColumns<V>, groups = (rows + kTableRows - 1) / kTableRows;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize, group = block / parts;
   const int begin = block % parts * kSumColumns<V>, c = begin + lane_index() * V;
@@ -111,12 +111,14 @@ __device__ void sum_tokens(const TokenSums& a, int rows, int block, float* memor
     float total[V] = {};
     add_tokens<V>(total, a, row(warp), c, 0, 1);
     store<V>(a.row(row(warp)) + c, total);
+#pragma unroll
+    for (const float x : total) squares += x * x;
   }
   for (int w = 0; w < kTableRows; ++w) {
     if ((together >> w & 1) == 0) continue;
     float total[V] = {};
     if (c < a.cols) add_tokens<V>(total, a, row(w), c, warp, kSumWarps);
-    write_block_sum<V>(a.row(row(w)) + begin, total, a.cols - begin, memory);
+    write_block_sum<V>(a.row(row(w)) + begin, total, a.cols - begin, memory, squares);
     __syncthreads();  // before the next row's are left there
   }
 }

@@ -117,8 +117,9 @@ struct WarpTile {
     }
   }
 
-  // `first_output`, `first_input`: the block's. Inputs come by eight, so a fragment has all of them or none.
-  __device__ void write(const GradientJob& job, int first_output, int first_input) const {
+  // `first_output`, `first_input`: the block's. Inputs come by eight, so a fragment has all of them or none. What is
+  // beyond them is zero.
+  __device__ void write(const GradientJob& job, int first_output, int first_input, float& squares) const {
     const int o = first_output + output + lane_index() / 4, i = first_input + input;
 #pragma unroll
     for (int m = 0; m < kM; ++m)
@@ -132,11 +133,17 @@ struct WarpTile {
           if (i + n * 8 < job.inputs)
             *reinterpret_cast<float2*>(to + n * 8) = make_float2(d[m][n][2 * half], d[m][n][2 * half + 1]);
       }
+#pragma unroll
+    for (const auto& fragments : d)
+#pragma unroll
+      for (const auto& fragment : fragments)
+#pragma unroll
+        for (const float x : fragment) squares += x * x;
   }
 };
 
-// Tile `block` of a product. `memory`: kSharedBytes.
-__device__ inline void multiply(const GradientJob& job, int block, std::uint16_t* memory) {
+// Tile `block` of a product; adds what it writes to the squares. `memory`: kSharedBytes.
+__device__ inline void multiply(const GradientJob& job, int block, std::uint16_t* memory, float& squares) {
   const int across = (job.inputs + kInputs - 1) / kInputs;
   const int output = block / across * kOutputs, input = block % across * kInputs;
   Copies copies(job, output, input);
@@ -152,7 +159,7 @@ __device__ inline void multiply(const GradientJob& job, int block, std::uint16_t
     copies.ask(memory + (stage + kStages - 1) % kStages * kStageHalves);
     mine.multiply(memory + stage % kStages * kStageHalves);
   }
-  mine.write(job, output, input);
+  mine.write(job, output, input, squares);
 }
 
 // ---- On the host ----------------------------------------------------------------------------------------------------

@@ -165,6 +165,24 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
   }
 }
 
+// All gradients of a small batch leave their squares: one that is overwritten before the norm goes unnoticed.
+TEST(Training, TheNormOfAStepReadsNoGradientAgain) {
+  Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
+  const Dataset texts = batch_of(0);
+  rig.batches.take(texts);
+  const Batch batch = rig.batches.next(texts.size());
+  ASSERT_LE(batch.tokens, 64) << "elsewhere products of more rows are Matmul's, unless kernels start early";
+  rig.optimizer->catch_up(batch);
+  rig.model->forward(batch);
+  rig.model->loss(batch, rig.optimizer->step_state());
+  rig.model->backward(batch);
+  const Tensor gradient = rig.model->gradients().layers.front().ffn_in_weight;
+  const std::vector<float> nan(static_cast<std::size_t>(gradient.size()), std::nanf(""));
+  rig.kernels->upload(gradient.data, nan.data(), nan.size() * sizeof(float));
+  rig.optimizer->step(*rig.model, batch);
+  EXPECT_EQ(rig.optimizer->read_state().finite, 1);
+}
+
 TEST(Training, GivesTheSameBitsAgain) {
   const auto run = [] {
     Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());
