@@ -1,70 +1,86 @@
 #include "kernels/cpu/dropout.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <cstring>
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include <utility>
 
 namespace ember {
 namespace {
 
-constexpr int kBlocks = 16;
-constexpr int kWords = 4 * kBlocks;
+// A 64-bit lane for each of as many blocks as there are side by side. What is in the upper half of a lane besides a
+// product's is never read: it is shifted out or ignored by the next product.
+#if defined(__AVX512F__)
+constexpr int kWidth = 8;
+#elif defined(__AVX2__)
+constexpr int kWidth = 4;
+#else
+constexpr int kWidth = 2;
+#endif
+constexpr int kVectors = 4, kBlocks = kVectors * kWidth, kWords = 4 * kBlocks;
+using Lanes64 [[gnu::vector_size(8 * kWidth)]] = std::uint64_t;
+
+// Of the lower halves. In intrinsics because g++ does not find vpmuludq, the product of 32-bit numbers in 64-bit lanes,
+// and multiplies whole lanes instead, three times slower. (The mask leaves nothing out: of the form without one g++ 12
+// warns.)
+Lanes64 multiply(Lanes64 a, Lanes64 b) {
+#if defined(__AVX512F__)
+  return (Lanes64)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Lanes64)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+  return (Lanes64)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+}
+
+constexpr auto kEachLane = std::make_index_sequence<kWidth>();
+
+// a[kFirst], b[kFirst], a[kFirst + 1], ... as many as there are lanes.
+template <int kFirst, std::size_t... I>
+Lanes64 alternate(Lanes64 a, Lanes64 b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, (kFirst + I / 2 + I % 2 * kWidth)...);
+}
 
 std::uint32_t step_of(const Dropout& dropout) {
   return dropout.step + (dropout.counter == nullptr ? 0 : static_cast<std::uint32_t>(*dropout.counter));
 }
 
 // words[4 l + w] = random_block(seed, site, step, indices[l])[w].
-#if defined(__AVX2__)
-// Written in intrinsics because g++ does not find vpmuludq, the product of 32-bit numbers in 64-bit lanes, and
-// multiplies whole lanes instead, three times slower. What a product leaves in the upper half of a lane is never read:
-// it is shifted out or ignored by the next product.
 [[gnu::always_inline]] inline void random_words(std::uint32_t* words, const std::uint64_t* indices,
                                                 const Dropout& dropout) {
-  constexpr int kWidth = 4, kVectors = kBlocks / kWidth;
-  const __m256i factor0 = _mm256_set1_epi64x(0xD2511F53u), factor2 = _mm256_set1_epi64x(0xCD9E8D57u);
-  __m256i c0[kVectors], c1[kVectors], c2[kVectors], c3[kVectors];
+  constexpr Lanes64 kNone{};
+  const Lanes64 factor0 = kNone + 0xD2511F53u, factor2 = kNone + 0xCD9E8D57u;
+  Lanes64 c0[kVectors], c1[kVectors], c2[kVectors], c3[kVectors];
+#pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
-    c0[v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(indices + v * kWidth));
-    c1[v] = _mm256_srli_epi64(c0[v], 32);
-    c2[v] = _mm256_set1_epi64x(step_of(dropout));
-    c3[v] = _mm256_set1_epi64x(dropout.site);
+    std::memcpy(&c0[v], indices + v * kWidth, sizeof c0[v]);
+    c1[v] = c0[v] >> 32;
+    c2[v] = kNone + step_of(dropout);
+    c3[v] = kNone + dropout.site;
   }
   auto k0 = static_cast<std::uint32_t>(dropout.seed), k1 = static_cast<std::uint32_t>(dropout.seed >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const __m256i key0 = _mm256_set1_epi64x(k0), key1 = _mm256_set1_epi64x(k1);
+    const Lanes64 key0 = kNone + k0, key1 = kNone + k1;
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      const __m256i a = _mm256_mul_epu32(c0[v], factor0), b = _mm256_mul_epu32(c2[v], factor2);
-      c0[v] = _mm256_xor_si256(_mm256_srli_epi64(b, 32), _mm256_xor_si256(c1[v], key0));
-      c2[v] = _mm256_xor_si256(_mm256_srli_epi64(a, 32), _mm256_xor_si256(c3[v], key1));
+      const Lanes64 a = multiply(c0[v], factor0), b = multiply(c2[v], factor2);
+      c0[v] = b >> 32 ^ (c1[v] ^ key0);
+      c2[v] = a >> 32 ^ (c3[v] ^ key1);
       c1[v] = b;
       c3[v] = a;
     }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
+#pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
-    const __m256i front = _mm256_blend_epi32(c0[v], _mm256_slli_epi64(c1[v], 32), 0xAA);
-    const __m256i back = _mm256_blend_epi32(c2[v], _mm256_slli_epi64(c3[v], 32), 0xAA);
-    const __m256i even = _mm256_unpacklo_epi64(front, back), odd = _mm256_unpackhi_epi64(front, back);
-    auto* out = reinterpret_cast<__m256i*>(words + v * 4 * kWidth);
-    _mm256_storeu_si256(out, _mm256_permute2x128_si256(even, odd, 0x20));
-    _mm256_storeu_si256(out + 1, _mm256_permute2x128_si256(even, odd, 0x31));
+    const Lanes64 front = (c0[v] & 0xFFFFFFFF) | c1[v] << 32, back = (c2[v] & 0xFFFFFFFF) | c3[v] << 32;
+    const Lanes64 blocks[] = {alternate<0>(front, back, kEachLane), alternate<kWidth / 2>(front, back, kEachLane)};
+    std::memcpy(words + v * 4 * kWidth, blocks, sizeof blocks);
   }
 }
-#else
-void random_words(std::uint32_t* words, const std::uint64_t* indices, const Dropout& dropout) {
-  for (int l = 0; l < kBlocks; ++l) {
-    const PhiloxBlock block = random_block(dropout.seed, dropout.site, step_of(dropout), indices[l]);
-    std::copy(block.begin(), block.end(), words + 4 * l);
-  }
-}
-#endif
 
 // The multipliers of the kWords elements of the blocks `indices`.
 [[gnu::always_inline]] inline void multipliers(float* out, const std::uint64_t* indices, const Dropout& dropout) {

@@ -1,5 +1,5 @@
-// Dropout masks on the CPU, recomputed wherever they are needed: the Philox words of 16 blocks at a time, side by side
-// in vector registers.
+// Dropout masks on the CPU, recomputed wherever they are needed: the Philox words of 16 blocks at a time (32 with
+// AVX-512), side by side in vector registers.
 #pragma once
 
 #include <cstdint>
