@@ -1,0 +1,228 @@
+// Runs that go on where another stopped, and folders that are another run's.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "tests/train/trainer_fixture.h"
+#include "train/output_folder.h"
+
+namespace ember {
+namespace {
+
+using TrainerResumeTest = TrainerTest;
+
+TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
+  run(options("whole"));
+  for (const int stop : {1, 2, 7, 15, 16, 17, 31, 33, 47}) {
+    TrainOptions o = options("stopped" + std::to_string(stop));
+    const TrainOutcome first = run(o, stop);
+    EXPECT_EQ(first.interrupted, SIGTERM);
+    EXPECT_EQ(first.state.step, stop);
+    EXPECT_TRUE(fs::exists(first.checkpoint / "state.json"));
+    o.resume = true;
+    EXPECT_EQ(run(o).state.step, 48);
+    expect_same_run(scratch / "whole", o.out);
+  }
+}
+
+TEST_F(TrainerResumeTest, ResumesBitForBitStepByStep) {
+  TrainOptions o = options("whole");
+  o.evaluate.steps = 5, o.save.steps = 7;
+  run(o);
+  o.out = scratch / "steps", o.resume = true;
+  int calls = 0;
+  while (run(o, 1 + calls % 3).interrupted != 0) ASSERT_LT(++calls, 100);
+  EXPECT_GE(calls, 20);
+  expect_same_run(scratch / "whole", o.out);
+}
+
+TEST_F(TrainerResumeTest, ResumingAFinishedRunChangesNothing) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out);
+  const std::vector<Json> log = events(o.out);
+  o.resume = true;
+  EXPECT_EQ(run(o).state.step, 48);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(events(o.out), log);
+}
+
+// As after a kill: metrics of steps that the checkpoint does not know, and a best model from the future.
+TEST_F(TrainerResumeTest, ForgetsWhatCameAfterTheCheckpoint) {
+  TrainOptions o = options("whole");
+  o.evaluate.steps = 4;
+  run(o);
+  TrainOptions killed = options("killed");
+  killed.evaluate.steps = 4;
+  run(killed, 20);
+  fs::copy(killed.out, scratch / "kept", fs::copy_options::recursive);
+  killed.resume = true;
+  run(killed, 17);
+  for (const char* name : {"step-32", "step-37"}) fs::remove_all(killed.out / "checkpoints" / name);
+  fs::copy(scratch / "kept" / "checkpoints" / "step-20", killed.out / "checkpoints" / "step-20",
+           fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  run(killed);
+  expect_same_run(scratch / "whole", killed.out);
+}
+
+TEST_F(TrainerResumeTest, ResumeWithoutACheckpointBegins) {
+  run(options("whole"));
+  TrainOptions o = options("out");
+  o.resume = true;
+  run(o);
+  expect_same_run(scratch / "whole", o.out);
+}
+
+TEST_F(TrainerResumeTest, ResumeRefusesAnotherRun) {
+  TrainOptions o = options("out");
+  run(o, 5);
+  const std::string log = read_file(o.out / "metrics.jsonl");
+  o.resume = true;
+  TrainOptions other = o;
+  other.recipe.learning_rate = 1e-3;
+  EXPECT_NE(complaint(other).find("--lr 0.003"), std::string::npos) << complaint(other);
+  other = o, other.recipe.seed = 1;
+  EXPECT_NE(complaint(other).find("--seed 42"), std::string::npos) << complaint(other);
+  other = o, other.data = scratch / "other";
+  testing::write_tiny_data(other.data);
+  testing::write_tiny_split(other.data / "dev.tsv", 20, 9);
+  EXPECT_NE(complaint(other).find("other data"), std::string::npos) << complaint(other);
+  // From weights in a file instead of drawn ones.
+  other = o, other.from_scratch = false, other.model = scratch / "weights";
+  fs::copy(o.out / "checkpoints/step-5", other.model);
+  EXPECT_NE(complaint(other).find("another model"), std::string::npos) << complaint(other);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  other = o, other.keep = 1, other.save.steps = 9;
+  EXPECT_EQ(complaint(other), "");
+}
+
+TEST_F(TrainerResumeTest, AMissingBestModelIsNoticed) {
+  TrainOptions o = options("out");
+  run(o, 17);
+  fs::remove(o.out / "model.safetensors");
+  o.resume = true;
+  EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
+}
+
+TEST_F(TrainerResumeTest, DoesNotWriteOverARun) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out);
+  EXPECT_NE(complaint(o).find("--resume"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  o.overwrite = true, o.recipe.seed = 5;
+  run(o);
+  EXPECT_NE(model(o.out), before);
+  EXPECT_EQ(events(o.out, "end").size(), 1u);
+}
+
+TEST_F(TrainerResumeTest, OverwritesOnlyForARunThatCanBe) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+  o.overwrite = true, o.recipe.epochs = 1 << 30;
+  EXPECT_NE(complaint(o).find("--epochs"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
+}
+
+// Two that start at the same time, neither of which finds the other there.
+TEST_F(TrainerResumeTest, AFolderThatWasMadeMeanwhileIsAnothers) {
+  const TrainOptions o = options("out");
+  OutputFolder late(o);
+  run(o);
+  const std::string before = model(o.out);
+  EXPECT_THROW(late.prepare(), Error);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
+}
+
+TEST_F(TrainerResumeTest, AFinishedRunWithoutItsCheckpointsIsNotStartedOver) {
+  TrainOptions o = options("out");
+  run(o);
+  fs::remove_all(o.out / "checkpoints");
+  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+  o.resume = true;
+  EXPECT_NE(complaint(o).find("metrics.jsonl tells of checkpoints, and none is there"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+}
+
+// As a kill before the first checkpoint leaves it.
+TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::vector<Json> whole = events(o.out);
+  const std::string log = read_file(o.out / "metrics.jsonl");
+  fs::remove_all(o.out / "checkpoints");
+  // A checkpoint is told of when its writing begins.
+  const std::string part = log.substr(0, log.find("\n", log.find("\"checkpoint\"")) + 1);
+  std::ofstream(o.out / "metrics.jsonl") << part;
+  const std::string before = model(o.out);
+  TrainOptions other = o;
+  other.resume = true, other.recipe.learning_rate *= 2;
+  EXPECT_NE(complaint(other).find("--lr"), std::string::npos);
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), part);
+  for (const std::string& nameless :
+       {part.substr(part.find('\n') + 1), std::string(), std::string("{\"event\": 3}\n")}) {
+    std::ofstream(o.out / "metrics.jsonl") << nameless;
+    EXPECT_NE(complaint(other).find("does not say which run it is of"), std::string::npos) << nameless;
+  }
+  std::ofstream(o.out / "metrics.jsonl") << part;
+  o.resume = true;
+  run(o);
+  EXPECT_EQ(events(o.out), whole);
+}
+
+TEST_F(TrainerResumeTest, LeavesForeignModelsAlone) {
+  TrainOptions o = options("out");
+  run(o);
+  fs::remove_all(o.out / "checkpoints");
+  fs::remove(o.out / "metrics.jsonl");
+  o.resume = true;
+  EXPECT_NE(complaint(o), "");
+  o = options("fine"), o.out = o.model;
+  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+  o.overwrite = true;
+  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+}
+
+TEST_F(TrainerResumeTest, LeavesForeignFilesAlone) {
+  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json",
+                                 "added_tokens.json", "model.safetensors.index.json", "pytorch_model.bin"}) {
+    TrainOptions o = options(name + ".folder");
+    fs::create_directories(o.out);
+    std::ofstream(o.out / name) << "precious";
+    EXPECT_NE(complaint(o).find(": holds " + name), std::string::npos) << complaint(o);
+    o.resume = true;
+    EXPECT_NE(complaint(o).find(": holds " + name + " but no metrics.jsonl"), std::string::npos) << complaint(o);
+    EXPECT_EQ(read_file(o.out / name), "precious");
+    EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
+  }
+  TrainOptions o = options("with a log");
+  fs::create_directories(o.out);
+  std::ofstream(o.out / "metrics.jsonl") << "precious";
+  EXPECT_NE(complaint(o).find(": holds metrics.jsonl"), std::string::npos) << complaint(o);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), "precious");
+  for (const std::string name : {"tokenizer.json", "added_tokens.json"}) {
+    o = options(name + ".folder");
+    o.overwrite = true;
+    run(o, 1);
+    EXPECT_FALSE(fs::exists(o.out / name)) << "transformers would read it beside the run's own";
+  }
+}
+
+TEST_F(TrainerResumeTest, OneRunAtATimeInAFolder) {
+  TrainOptions o = options("out");
+  fs::create_directory(o.out);
+  const int other = ::open(o.out.c_str(), O_RDONLY);
+  ASSERT_EQ(::flock(other, LOCK_EX), 0);
+  EXPECT_NE(complaint(o).find("another train"), std::string::npos);
+  ::close(other);
+  EXPECT_EQ(complaint(o), "");
+}
+
+}  // namespace
+}  // namespace ember
