@@ -324,7 +324,8 @@ class Kernels {
   // ---- Optimizer --------------------------------------------------------------------------------------------------
   // state->gradient_norm = the L2 norm of all elements of all `gradients` / state->loss_scale; state->finite = whether
   // that is finite. A backend that defers gradients may have summed their squares as it computed them: of gradients
-  // that the last finish_gradients computed, none may have been changed since.
+  // that the last finish_gradients computed (called or recorded; a recorded norm runs after it), none may have been
+  // changed since.
   virtual void gradient_norm(StepState* state, std::span<const Tensor> gradients) = 0;
   // AdamW with decoupled decay (Loshchilov and Hutter 2019; Kingma and Ba 2015), per element, by the coefficients
   // schedule[state->updates], with the gradient first scaled by min(1, max_norm / (state->gradient_norm + 1e-6)) /

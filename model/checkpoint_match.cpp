@@ -136,12 +136,13 @@ bool read_lower_case(const fs::path& path) {
 }
 
 std::string difference_in_labels(std::int64_t rows, const std::vector<std::string>& model,
-                                 const std::vector<std::string>& data) {
-  if (rows != std::ssize(data)) return fmt::format("the classifier has {} labels, the data have {}", rows, data.size());
-  const auto differ = std::mismatch(model.begin(), model.end(), data.begin(), data.end());
-  if (differ.first == model.end() || differ.second == data.end())
-    return fmt::format("{} names {} labels, the data have {}", kConfigFile, model.size(), data.size());
-  return fmt::format("label {} of the classifier is {}, of the data {}", differ.first - model.begin(),
+                                 const std::vector<std::string>& asked_for) {
+  if (rows != std::ssize(asked_for))
+    return fmt::format("the classifier has {} labels, expected {}", rows, asked_for.size());
+  const auto differ = std::mismatch(model.begin(), model.end(), asked_for.begin(), asked_for.end());
+  if (differ.first == model.end() || differ.second == asked_for.end())
+    return fmt::format("{} names {} labels, expected {}", kConfigFile, model.size(), asked_for.size());
+  return fmt::format("label {} of the classifier is {}, expected {}", differ.first - model.begin(),
                      printable(*differ.first), printable(*differ.second));
 }
 

@@ -1,5 +1,5 @@
-// Dropout masks on the CPU, recomputed wherever they are needed: the Philox words of 16 blocks at a time (32 with
-// AVX-512), side by side in vector registers.
+// Dropout masks on the CPU, recomputed wherever they are needed: the Philox words of 8, 16 or 32 blocks at a time, by
+// the width of the vector registers that they stand in side by side.
 #pragma once
 
 #include <cstdint>

@@ -56,9 +56,11 @@ __device__ void sum(const JobList& list, int block, float* memory, float& square
     sum_columns<1>(job, part, memory, squares);
 }
 
-// `squares`: of the 40 or fewer numbers that the thread wrote. A float holds them, since these are sums of products of
-// halves, of 2^-48 to 2^32 each: only numbers below 2^-63, which no norm needs, vanish. All threads of a block call.
-__device__ void leave(float squares, double* sums) {
+// `squares`: of the 40 or fewer numbers that the thread wrote. A float holds them: each is a sum over the rows of
+// halves, of products of two, or of what is stored as halves besides, times a normalised number for a LayerNorm's
+// weight, so that it is far below 2^60 or not finite. What begins to vanish, below 2^-63, no norm needs. All threads of
+// a block call.
+__device__ void leave_squares(float squares, double* sums) {
   if (sums == nullptr) return;
   const double sum = block_sum<kThreads>(static_cast<double>(squares));
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -70,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) gradient_sums_kernel(const __grid_co
   await_previous_grid();
   float squares = 0;
   sum(list, static_cast<int>(blockIdx.x), memory, squares);
-  leave(squares, list.squares);
+  leave_squares(squares, list.squares);
 }
 
 __global__ void __launch_bounds__(kThreads, weight_gradients::kTogether)
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, weight_gradients::kTogether)
     weight_gradients::multiply(list.job[j], block - list.first_block[j], reinterpret_cast<std::uint16_t*>(memory),
                                squares);
   }
-  leave(squares, list.squares);
+  leave_squares(squares, list.squares);
 }
 
 // ---- On the host ----------------------------------------------------------------------------------------------------

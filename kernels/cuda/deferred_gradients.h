@@ -61,8 +61,8 @@ class DeferredGradients {
   // for those of the shape of `later`; without one, with the sums too where there are products of our own.
   void start(const Stream& stream, Matmul& matmul, Tensor later);
 
-  // Sums of squares, which together are those of all `gradients`, with room for one more behind them; empty unless the
-  // last finish() computed just these, and none by Matmul.
+  // Sums of squares, which together are those of all `gradients`, with room for one more behind them. Empty unless the
+  // last finish(), called or captured, computed just these, none of them by Matmul or of rows apart, and had room.
   std::span<double> squares_of(std::span<const Tensor> gradients) const { return squares_.of(gradients); }
 
  private:

@@ -1,6 +1,5 @@
 // Sums of the squares of gradients, one for each block of the launches that compute them (deferred_gradients.cu), so
-// that the norm need not read the gradients again. What is asked for next is the norm of them all, so they serve only
-// if all are there.
+// that gradient_norm need not read the gradients again. They serve the norm of just these gradients.
 #pragma once
 
 #include <algorithm>
@@ -18,19 +17,26 @@ namespace ember {
 
 class GradientSquares {
  public:
+  // Sums, 256 KB. BERT-base has 9,000 of a small batch.
+  static constexpr std::size_t kRoom = std::size_t{1} << 15;
+
   // Of a launch that computes gradients: a sum for each of its blocks, in memory of the device. Null where there is no
-  // room for them, or where others are left out, so that these would be of no use. The same sequence of calls is given
-  // the same memory again after each finish(), because captured graphs refer to it.
+  // room for them and one more behind, which the norm writes, or where others are left out, so that these would be of
+  // no use. The same sequence of calls is given the same memory again after each finish(), because captured graphs
+  // refer to it.
   double* take(unsigned blocks) {
-    if (omitted_ || used_ + blocks >= kMost) {
+    if (omitted_ || used_ + blocks >= kRoom) {
       omitted_ = true;
       return nullptr;
     }
-    if (memory_.size() == 0) memory_ = device_buffer(kMost * sizeof(double));
+    if (memory_.size() == 0) memory_ = device_buffer(kRoom * sizeof(double));
     return static_cast<double*>(memory_.data()) + std::exchange(used_, used_ + blocks);
   }
-  // What the launches compute, all of it, each element once.
-  void add(const Tensor& gradient) { of_now_.push_back(gradient); }
+  // What the launches compute. Of rows that are not adjacent they are of no use.
+  void add(const Tensor& gradient) {
+    of_now_.push_back(gradient);
+    omitted_ |= !gradient.contiguous();
+  }
   // Others are computed without such sums.
   void omit() { omitted_ = true; }
   void finish() {
@@ -40,26 +46,30 @@ class GradientSquares {
     omitted_ = false;
   }
 
-  // DeferredGradients::squares_of.
+  // DeferredGradients::squares_of. A part may be several gradients, as queries', keys' and values' weights are, or a
+  // gradient several parts.
   std::span<double> of(std::span<const Tensor> gradients) const {
-    std::int64_t elements = 0;
-    for (const Tensor& gradient : gradients) elements += gradient.size();
-    for (const Tensor& part : finished_) {
-      std::int64_t asked_for = 0;  // of queries', keys' and values' weights, which are one, each is asked for
-      for (const Tensor& gradient : gradients) asked_for += common_elements(part, gradient);
-      if (asked_for != part.size()) return {};
-      elements -= part.size();
-    }
-    if (elements != 0) return {};
+    if (!consist_of(gradients, finished_) || !consist_of(finished_, gradients)) return {};
     return {static_cast<double*>(memory_.data()), count_};
   }
 
  private:
-  static constexpr std::size_t kMost = std::size_t{1} << 15;
-
+  // Whether each of `tensors` is as large as what it has in common with `parts`.
+  static bool consist_of(std::span<const Tensor> tensors, std::span<const Tensor> parts) {
+    for (const Tensor& tensor : tensors) {
+      std::int64_t common = 0;
+      for (const Tensor& part : parts) common += common_elements(tensor, part);
+      if (common != tensor.size()) return false;
+    }
+    return true;
+  }
   // Whose rows are adjacent.
   static std::int64_t common_elements(const Tensor& a, const Tensor& b) {
-    return std::max<std::int64_t>(0, std::min(a.f32() + a.size(), b.f32() + b.size()) - std::max(a.f32(), b.f32()));
+    const auto begin_of = [](const Tensor& t) { return reinterpret_cast<std::intptr_t>(t.f32()); };
+    constexpr std::int64_t kSize = sizeof(float);
+    const std::intptr_t begin = std::max(begin_of(a), begin_of(b)),
+                        end = std::min(begin_of(a) + a.size() * kSize, begin_of(b) + b.size() * kSize);
+    return std::max<std::int64_t>(0, end - begin) / kSize;
   }
 
   Buffer memory_;

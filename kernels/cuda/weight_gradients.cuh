@@ -117,8 +117,8 @@ struct WarpTile {
     }
   }
 
-  // `first_output`, `first_input`: the block's. Inputs come by eight, so a fragment has all of them or none. What is
-  // beyond them is zero.
+  // `first_output`, `first_input`: the block's. Inputs come by eight, so a fragment has all of them or none. The
+  // sums beyond are zero, or not finite as some of those before them.
   __device__ void write(const GradientJob& job, int first_output, int first_input, float& squares) const {
     const int o = first_output + output + lane_index() / 4, i = first_input + input;
 #pragma unroll

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
-#include <utility>
 #include <vector>
 
 #include "runtime/cuda/check.h"
@@ -294,108 +293,6 @@ TEST(DeferredGradients, OursAreStartedInALaunch) {
   const auto recorded = kernels.record([&] { backward(1, 1, 0); });
   recorded->run();
   EXPECT_EQ(results(), plain);
-}
-
-// ---- The squares that gradient_norm finds ---------------------------------------------------------------------------
-
-class Norm {
- public:
-  // With a loss scale of 1.
-  StepState of(std::vector<Tensor> gradients) const {
-    testing::device().gradient_norm(state_.data(), gradients);
-    return state_.values()[0];
-  }
-  // Also of gradients that have been overwritten: only who reads them again notices.
-  bool reads_again(const DeviceMatrix& gradient, std::vector<Tensor> gradients) const {
-    const std::vector<std::uint8_t> nan(static_cast<std::size_t>(gradient.view.size()) * sizeof(float), 0xFF);
-    testing::device().upload(gradient.view.data, nan.data(), nan.size());
-    return of(std::move(gradients)).finite == 0;
-  }
-  static double expected(const std::vector<const DeviceMatrix*>& gradients) {
-    double sum = 0;
-    for (const DeviceMatrix* gradient : gradients)
-      for (const double x : gradient->values()) sum += x * x;
-    return std::sqrt(sum);
-  }
-
- private:
-  DeviceArray<StepState> state_{std::vector<StepState>(1)};
-};
-
-constexpr double kNormRounding = 2e-6;  // as in gradient_norm_test.cpp: a thread sums 40 squares at most in float
-
-// Few rows, columns and, where kernels start early, products of many rows leave theirs; with a rest or without, in one
-// launch or in several, of which the first may have begun before.
-TEST(DeferredGradients, LeaveTheirSquaresForTheNorm) {
-  const Norm norm;
-  for (const std::int64_t outputs : {Layers::kUnalignedOutputs, Layers::kAlignedOutputs})
-    for (const auto& [count, rows] : {std::pair{1, 1}, {3, 17}, {60, 3}, {4, 65}}) {
-      const Layers layers(count, rows, rows, outputs), before(2, rows, rows, outputs);
-      const std::vector<Tensor> all{layers.dbias.view, layers.dweight.view, before.dweight.view, before.dbias.view};
-      const auto backward = [&] {
-        before.add();
-        testing::device().start_gradients({});
-        layers.add();
-        testing::device().finish_gradients();
-      };
-      backward();
-      const StepState state = norm.of(all);
-      const double expected = Norm::expected({&layers.dweight, &layers.dbias, &before.dweight, &before.dbias});
-      EXPECT_NEAR(state.gradient_norm, expected, kNormRounding * expected);
-      EXPECT_EQ(state.finite, 1);
-      const bool by_matmul = rows > 64 && !(joins_products() && outputs == Layers::kAlignedOutputs);
-      EXPECT_EQ(norm.reads_again(layers.dbias, all), by_matmul) << count << " layers, " << rows << " rows";
-      backward();
-      EXPECT_EQ(norm.of(all).gradient_norm, state.gradient_norm) << "a repetition gives other bits";
-    }
-}
-
-// Others than those that were finished are read: fewer, more, as many elsewhere.
-TEST(DeferredGradients, SquaresServeTheirOwnGradientsAlone) {
-  const Norm norm;
-  const Layers layers(1, 17, 17), others(1, 17, 17);
-  const auto finish = [](const Layers& of) {
-    of.add();
-    testing::device().finish_gradients();
-  };
-  finish(others);
-  finish(layers);
-  const double expected = Norm::expected({&layers.dweight});
-  EXPECT_NEAR(norm.of({layers.dweight.view}).gradient_norm, expected, kNormRounding * expected);
-  const std::vector<Tensor> elsewhere{layers.dweight.view, others.dbias.view},
-      more{layers.dweight.view, layers.dbias.view, others.dbias.view};
-  EXPECT_TRUE(norm.reads_again(others.dbias, elsewhere));
-  EXPECT_TRUE(norm.reads_again(others.dbias, more));
-  EXPECT_FALSE(norm.reads_again(layers.dbias, {layers.dweight.view, layers.dbias.view}));
-  testing::device().finish_gradients();
-  EXPECT_TRUE(norm.reads_again(layers.dbias, {layers.dweight.view, layers.dbias.view})) << "finished before the last";
-}
-
-TEST(DeferredGradients, TheirSquaresShowWhatIsNotFinite) {
-  const Norm norm;
-  for (const std::int64_t rows : {17, 65}) {
-    Layers layers(1, rows, rows, Layers::kAlignedOutputs);
-    std::vector<double> bad = layers.dout;
-    bad.back() = INFINITY;
-    const DeviceMatrix dout(kHalf, rows, layers.outputs, bad);
-    testing::device().linear_backward_weight(layers.dweight.view, layers.dbias.view, dout.view, layers.in_.view);
-    testing::device().finish_gradients();
-    EXPECT_EQ(norm.of({layers.dweight.view, layers.dbias.view}).finite, 0);
-  }
-}
-
-// The largest and the least that sums of halves can be: squares of 1e24 and of 1e-28.
-TEST(DeferredGradients, TheirSquaresNeitherOverflowNorVanish) {
-  const Norm norm;
-  constexpr std::int64_t kRows = 17, kOutputs = 8, kInputs = 16;
-  for (const double size : {kLargestHalf, kSmallestHalf}) {
-    const DeviceMatrix dout(kHalf, kRows, kOutputs, std::vector<double>(kRows * kOutputs, size)),
-        in(kHalf, kRows, kInputs, std::vector<double>(kRows * kInputs, size)), dweight(kFloat, kOutputs, kInputs);
-    testing::device().linear_backward_weight(dweight.view, {}, dout.view, in.view);
-    testing::device().finish_gradients();
-    const double expected = size * size * kRows * std::sqrt(kOutputs * kInputs);
-    EXPECT_NEAR(norm.of({dweight.view}).gradient_norm, expected, 2 * kNormRounding * expected);
-  }
 }
 
 // Parts of column sums lie where they lay when the graph was recorded.

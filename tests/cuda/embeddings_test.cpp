@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "runtime/cuda/check.h"
-#include "tests/cuda/cuda_support.h"
+#include "tests/cuda/norm_of_finished.h"
 
 namespace ember {
 namespace {
@@ -106,7 +106,10 @@ class Embeddings : public ::testing::TestWithParam<EmbeddingsCase> {
     testing::device().embeddings_backward({dword.view, dposition.view, dtype.view}, {dweight.view, dbias.view},
                                           dsum.view, dout_.view, branch ? dbranch_.view : Tensor{}, sum.view,
                                           {mean.view, rstd.view}, on_device.batch, {weight.view, weight.view}, dropout);
-    return device_results({&dsum, &dword, &dposition, &dtype, &dweight, &dbias});
+    const Results results = device_results({&dsum, &dword, &dposition, &dtype, &dweight, &dbias});
+    expect_norm_of({&dword, &dposition, &dtype, &dweight, &dbias});
+    EXPECT_FALSE(reads_again(dtype, {dword.view, dposition.view, dtype.view, dweight.view, dbias.view}));
+    return results;
   }
 
   Results cpu_forward() const {

@@ -5,16 +5,12 @@
 #include <limits>
 #include <memory>
 
-#include "tests/cuda/cuda_support.h"
+#include "tests/cuda/norm_of_finished.h"
 
 namespace ember {
 namespace {
 
 using namespace testing;
-
-// A thread sums at most 64 squares in float, the rest is in double: 64 roundings of 6e-8, halved by the square root, if
-// all were the same way.
-constexpr double kRounding = 2e-6;
 
 struct Gradients {
   explicit Gradients(const std::vector<std::int64_t>& sizes, float scale = 1, Layout layout = {}) {
@@ -31,6 +27,7 @@ struct Gradients {
   StepState state(float loss_scale = 1) const {
     const DeviceArray<StepState> on_device(std::vector<StepState>(
         1, StepState{.loss_scale = loss_scale, .gradient_norm = -1, .finite = -1, .updates = 7}));
+    testing::device().finish_gradients();  // none that were finished before lay here
     testing::device().gradient_norm(on_device.data(), views);
     return on_device.values()[0];
   }
@@ -61,7 +58,7 @@ TEST(GradientNorm, AgreesWithTheSum) {
         const double expected = gradients.expected();
         const StepState state = gradients.state();
         ASSERT_TRUE(std::isfinite(state.gradient_norm));
-        EXPECT_NEAR(state.gradient_norm, expected, kRounding * expected);
+        EXPECT_NEAR(state.gradient_norm, expected, kNormRounding * expected);
         EXPECT_EQ(state.finite, 1);
         EXPECT_EQ(state.updates, 7);
         EXPECT_EQ(gradients.state().gradient_norm, state.gradient_norm) << "a repetition gives other bits";
@@ -76,7 +73,7 @@ TEST(GradientNorm, AgreesWithTheCpu) {
   for (std::vector<float>& value : values) views.push_back(vector(value.data(), std::ssize(value)));
   StepState state{.loss_scale = 1024};
   make_cpu_kernels(Precision::fp32, 1)->gradient_norm(&state, views);
-  EXPECT_NEAR(gradients.state(1024).gradient_norm, state.gradient_norm, kRounding * state.gradient_norm);
+  EXPECT_NEAR(gradients.state(1024).gradient_norm, state.gradient_norm, kNormRounding * state.gradient_norm);
 }
 
 TEST(GradientNorm, NothingHasNormZero) {

@@ -295,10 +295,9 @@ TEST(LoadHuggingFace, RefusesTheClassifierOfOtherLabels) {
   const ModelDirectory directory;
   const auto refused = [&](std::vector<std::string> names) { return complaint(directory, with_labels(names)); };
   EXPECT_EQ(refused({"joy", "grief"}),
-            "model.safetensors: the classifier has 3 labels, the data have 2; --new-classifier draws a new one");
-  EXPECT_EQ(
-      refused({"joy", "fear", "neutral"}),
-      "model.safetensors: label 1 of the classifier is grief, of the data fear; --new-classifier draws a new one");
+            "model.safetensors: the classifier has 3 labels, expected 2; --new-classifier draws a new one");
+  EXPECT_EQ(refused({"joy", "fear", "neutral"}),
+            "model.safetensors: label 1 of the classifier is grief, expected fear; --new-classifier draws a new one");
 }
 
 TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
