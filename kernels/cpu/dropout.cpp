@@ -9,8 +9,8 @@
 namespace ember {
 namespace {
 
-// A 64-bit lane for each of as many blocks as there are side by side. What is in the upper half of a lane besides a
-// product's is never read: it is shifted out or ignored by the next product.
+// A 64-bit lane for each of so many blocks. Of the upper halves only a product's are ever read: others are shifted out,
+// masked or ignored by the next product.
 #if defined(__AVX512F__)
 constexpr int kWidth = 8;
 #elif defined(__AVX2__)

@@ -17,7 +17,7 @@ namespace ember {
 
 class GradientSquares {
  public:
-  // Sums, 256 KB. BERT-base has 9,000 of a small batch.
+  // Sums, 256 KB. A small batch has 8,640 of BERT-base's layers' weights.
   static constexpr std::size_t kRoom = std::size_t{1} << 15;
 
   // Of a launch that computes gradients: a sum for each of its blocks, in memory of the device. Null where there is no
