@@ -24,6 +24,7 @@ const std::set<std::string>& methods_without_benchmark() {
       "activation_type",
       "product_type",
       "on_host",
+      "tokens_at_once",
       "most_head_columns",
       "defers_gradients",  // what the device is
       "allocate",

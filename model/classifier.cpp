@@ -26,7 +26,7 @@ struct Classifier::Implementation {
         model(load_fine_tuned(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model.config)),
-        limits{std::max(batch_tokens(options.precision, threads), max_length), kBatchSequences},
+        limits{std::max(kernels->tokens_at_once(), max_length), kBatchSequences},
         tokenizer(model.tokenizer),
         bert(model.config, model.weights, *kernels, Purpose::inference, limits) {}
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "runtime/error.h"
-#include "runtime/shares.h"
 
 namespace ember {
 namespace {
@@ -18,12 +17,6 @@ LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& ker
   if (!drawn.empty())
     fail("{}: there is no tensor {}: the model is not fine-tuned", directory.string(), printable(drawn.front()));
   return model;
-}
-
-std::int64_t batch_tokens(Precision precision, int threads) {
-  constexpr std::int64_t kMost = 512;
-  const std::int64_t of_thread = precision == Precision::fp32 ? 144 : precision == Precision::int8 ? 256 : kMost;
-  return std::min(kMost, of_thread * thread_count(threads));
 }
 
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {

@@ -11,10 +11,7 @@
 
 namespace ember {
 
-// The texts of a batch together have at most so many tokens, enough rows for the products and few enough that what
-// these write stays in the threads' caches, as far as each precision gains by that (docs/performance_cpu.md); and are
-// so many at most. threads: 0 for as many as OpenMP would take.
-std::int64_t batch_tokens(Precision precision, int threads);
+// The texts of a batch are so many at most, and have Kernels::tokens_at_once tokens together.
 inline constexpr std::int64_t kBatchSequences = 256;
 
 // load_hugging_face for a model that is to be used as it is: Error naming the first weight that the file lacks and that

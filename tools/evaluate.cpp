@@ -66,10 +66,9 @@ Dataset tokenised(const Options& options, const LoadedModel& model, std::span<co
   return tokenize(examples, Tokenizer(model.tokenizer), max_length, options.model.threads);
 }
 
-Evaluation score(const Options& options, const LoadedModel& model, Precision precision, Kernels& kernels,
-                 const Dataset& dataset) {
+Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels, const Dataset& dataset) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
-  const std::int64_t tokens = batch_tokens(precision, options.model.threads);
+  const std::int64_t tokens = kernels.tokens_at_once();
   Bert bert(model.config, model.weights, kernels, Purpose::inference, {std::max(tokens, max_length), kBatchSequences});
   Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, tokens);
   check(std::isfinite(evaluation.loss), "{}: the loss is {}: the model's weights are damaged", options.model.directory,
@@ -95,13 +94,13 @@ int run(const Options& options) {
       read_examples(data_file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report.rows);
   for (const std::string& note : notes_on(report.rows, data_file)) std::fprintf(stderr, "evaluate: %s\n", note.c_str());
   const Dataset dataset = tokenised(options, model, examples);
-  const Evaluation evaluation = score(options, model, options.model.precision(), *kernels, dataset);
+  const Evaluation evaluation = score(options, model, *kernels, dataset);
   report.loss = evaluation.loss;
   report.metrics = measure(evaluation.probabilities, evaluation.targets, labels.size(), options.threshold);
   if (options.sweep) report.sweep = sweep(evaluation.probabilities, evaluation.targets, labels.size());
   if (options.model.precision() == Precision::int8) {  // both keep the weights in fp32, on the host
     const std::unique_ptr<Kernels> fp32 = make_cpu_kernels(Precision::fp32, options.model.threads);
-    const Evaluation exact = score(options, model, Precision::fp32, *fp32, dataset);
+    const Evaluation exact = score(options, model, *fp32, dataset);
     report.fp32 = {exact.loss, measure(exact.probabilities, exact.targets, labels.size(), options.threshold)};
   }
   write_output(options.format == "json" ? as_json(report) : as_text(report));

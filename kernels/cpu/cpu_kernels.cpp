@@ -62,6 +62,17 @@ std::string CpuKernels::device_name() const {
   return fmt::format("cpu ({} thread{}, {})", threads_, threads_ == 1 ? "" : "s", kInstructions);
 }
 
+std::int64_t CpuKernels::tokens_at_once() const {
+  constexpr std::int64_t kMost = 512;
+#if defined(__AMX_TILE__)
+  constexpr std::int64_t kFp32 = 224;  // as many as make it worth while to split the weights
+#else
+  constexpr std::int64_t kFp32 = 144;
+#endif
+  const std::int64_t of_thread = precision_ == Precision::fp32 ? kFp32 : precision_ == Precision::int8 ? 256 : kMost;
+  return std::min(kMost, of_thread * threads_);
+}
+
 Buffer CpuKernels::allocate(std::size_t bytes) {
   return host_buffer(bytes);
 }

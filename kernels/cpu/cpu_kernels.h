@@ -22,6 +22,7 @@ class CpuKernels : public Kernels {
   void upload(void* to_device, const void* from_host, std::size_t bytes) override;
   void download(void* to_host, const void* from_device, std::size_t bytes) override;
   bool on_host() const override { return true; }
+  std::int64_t tokens_at_once() const override;
   std::unique_ptr<Readback> make_readback(std::size_t bytes) override;
 
   Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,

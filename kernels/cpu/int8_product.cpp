@@ -56,6 +56,7 @@ struct IntegerProduct {
 #endif
   }
 #if defined(__AMX_INT8__)
+  static constexpr int kSplit = 1;
   template <bool Tall>
   static void multiply() {
     _tile_dpbusd(0, 4, 6);
@@ -156,15 +157,14 @@ RowScale quantise_row(std::uint8_t* to, const float* values, std::int64_t size) 
   return {(varies ? range / kMostActivation : 0.0f) + found.defect, lowest};
 }
 
-// One tile of `in`. For TiledLeft a row is quantised in the thread's own, whose groups are then dealt out.
+// One tile of `in`. A row is quantised in the thread's own, whose groups are then dealt out.
 void quantise_tile(const QuantisedRows& to, Tensor in, std::int64_t begin, std::int64_t rows, int thread) {
   Group* tile = to.data + begin * to.row_groups;
   for (std::int64_t r = 0; r < rows; ++r) {
-    constexpr bool kByRows = IntegerLeft::kInnerStep > 1;
-    Group* own = kByRows ? tile + r * to.row_groups : to.own + thread * to.row_groups;
+    Group* own = to.own + thread * to.row_groups;
     const RowScale row = quantise_row(reinterpret_cast<std::uint8_t*>(own), in.row(begin + r), in.cols);
     to.scales[begin + r] = row.scale, to.offsets[begin + r] = row.offset;
-    for (std::int64_t k = 0; !kByRows && k < to.row_groups; ++k) tile[k * rows + r] = own[k];
+    IntegerLeft::put_row(tile, r, rows, own, to.row_groups);
   }
 }
 

@@ -1,32 +1,17 @@
-// Linear layers: out = in weightᵀ + bias and its two backward products. In fp32 by oneDNN's sgemm, which packs both
-// operands as it goes, or with a frozen weight by the product of packed_product.h; with bf16 weights by
-// those of bf16_product.h; with a weight frozen in int8 by that of int8_product.h.
+// Linear layers: out = in weightᵀ + bias and its two backward products. In fp32 by the products of fp32_product.h, with
+// bf16 weights by those of bf16_product.h, with a weight frozen in int8 by that of int8_product.h.
 #include <algorithm>
 #include <array>
-#include <oneapi/dnnl/dnnl.hpp>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/fp32_product.h"
 #include "kernels/cpu/int8_product.h"
-#include "kernels/cpu/library_threads.h"
-#include "kernels/cpu/packed_product.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/require.h"
 
 namespace ember {
-namespace {
-
-// c = beta c + op(a) op(b), row-major, op(x) = xᵀ where the flag says so.
-void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, float beta, int threads) {
-  const LibraryThreads limit(threads);
-  const std::int64_t inner = transpose_a ? a.rows : a.cols;
-  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', c.rows, c.cols, inner, 1.0f,
-                                          a.f32(), a.stride, b.f32(), b.stride, beta, c.f32(), c.stride);
-  require(status == dnnl_success, "oneDNN's sgemm failed");
-}
-
-}  // namespace
 
 void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require(has_shape(out, in.rows, weight.rows) && has_shape(in, out.rows, weight.cols), "linear_forward: shapes");
@@ -35,13 +20,10 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
   if (const void* packed = frozen(weight); packed != nullptr) {
     if (precision_ == Precision::int8) return int8_product(out, in, packed, bias, scratch_, threads_);
     if (precision_ == Precision::bf16) return bf16_packed_forward(out, in, packed, bias, scratch_, threads_);
-    return packed_product(out, in, static_cast<const float*>(packed), bias, threads_);
+    return fp32_packed_forward(out, in, packed, bias, scratch_, threads_);
   }
   if (weight.dtype == DType::bf16) return bf16_forward(out, in, weight, bias, scratch_, threads_);
-  if (!bias.empty())
-    parallel_for(out.rows, useful_threads(threads_, out.rows, out.size()),
-                 [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads_);
+  fp32_forward(out, in, weight, bias, scratch_, threads_);
 }
 
 // Of the packed form of a weight in `precision`, up to the next one's alignment; 0: it has none.
@@ -50,7 +32,7 @@ std::size_t CpuKernels::frozen_bytes(Tensor weight) const {
   if (precision_ == Precision::int8 && weight.cols > kMostInt8Inputs) return 0;
   const std::size_t bytes = precision_ == Precision::int8   ? int8_bytes(weight)
                             : precision_ == Precision::bf16 ? bf16_packed_bytes(weight)
-                                                            : packed_bytes(weight);
+                                                            : fp32_packed_bytes(weight);
   return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
 
@@ -67,7 +49,7 @@ void CpuKernels::freeze(std::span<const Tensor> weights) {
     else if (precision_ == Precision::bf16)
       bf16_pack(packed, weight);
     else
-      pack_weight(reinterpret_cast<float*>(packed), weight);
+      fp32_pack(packed, weight);
     frozen_[weight.data] = {weight, packed, memory};
     packed += bytes;
   }
@@ -92,7 +74,7 @@ void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
   if (weight.dtype == DType::bf16)
     bf16_backward_input(din, dout, weight, scratch_, threads_);
   else
-    sgemm(false, false, din, dout, weight, 0.0f, threads_);
+    fp32_backward_input(din, dout, weight, scratch_, threads_);
 }
 
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
@@ -114,7 +96,7 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
   } else if (precision_ == Precision::bf16) {
     bf16_backward_weight(dweight, dout, in, scratch_, threads_);
   } else {
-    sgemm(true, false, dweight, dout, in, 0.0f, threads_);
+    fp32_backward_weight(dweight, dout, in, scratch_, threads_);
   }
 }
 

@@ -9,20 +9,31 @@
 #if defined(__AMX_TILE__)
 #include <immintrin.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <type_traits>
 
 namespace ember {
 
-// The left operand by rows, each of whole steps of kInnerStep groups, the last ones zero. Rows come in memory by
-// kRowStep; those behind the last may be anything.
+// The left operand in tiles as the registers hold them, kRowStep rows of kInnerStep groups: of each kRowStep rows the
+// tiles one after the other, so that they are read in the order in which they lie. The last groups of rows that end
+// within a tile are zero; rows behind the last may be anything.
 template <typename Number>
 struct MatrixLeft {
   using Group = Number;
   static constexpr int kRows = 32, kRowStep = 16, kInnerStep = 16;
   MatrixLeft from_row(std::int64_t begin, std::int64_t count, std::int64_t groups) const {
     return {data + begin * groups, count};
+  }
+  // Where group k of row r lies, of rows of `groups`.
+  static std::int64_t place(std::int64_t r, std::int64_t k, std::int64_t groups) {
+    return r / kRowStep * kRowStep * groups + k / kInnerStep * kInnerStep * kRowStep + r % kRowStep * kInnerStep +
+           k % kInnerStep;
+  }
+  // Row r of a tile of `rows`.
+  static void put_row(Group* tile, std::int64_t r, std::int64_t, const Group* row, std::int64_t groups) {
+    for (std::int64_t k = 0; k < groups; k += kInnerStep) std::copy_n(row + k, kInnerStep, tile + place(r, k, groups));
   }
   const Group* data;
   std::int64_t rows = 0;
@@ -47,36 +58,62 @@ class MatrixRegisters {
   };
 };
 
+// Numbers may be sums of several parts, the largest first; of every 16 groups all of the first part come first, then
+// all of the second, ... Which parts of the left operand are multiplied by which of the right one, so ordered that few
+// have to be loaded again and that small products are added before large ones. Of three parts, each at most 2^-8 of the
+// one before, three of the nine products are left out: 2^-23 of the whole, at most. (Henry, Tang and Heinecke,
+// "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations", ARITH 2019.)
+struct PartProduct {
+  int left, right;
+};
+template <int kParts>
+constexpr std::array<PartProduct, 1> kPartProducts = {{{0, 0}}};
+template <>
+constexpr std::array<PartProduct, 6> kPartProducts<3> = {{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}};
+
 // out (left.rows, kTileColumns) = start + left x panel, as register_tile of two vectors. Tall: left.rows is more than
 // 16. Besides what register_tile asks of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers 4,
-// 5 (if Tall) and 6, 7 to the sums.
+// 5 (if Tall) and 6, 7 to the sums, and kSplit, the number of parts.
 template <typename Arithmetic, typename Output, bool Tall, bool kFetch>
 void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, MatrixLeft<typename Arithmetic::Group> left,
                  const Panel<typename Arithmetic::Group>& panel) {
   constexpr int kRows = Tall ? 32 : 16, kStep = 16;
   static_assert(kTileColumns == 32);
-  for (std::int64_t r = 0; r < left.rows; ++r)
-    for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out.data + r * out.stride + c, 1);
+  std::int64_t asked = 0;  // rows of the output, a few in every step
   // Compilers do not know what memory the instructions read and write.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  const std::int64_t left_bytes = panel.groups * 4, panel_bytes = kTileColumns * 4;
+  constexpr std::int64_t left_bytes = kStep * 4, panel_bytes = kTileColumns * 4;
   _tile_loadd(0, start, 0);
   _tile_loadd(1, start + kStep, 0);
   if constexpr (Tall) {
     _tile_loadd(2, start, 0);
     _tile_loadd(3, start + kStep, 0);
   }
-  for (std::int64_t k = 0; k < panel.groups; k += kStep) {
+  constexpr int kParts = Arithmetic::kSplit;
+  constexpr const auto& kProducts = kPartProducts<kParts>;
+  for (std::int64_t k = 0; k < panel.groups; k += kStep * kParts) {
     const auto* right = panel.data + k * kTileColumns;
-    for (int c = 0; kFetch && c < kStep * kTileColumns; c += 16) {
+    for (const std::int64_t end = std::min(left.rows, asked + 4); asked < end; ++asked)
+      for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out.data + asked * out.stride + c, 1);
+    for (int c = 0; kFetch && c < kStep * kParts * kTileColumns; c += 16) {
       __builtin_prefetch(right + static_cast<int>(Fetch::far) * kTileColumns + c);
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
-    _tile_loadd(6, right, panel_bytes);
-    _tile_loadd(7, right + kStep, panel_bytes);
-    _tile_loadd(4, left.data + k, left_bytes);
-    if constexpr (Tall) _tile_loadd(5, left.data + kStep * panel.groups + k, left_bytes);
-    Arithmetic::template multiply<Tall>();
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kProducts.size(); ++i) {
+      const auto [left_part, right_part] = kProducts[i];
+      if (i == 0 || right_part != kProducts[i - 1].right) {
+        const auto* from = right + right_part * kStep * kTileColumns;
+        _tile_loadd(6, from, panel_bytes);
+        _tile_loadd(7, from + kStep, panel_bytes);
+      }
+      if (i == 0 || left_part != kProducts[i - 1].left) {
+        const auto* from = left.data + (k + left_part * kStep) * kStep;
+        _tile_loadd(4, from, left_bytes);
+        if constexpr (Tall) _tile_loadd(5, from + kStep * panel.groups, left_bytes);
+      }
+      Arithmetic::template multiply<Tall>();
+    }
   }
   // Sums that are the output go there straight from the registers, unless rows behind the last are not there.
   alignas(64) typename Arithmetic::Sum block[kRows][kTileColumns];

@@ -75,6 +75,10 @@ struct TiledLeft {
     return data[k * Rows + r];
   }
   TiledLeft from_row(std::int64_t begin, std::int64_t, std::int64_t groups) const { return {data + begin * groups}; }
+  // Row r of a tile of `rows`.
+  static void put_row(Group* tile, std::int64_t r, std::int64_t rows, const Group* row, std::int64_t groups) {
+    for (std::int64_t k = 0; k < groups; ++k) tile[k * rows + r] = row[k];
+  }
   const Group* data;
 };
 
@@ -110,6 +114,19 @@ struct SumsOutput {
   std::int64_t stride;
 };
 constexpr auto kSumsOutput = [](float* data, std::int64_t stride, std::int64_t) { return SumsOutput{data, stride}; };
+
+// They are added to the output.
+struct AddedOutput {
+  void put(int r, int column, Lanes<float> sums) const {
+    Lanes<float> before;
+    std::memcpy(&before, data + r * stride + column, sizeof before);
+    sums += before;
+    std::memcpy(data + r * stride + column, &sums, sizeof sums);
+  }
+  float* data;
+  std::int64_t stride;
+};
+constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t) { return AddedOutput{data, stride}; };
 
 // How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu.md): not at all
 // where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of
@@ -211,6 +228,8 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
       continue;
     }
     alignas(64) float block[Left::kRows][kTileColumns];
+    for (std::int64_t r = 0; std::is_same_v<Output, AddedOutput> && r < rows; ++r)
+      std::copy_n(out.row(begin + r) + column, width, block[r]);
     multiply(output(block[0], kTileColumns, begin), from, tile, now);
     for (std::int64_t r = 0; r < rows; ++r) copy_first(out.row(begin + r) + column, block[r], static_cast<int>(width));
   }

@@ -1,11 +1,12 @@
 // AMX's instructions in software, for the tile of kernels/cpu/matrix_tile.h on processors without them: included before
 // everything else of a source file, it takes the place of the compiler's intrinsics. What each does is in Intel's "64
-// and IA-32 Architectures Software Developer's Manual", volume 2. Sums of bf16 are added in fp32 in the order of the
-// pairs; the processor's order may be another.
+// and IA-32 Architectures Software Developer's Manual", volume 2. Results are the processor's bits, but where denormal
+// numbers come in, which it takes for zero.
 #pragma once
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -45,23 +46,27 @@ inline void tile_store(int from, void* to, std::int64_t stride) {
     std::memcpy(static_cast<std::byte*>(to) + r * stride, tiles[from].words[r], sizeof tiles[from].words[r]);
 }
 
-// sums[m][n] += left[m][k] right[k][n], summed over k; multiply_add(sum, left word, right word).
-template <typename Sum, typename MultiplyAdd>
-void tile_product(int sums, int left, int right, MultiplyAdd multiply_add) {
+// sums[m][n] += product(row m of left, column n of right), as words.
+template <typename Sum, typename Product>
+void tile_product(int sums, int left, int right, Product product) {
   for (int m = 0; m < kTileRows; ++m)
     for (int n = 0; n < kTileWords; ++n) {
+      std::uint32_t column[kTileWords];
+      for (int k = 0; k < kTileWords; ++k) column[k] = tiles[right].words[k][n];
       Sum sum;
       std::memcpy(&sum, &tiles[sums].words[m][n], sizeof sum);
-      for (int k = 0; k < kTileWords; ++k) sum = multiply_add(sum, tiles[left].words[m][k], tiles[right].words[k][n]);
+      sum += product(tiles[left].words[m], column);
       std::memcpy(&tiles[sums].words[m][n], &sum, sizeof sum);
     }
 }
 
 // Four unsigned bytes by four signed ones.
 inline void tile_dpbusd(int sums, int left, int right) {
-  tile_product<std::int32_t>(sums, left, right, [](std::int32_t sum, std::uint32_t a, std::uint32_t b) {
-    for (int shift = 0; shift < 32; shift += 8)
-      sum += static_cast<std::uint8_t>(a >> shift) * static_cast<std::int8_t>(b >> shift);
+  tile_product<std::int32_t>(sums, left, right, [](const std::uint32_t* a, const std::uint32_t* b) {
+    std::int32_t sum = 0;
+    for (int k = 0; k < kTileWords; ++k)
+      for (int shift = 0; shift < 32; shift += 8)
+        sum += static_cast<std::uint8_t>(a[k] >> shift) * static_cast<std::int8_t>(b[k] >> shift);
     return sum;
   });
 }
@@ -73,11 +78,15 @@ inline float upper_half(std::uint32_t word) {
   return value;
 }
 
-// Two pairs of bf16.
+// Two pairs of bf16: the first ones of all words, the second ones, both sums, and then what was there.
 inline void tile_dpbf16ps(int sums, int left, int right) {
-  tile_product<float>(sums, left, right, [](float sum, std::uint32_t a, std::uint32_t b) {
-    sum += upper_half(a << 16) * upper_half(b << 16);
-    return sum + upper_half(a) * upper_half(b);
+  tile_product<float>(sums, left, right, [](const std::uint32_t* a, const std::uint32_t* b) {
+    float first = 0, second = 0;
+    for (int k = 0; k < kTileWords; ++k) {
+      first = std::fma(upper_half(a[k] << 16), upper_half(b[k] << 16), first);
+      second = std::fma(upper_half(a[k]), upper_half(b[k]), second);
+    }
+    return first + second;
   });
 }
 

@@ -106,8 +106,10 @@ TEST_F(ClassifierTest, KeepsTheOrderAcrossBatches) {
     spread = std::max(spread, std::fabs(static_cast<double>(alone.logits[0]) - together[0].logits[0]));
   }
   EXPECT_GT(spread, 0.01);  // or a mix-up would not show
+  // Of more threads batches are larger, and where few rows are multiplied otherwise than many, that is rounding.
   const std::vector<Scores> by_three = Classifier(directory_.path(), {.threads = 3}).predict(texts);
-  for (std::size_t i = 0; i < texts.size(); ++i) ASSERT_EQ(by_three[i].logits, together[i].logits) << i;
+  for (std::size_t i = 0; i < texts.size(); ++i)
+    ASSERT_TRUE(testing::all_close(all(by_three[i].logits), all(together[i].logits), 1e-5, 1e-5)) << i;
 }
 
 TEST_F(ClassifierTest, TakesNothingEmptyAndBrokenTexts) {
