@@ -2,10 +2,13 @@
 # matters, and the program takes the best that its processor has (kernels/make_cpu_kernels.cpp); anything else is the
 # value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy; sanitizers are made
 # to find defects of the source, for which one copy will do.
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  message(FATAL_ERROR "CMAKE_SYSTEM_PROCESSOR is ${CMAKE_SYSTEM_PROCESSOR}: the CPU kernels are for x86_64 alone")
+endif()
 find_program(EMBER_GNU_LD ld.bfd)  # CMake's own choice beside clang is LLVM's
 find_program(EMBER_GNU_OBJCOPY objcopy)
 set(EMBER_MARCH_DEFAULT native)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$" AND EMBER_GNU_LD AND EMBER_GNU_OBJCOPY AND NOT EMBER_SANITIZE)
+if(EMBER_GNU_LD AND EMBER_GNU_OBJCOPY AND NOT EMBER_SANITIZE)
   set(EMBER_MARCH_DEFAULT dispatch)
 endif()
 set(EMBER_MARCH ${EMBER_MARCH_DEFAULT} CACHE STRING

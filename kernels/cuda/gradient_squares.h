@@ -49,20 +49,21 @@ class GradientSquares {
   // DeferredGradients::squares_of. A part may be several gradients, as queries', keys' and values' weights are, or a
   // gradient several parts.
   std::span<double> of(std::span<const Tensor> gradients) const {
-    if (!consist_of(gradients, finished_) || !consist_of(finished_, gradients)) return {};
+    std::vector<std::int64_t> of_parts(finished_.size());  // elements that each has in common with the gradients
+    for (const Tensor& gradient : gradients) {
+      std::int64_t of_gradient = 0;
+      for (std::size_t p = 0; p < finished_.size(); ++p) {
+        const std::int64_t common = common_elements(gradient, finished_[p]);
+        of_gradient += common, of_parts[p] += common;
+      }
+      if (of_gradient != gradient.size()) return {};
+    }
+    for (std::size_t p = 0; p < finished_.size(); ++p)
+      if (of_parts[p] != finished_[p].size()) return {};
     return {static_cast<double*>(memory_.data()), count_};
   }
 
  private:
-  // Whether each of `tensors` is as large as what it has in common with `parts`.
-  static bool consist_of(std::span<const Tensor> tensors, std::span<const Tensor> parts) {
-    for (const Tensor& tensor : tensors) {
-      std::int64_t common = 0;
-      for (const Tensor& part : parts) common += common_elements(tensor, part);
-      if (common != tensor.size()) return false;
-    }
-    return true;
-  }
   // Whose rows are adjacent.
   static std::int64_t common_elements(const Tensor& a, const Tensor& b) {
     const auto begin_of = [](const Tensor& t) { return reinterpret_cast<std::intptr_t>(t.f32()); };

@@ -3,6 +3,7 @@
 #include "kernels/cuda/gradient_squares.h"
 
 #include <deque>
+#include <utility>
 
 #include "runtime/cuda/device.h"
 #include "tests/cuda/norm_of_finished.h"
@@ -118,7 +119,7 @@ TEST(GradientSquares, ShowWhatIsNotFinite) {
       const Layer layer(rows, kAligned);
       std::vector<double> values = draw_halves(rows * kAligned, 2);
       values.back() = bad;
-      const DeviceMatrix dout(kHalf, rows, kAligned, values), other(kFloat, 1, 1, {0});
+      const DeviceMatrix dout(kHalf, rows, kAligned, values);
       device().linear_backward_weight(layer.dweight.view, layer.dbias.view, dout.view, layer.in.view);
       device().finish_gradients();
       const std::vector<Tensor> all{layer.dweight.view, layer.dbias.view};
