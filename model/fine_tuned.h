@@ -11,7 +11,8 @@
 
 namespace ember {
 
-// The texts of a batch are so many at most, and have Kernels::tokens_at_once tokens together.
+// The texts of a batch are so many at most, and have Kernels::tokens_at_once tokens together, or as many as one text
+// may have where that is more.
 inline constexpr std::int64_t kBatchSequences = 256;
 
 // load_hugging_face for a model that is to be used as it is: Error naming the first weight that the file lacks and that

@@ -1,5 +1,5 @@
-// The products of bf16_product.h by oneDNN, which knows at run time what the compiler was not told of.
-#include "kernels/cpu/bf16_product.h"
+// Products of weights in bf16 by oneDNN, which knows at run time what the compiler was not told of.
+#include "kernels/cpu/linear_products.h"
 
 #if !defined(__AVX512BF16__)
 #include <algorithm>
@@ -55,8 +55,6 @@ std::size_t bf16_bytes(Tensor t) {
   return (static_cast<std::size_t>(t.size()) * 2 + 63) / 64 * 64;
 }
 
-}  // namespace
-
 void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& scratch, int threads) {
   if (!bias.empty())
     parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
@@ -74,14 +72,22 @@ void bf16_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scrat
          threads);
 }
 
-std::size_t bf16_packed_bytes(Tensor) {
+std::size_t no_bytes(Tensor) {
   return 0;
 }
-void bf16_pack(void*, Tensor) {
-  throw std::logic_error("bf16_pack: there is no packed form here");
+void no_pack(void*, Tensor) {
+  throw std::logic_error("bf16_products: there is no packed form here");
 }
-void bf16_packed_forward(Tensor, Tensor, const void*, Tensor, Scratch&, int) {
-  throw std::logic_error("bf16_packed_forward: there is no packed form here");
+void no_packed_forward(Tensor, Tensor, const void*, Tensor, Scratch&, int) {
+  throw std::logic_error("bf16_products: there is no packed form here");
+}
+
+}  // namespace
+
+const LinearProducts& bf16_products() {
+  static constexpr LinearProducts kProducts{bf16_forward, bf16_backward_input, bf16_backward_weight, no_bytes,
+                                            no_pack,      no_packed_forward};
+  return kProducts;
 }
 
 }  // namespace ember

@@ -1,13 +1,12 @@
-// The products of fp32_product.h. With AMX each float is the sum of three bf16, and a product of two floats that of six
-// of theirs: the matrix registers multiply bf16 at 10 to 16 times the rate at which AVX-512 multiplies floats.
+// Products of weights in fp32. With AMX each float is the sum of three bf16, and a product of two floats that of six
+// of theirs: the matrix registers multiply bf16 at 10 to 15 times the rate at which AVX-512 multiplies floats.
 // Elsewhere they are oneDNN's sgemm, which packs both operands as it goes, and, of weights that are packed once, one of
 // our own: for a sentence of twenty tokens packing would cost as much as the product itself. After Goto and van de
 // Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008), without blocks: the fewer rows there are,
 // the better all of them stay in a cache while the panels pass (docs/performance_cpu.md).
-#include "kernels/cpu/fp32_product.h"
-
 #include <algorithm>
 
+#include "kernels/cpu/linear_products.h"
 #include "kernels/cpu/pair_product.h"
 #include "kernels/cpu/register_tile.h"
 #include "kernels/cpu/team.h"
@@ -20,25 +19,11 @@
 #endif
 
 namespace ember {
+namespace {
 
 #if defined(__AMX_BF16__)
-namespace {
-using SplitProduct = PairProduct<3>;
-}
-
-void fp32_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& scratch, int threads) {
-  SplitProduct::forward(out, in, weight, bias, scratch, threads);
-}
-void fp32_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {
-  SplitProduct::backward_input(din, dout, weight, scratch, threads);
-}
-void fp32_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {
-  SplitProduct::backward_weight(dweight, dout, in, scratch, threads);
-}
-
+using Unpacked = PairProduct<3>;
 #else
-namespace {
-
 // c = beta c + op(a) op(b), row-major, op(x) = xᵀ where the flag says so.
 void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, float beta, int threads) {
   const LibraryThreads limit(threads);
@@ -48,30 +33,30 @@ void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, flo
   require(status == dnnl_success, "oneDNN's sgemm failed");
 }
 
-}  // namespace
-
-void fp32_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch&, int threads) {
-  if (!bias.empty())
-    parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
-                 [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads);
-}
-void fp32_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch&, int threads) {
-  sgemm(false, false, din, dout, weight, 0.0f, threads);
-}
-void fp32_backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch&, int threads) {
-  sgemm(true, false, dweight, dout, in, 0.0f, threads);
-}
+struct Unpacked {
+  static void forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch&, int threads) {
+    if (!bias.empty())
+      parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
+                   [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
+    sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads);
+  }
+  static void backward_input(Tensor din, Tensor dout, Tensor weight, Scratch&, int threads) {
+    sgemm(false, false, din, dout, weight, 0.0f, threads);
+  }
+  static void backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch&, int threads) {
+    sgemm(true, false, dweight, dout, in, 0.0f, threads);
+  }
+};
 #endif
 
 // The panels as they are, in fp32: to split one is quick beside multiplying it by many rows.
-std::size_t fp32_packed_bytes(Tensor weight) {
+std::size_t panel_bytes(Tensor weight) {
   return static_cast<std::size_t>(panels(weight.rows) * kTileColumns * weight.cols) * sizeof(float);
 }
 
-void fp32_pack(void* packed, Tensor weight) {
+void pack_panels(void* packed, Tensor weight) {
   auto* panel = static_cast<float*>(packed);
-  std::fill_n(panel, fp32_packed_bytes(weight) / sizeof(float), 0.0f);
+  std::fill_n(panel, panel_bytes(weight) / sizeof(float), 0.0f);
   for (std::int64_t o = 0; o < weight.rows; ++o) {
     float* to = panel + o / kTileColumns * kTileColumns * weight.cols + o % kTileColumns;
     const float* from = weight.row(o);
@@ -79,23 +64,29 @@ void fp32_pack(void* packed, Tensor weight) {
   }
 }
 
-void fp32_packed_forward(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
+void panels_forward(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
 #if defined(__AMX_BF16__)
   // To split all panels takes longer than to multiply so few rows as floats.
   constexpr std::int64_t kMostInVectors = 80;
-  if (out.rows > kMostInVectors) return SplitProduct::panels_forward(out, in, packed, bias, scratch, threads);
+  if (out.rows > kMostInVectors) return Unpacked::panels_forward(out, in, packed, bias, scratch, threads);
 #else
   static_cast<void>(scratch);
 #endif
   const std::int64_t count = panels(out.cols), floats = kTileColumns * in.cols;
-  const RowTiles<StridedLeft<float>> tiles(out.rows);
   const float* start = bias.empty() ? nullptr : bias.f32();
   parallel_for(count, useful_threads(threads, count, out.rows * out.cols * 8), [&](std::int64_t p) {
     const float* panel = static_cast<const float*>(packed) + p * floats;
     multiply_panel<FloatProduct>(out, start, StridedLeft<float>{in.f32(), in.stride, 1},
-                                 {panel, in.cols, panel + floats}, p * kTileColumns, tiles, 0, tiles.count,
-                                 kSumsOutput);
+                                 {panel, in.cols, panel + floats}, p * kTileColumns, kSumsOutput);
   });
+}
+
+}  // namespace
+
+const LinearProducts& fp32_products() {
+  static constexpr LinearProducts kProducts{
+      Unpacked::forward, Unpacked::backward_input, Unpacked::backward_weight, panel_bytes, pack_panels, panels_forward};
+  return kProducts;
 }
 
 }  // namespace ember

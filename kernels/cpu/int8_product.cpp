@@ -191,10 +191,9 @@ void multiply_columns(Tensor out, const QuantisedRows& in, const PackedWeight& w
   const Group* panel = weight.data + p * weight.panel_groups;
   float added[kTileColumns] = {};
   if (!bias.empty()) std::copy_n(bias.f32() + column, std::min<std::int64_t>(kTileColumns, out.cols - column), added);
-  const RowTiles<IntegerLeft> tiles(out.rows);
   multiply_panel<IntegerProduct>(
-      out, nullptr, IntegerLeft{in.data}, {panel, in.row_groups, panel + weight.panel_groups}, column, tiles, 0,
-      tiles.count, [&](float* data, std::int64_t stride, std::int64_t row) {
+      out, nullptr, IntegerLeft{in.data}, {panel, in.row_groups, panel + weight.panel_groups}, column,
+      [&](float* data, std::int64_t stride, std::int64_t row) {
         return DequantisedOutput{
             data, stride, in.scales + row, in.offsets + row, weight.scales + column, weight.sums + column, added};
       });

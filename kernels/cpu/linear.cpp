@@ -1,17 +1,23 @@
-// Linear layers: out = in weightᵀ + bias and its two backward products. In fp32 by the products of fp32_product.h, with
-// bf16 weights by those of bf16_product.h, with a weight frozen in int8 by that of int8_product.h.
+// Linear layers: out = in weightᵀ + bias and its two backward products. By the products of linear_products.h, with a
+// weight frozen in int8 by that of int8_product.h.
 #include <algorithm>
 #include <array>
 
 #include "kernels/cpu/bf16.h"
-#include "kernels/cpu/bf16_product.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/fp32_product.h"
 #include "kernels/cpu/int8_product.h"
+#include "kernels/cpu/linear_products.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/require.h"
 
 namespace ember {
+namespace {
+
+const LinearProducts& products_of(DType weight) {
+  return weight == DType::bf16 ? bf16_products() : fp32_products();
+}
+
+}  // namespace
 
 void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bias) {
   require(has_shape(out, in.rows, weight.rows) && has_shape(in, out.rows, weight.cols), "linear_forward: shapes");
@@ -19,20 +25,17 @@ void CpuKernels::linear_forward(Tensor out, Tensor in, Tensor weight, Tensor bia
   if (out.empty()) return;
   if (const void* packed = frozen(weight); packed != nullptr) {
     if (precision_ == Precision::int8) return int8_product(out, in, packed, bias, scratch_, threads_);
-    if (precision_ == Precision::bf16) return bf16_packed_forward(out, in, packed, bias, scratch_, threads_);
-    return fp32_packed_forward(out, in, packed, bias, scratch_, threads_);
+    return products_of(weight.dtype).packed_forward(out, in, packed, bias, scratch_, threads_);
   }
-  if (weight.dtype == DType::bf16) return bf16_forward(out, in, weight, bias, scratch_, threads_);
-  fp32_forward(out, in, weight, bias, scratch_, threads_);
+  products_of(weight.dtype).forward(out, in, weight, bias, scratch_, threads_);
 }
 
 // Of the packed form of a weight in `precision`, up to the next one's alignment; 0: it has none.
 std::size_t CpuKernels::frozen_bytes(Tensor weight) const {
   if (weight.empty() || weight.dtype != product_type()) return 0;
   if (precision_ == Precision::int8 && weight.cols > kMostInt8Inputs) return 0;
-  const std::size_t bytes = precision_ == Precision::int8   ? int8_bytes(weight)
-                            : precision_ == Precision::bf16 ? bf16_packed_bytes(weight)
-                                                            : fp32_packed_bytes(weight);
+  const std::size_t bytes =
+      precision_ == Precision::int8 ? int8_bytes(weight) : products_of(weight.dtype).packed_bytes(weight);
   return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
 
@@ -46,10 +49,8 @@ void CpuKernels::freeze(std::span<const Tensor> weights) {
     if (bytes == 0) continue;
     if (precision_ == Precision::int8)
       int8_pack(packed, weight);
-    else if (precision_ == Precision::bf16)
-      bf16_pack(packed, weight);
     else
-      fp32_pack(packed, weight);
+      products_of(weight.dtype).pack(packed, weight);
     frozen_[weight.data] = {weight, packed, memory};
     packed += bytes;
   }
@@ -71,10 +72,7 @@ void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
   require(din.cols == weight.cols && dout.cols == weight.rows && din.rows == dout.rows,
           "linear_backward_input: shapes");
   if (din.empty()) return;
-  if (weight.dtype == DType::bf16)
-    bf16_backward_input(din, dout, weight, scratch_, threads_);
-  else
-    fp32_backward_input(din, dout, weight, scratch_, threads_);
+  products_of(weight.dtype).backward_input(din, dout, weight, scratch_, threads_);
 }
 
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
@@ -91,12 +89,11 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
       }
     });
   }
+  if (dweight.empty()) return;
   if (in.rows == 0) {
     for (std::int64_t r = 0; r < dweight.rows; ++r) std::fill_n(dweight.row(r), dweight.cols, 0.0f);
-  } else if (precision_ == Precision::bf16) {
-    bf16_backward_weight(dweight, dout, in, scratch_, threads_);
   } else {
-    fp32_backward_weight(dweight, dout, in, scratch_, threads_);
+    products_of(product_type()).backward_weight(dweight, dout, in, scratch_, threads_);
   }
 }
 

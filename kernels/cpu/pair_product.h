@@ -13,23 +13,21 @@
 namespace ember {
 
 // kParts = 1: of operands in bf16, or rounded to it. 3 (AMX alone): of operands in fp32, each number the sum of three.
-// Results do not depend on `threads`.
+// Results do not depend on `threads`. What the functions compute is in linear_products.h. Left is a parameter so that
+// what its other form lacks is not looked up.
 template <int kParts, typename Left = NarrowLeft<Word>>
 class PairProduct {
  public:
-  // out (M, O) = in (M, I) weightᵀ + bias (O, or empty), weight (O, I).
   static void forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& scratch, int threads) {
     forward(out, in, bias, scratch, threads,
             [&](Word* own, std::int64_t column, Block inner) { return pack_outputs(own, weight, column, inner); });
   }
-  // din (M, I) = dout (M, O) weight.
   static void backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {
     multiply(
         din, nullptr, dout.cols, scratch, threads,
         [&](Word* to, Block rows, Block inner) { pack_row_tile(to, dout, rows, inner); },
         [&](Word* own, std::int64_t column, Block inner) { return pack_columns(own, weight, column, inner); });
   }
-  // dweight (O, I) = doutᵀ in.
   static void backward_weight(Tensor dweight, Tensor dout, Tensor in, Scratch& scratch, int threads) {
     multiply(
         dweight, nullptr, in.rows, scratch, threads,
@@ -37,7 +35,7 @@ class PairProduct {
         [&](Word* own, std::int64_t column, Block inner) { return pack_columns(own, in, column, inner); });
   }
 
-  // All panels of a weight, and forward by them.
+  // The packed form is all panels of a weight.
   static std::size_t packed_bytes(Tensor weight) {
     return static_cast<std::size_t>(panels(weight.rows) * panel_words(pairs(weight.cols))) * sizeof(Word);
   }
@@ -53,9 +51,9 @@ class PairProduct {
     });
   }
   // Forward by panels that are still to be split: of each the floats (I, kTileColumns), one panel after the other.
-  static void panels_forward(Tensor out, Tensor in, const void* panels, Tensor bias, Scratch& scratch, int threads) {
+  static void panels_forward(Tensor out, Tensor in, const void* packed, Tensor bias, Scratch& scratch, int threads) {
     forward(out, in, bias, scratch, threads, [&](Word* own, std::int64_t column, Block inner) {
-      auto* panel = const_cast<float*>(static_cast<const float*>(panels)) + column * in.cols;
+      auto* panel = const_cast<float*>(static_cast<const float*>(packed)) + column * in.cols;
       return pack_columns(own, matrix(panel, in.cols, kTileColumns), 0, inner);
     });
   }
@@ -96,20 +94,20 @@ class PairProduct {
   static std::int64_t pairs(std::int64_t size) {
     return ((size + 1) / 2 + Left::kInnerStep - 1) / Left::kInnerStep * Left::kInnerStep;
   }
-  static constexpr std::int64_t panel_words(std::int64_t pairs) {
-    return pairs * kParts * kTileColumns;
+  static constexpr std::int64_t panel_words(std::int64_t inner) {
+    return inner * kParts * kTileColumns;
   }
   // Where words go, of 16 pairs all of one part before the next: 16 words at `data`, those of the next row or column
-  // `stride` words further, of the next part `part` words.
+  // `stride` words further, of the next part `part_stride` words.
   struct Place {
     Word* data;
-    std::int64_t stride, part;
+    std::int64_t stride, part_stride;
   };
 
-  [[gnu::always_inline]] static void put(Place to, std::int64_t i, Unsplit<kParts> pairs, __mmask16 lanes = kAll) {
-    const Words<kParts> words = split(pairs);
+  [[gnu::always_inline]] static void put(Place to, std::int64_t i, Unsplit<kParts> numbers, __mmask16 lanes = kAll) {
+    const Words<kParts> words = split(numbers);
     for (int p = 0; p < kParts; ++p)
-      _mm512_mask_storeu_epi32(to.data + i * to.stride + p * to.part, lanes, words.parts[p]);
+      _mm512_mask_storeu_epi32(to.data + i * to.stride + p * to.part_stride, lanes, words.parts[p]);
   }
 
   // 16 pairs of each of 16 rows, row(i), become 16 columns, of which the first `count` are stored.
@@ -119,14 +117,14 @@ class PairProduct {
     constexpr int kHalves = sizeof(Unsplit<kParts>) / sizeof(__m512i);
     __m512i block[kHalves][16];
     for (int i = 0; i < 16; ++i) {
-      const Unsplit<kParts> pairs = row(i);
-      for (int h = 0; h < kHalves; ++h) block[h][i] = pairs.halves[h];
+      const Unsplit<kParts> numbers = row(i);
+      for (int h = 0; h < kHalves; ++h) block[h][i] = numbers.halves[h];
     }
     for (auto& half : block) transpose(half);
     for (std::int64_t j = 0; j < count; ++j) {
-      Unsplit<kParts> pairs;
-      for (int h = 0; h < kHalves; ++h) pairs.halves[h] = block[h][j];
-      put(to, j, pairs, lanes);
+      Unsplit<kParts> numbers;
+      for (int h = 0; h < kHalves; ++h) numbers.halves[h] = block[h][j];
+      put(to, j, numbers, lanes);
     }
   }
 
@@ -203,51 +201,53 @@ class PairProduct {
   // each block of the inner dimension adds its sums to the output.
   static constexpr std::int64_t kMostRows = 384, kMostInner = 640 / (Left::kInnerStep * kParts) * Left::kInnerStep;
 
-  static std::int64_t parts(std::int64_t size, std::int64_t most) {
+  static std::int64_t blocks(std::int64_t size, std::int64_t most) {
     return (size + most - 1) / most;
   }
-  // Part i of `count` equal ones of [begin, end), in whole steps.
-  static Block part(std::int64_t i, std::int64_t count, Block whole, std::int64_t step) {
-    const std::int64_t steps = parts(whole.size(), step);
+  // Block i of `count` equal ones, in whole steps.
+  static Block block_of(Block whole, std::int64_t i, std::int64_t count, std::int64_t step) {
+    const std::int64_t steps = blocks(whole.size(), step);
     return {whole.begin + i * steps / count * step, std::min(whole.end, whole.begin + (i + 1) * steps / count * step)};
   }
 
   // out = start + left x right, with an inner dimension of `size`. pack_left(to, rows, inner) packs a tile of that
   // block; panel_of(own, column, inner) gives a panel of it, in its thread's memory `own` or elsewhere. The longer side
-  // of the output is shared among the threads, then the other; each packs all that it needs, which takes less time than
-  // to read what another processor has packed.
+  // of the output is shared among the threads, then the other; each packs all that it needs, which with two of them
+  // takes less time than to read what another processor has packed.
   template <typename PackLeft, typename PanelOf>
   static void multiply(Tensor out, const float* start, std::int64_t size, Scratch& scratch, int threads,
                        const PackLeft& pack_left, const PanelOf& panel_of) {
-    const std::int64_t all = pairs(size), tiles = parts(out.rows, Left::kRows), columns = panels(out.cols);
-    const std::int64_t used = useful_threads(threads, tiles * columns, out.size() * all * kParts / 8);
+    const std::int64_t inner = pairs(size), tiles = blocks(out.rows, Left::kRows), columns = panels(out.cols);
+    const std::int64_t used = useful_threads(threads, tiles * columns, out.size() * inner * kParts / 8);
     const bool tall = out.rows > out.cols;
     const std::int64_t longer = std::min(used, tall ? tiles : columns);
     const std::int64_t shorter = std::min(used / longer, tall ? columns : tiles);
     const std::int64_t down = tall ? longer : shorter, across = tall ? shorter : longer;
-    const std::int64_t own_words = left_words(out.rows, all) + panel_words(std::min(all, kMostInner));
+    const std::int64_t own_words = panel_words(std::min(inner, kMostInner)) + left_words(out.rows, inner);
     auto* memory = static_cast<Word*>(scratch(static_cast<std::size_t>(down * across * own_words) * sizeof(Word)));
     parallel_for(down * across, static_cast<int>(down * across), [&](std::int64_t task) {
       [[maybe_unused]] const MatrixRegisters registers;
-      multiply_part(out, part(task / across, down, {0, out.rows}, Left::kRows),
-                    part(task % across, across, {0, out.cols}, kTileColumns), start, all, memory + task * own_words,
-                    pack_left, panel_of);
+      multiply_share(out, block_of({0, out.rows}, task / across, down, Left::kRows),
+                     block_of({0, out.cols}, task % across, across, kTileColumns), start, inner,
+                     memory + task * own_words, pack_left, panel_of);
     });
   }
 
-  static std::int64_t left_words(std::int64_t rows, std::int64_t pairs) {
-    return RowTiles<Left>::rounded(std::min(rows, kMostRows)) * std::min(pairs, kMostInner) * kParts;
+  // Whole lines of a cache, so that the panel of the next thread begins with one.
+  static std::int64_t left_words(std::int64_t rows, std::int64_t inner) {
+    return blocks(RowTiles<Left>::rounded(std::min(rows, kMostRows)) * std::min(inner, kMostInner) * kParts, 16) * 16;
   }
 
+  // Those rows and columns of the output. `own`: a panel, then a block of the left operand.
   template <typename PackLeft, typename PanelOf>
-  static void multiply_part(Tensor out, Block rows, Block columns, const float* start, std::int64_t all, Word* left,
-                            const PackLeft& pack_left, const PanelOf& panel_of) {
-    Word* own = left + left_words(out.rows, all);
-    const std::int64_t inner_parts = std::max<std::int64_t>(1, parts(all, kMostInner));
-    const std::int64_t row_parts = parts(rows.size(), kMostRows);
-    for (std::int64_t b = 0; b < inner_parts * row_parts; ++b) {
-      const Block inner = part(b / row_parts, inner_parts, {0, all}, Left::kInnerStep);
-      const Block block = part(b % row_parts, row_parts, rows, Left::kRows);
+  static void multiply_share(Tensor out, Block rows, Block columns, const float* start, std::int64_t all, Word* own,
+                             const PackLeft& pack_left, const PanelOf& panel_of) {
+    Word* left = own + panel_words(std::min(all, kMostInner));
+    const std::int64_t inner_blocks = std::max<std::int64_t>(1, blocks(all, kMostInner));
+    const std::int64_t row_blocks = blocks(rows.size(), kMostRows);
+    for (std::int64_t b = 0; b < inner_blocks * row_blocks; ++b) {
+      const Block inner = block_of({0, all}, b / row_blocks, inner_blocks, Left::kInnerStep);
+      const Block block = block_of(rows, b % row_blocks, row_blocks, Left::kRows);
       const RowTiles<Left> tiles(block.size());
       for (std::int64_t t = 0; t < tiles.count; ++t)
         pack_left(left + tiles.begin(t) * inner.size() * kParts,
@@ -255,8 +255,7 @@ class PairProduct {
       for (std::int64_t column = columns.begin; column < columns.end; column += kTileColumns) {
         const Panel<Word> panel = panel_of(own, column, inner);
         const auto panel_product = [&](const float* from, const auto& output) {
-          multiply_panel<Arithmetic>(out.row_block(block.begin, block.size()), from, Left{left}, panel, column, tiles,
-                                     0, tiles.count, output);
+          multiply_panel<Arithmetic>(out.row_block(block.begin, block.size()), from, Left{left}, panel, column, output);
         };
         inner.begin == 0 ? panel_product(start, kSumsOutput) : panel_product(nullptr, kAddedOutput);
       }

