@@ -60,9 +60,10 @@ class MatrixRegisters {
 
 // Numbers may be sums of several parts, the largest first; of every 16 groups all of the first part come first, then
 // all of the second, ... Which parts of the left operand are multiplied by which of the right one, so ordered that few
-// have to be loaded again and that small products are added before large ones. Of three parts, each at most 2^-8 of the
-// one before, three of the nine products are left out: 2^-24 of the whole, at most. (Henry, Tang and Heinecke,
-// "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations", ARITH 2019.)
+// have to be loaded again and that small products are added before large ones. Of three parts, of which the second is
+// at most 2^-8 of the number and the third 2^-17, three of the nine products are left out: 2^-24 of the whole, at most.
+// (Henry, Tang and Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
+// computations", ARITH 2019.)
 struct PartProduct {
   int left, right;
 };
