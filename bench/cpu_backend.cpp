@@ -7,6 +7,7 @@
 
 #include "bench/backend.h"
 #include "bench/machine.h"
+#include "runtime/ceil_div.h"
 #include "runtime/shares.h"
 
 namespace ember {
@@ -60,7 +61,7 @@ class CpuBackend final : public Backend {
 #pragma omp parallel num_threads(threads_)
     {
       const auto count = static_cast<std::size_t>(omp_get_num_threads());
-      const auto part = (bytes + count - 1) / count, begin = part * static_cast<std::size_t>(omp_get_thread_num());
+      const auto part = ceil_div(bytes, count), begin = part * static_cast<std::size_t>(omp_get_thread_num());
       if (begin < bytes)
         std::memcpy(static_cast<std::byte*>(to) + begin, static_cast<const std::byte*>(from) + begin,
                     std::min(part, bytes - begin));

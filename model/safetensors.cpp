@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "model/json_file.h"
+#include "runtime/ceil_div.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -318,7 +319,7 @@ void write_safetensors_header(FileWriter& file, std::span<const TensorDescriptio
     offset += *bytes;
   }
   header += '}';
-  header.resize((header.size() + 7) / 8 * 8, ' ');
+  header.resize(round_up(header.size(), 8), ' ');
   const std::uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);

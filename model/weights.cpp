@@ -6,6 +6,7 @@
 #include <numbers>
 #include <utility>
 
+#include "runtime/ceil_div.h"
 #include "runtime/philox.h"
 #include "runtime/shares.h"
 
@@ -149,7 +150,7 @@ void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint
     std::fill_n(out, size, parameter.start == Start::one ? 1.0f : 0.0f);
     return;
   }
-  const std::size_t blocks = (size + 3) / 4;
+  const std::size_t blocks = ceil_div(size, 4);
   const auto draw_blocks = [=](std::size_t, std::size_t begin, std::size_t end) {
     for (std::size_t b = begin; b < end; ++b) {
       const auto block = normal_block(random_block(seed, static_cast<std::uint32_t>(Site::initialisation), index, b));

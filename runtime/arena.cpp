@@ -6,14 +6,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/ceil_div.h"
+
 namespace ember {
 namespace {
 
 constexpr std::size_t kHugePage = 2 << 20;  // of x86-64 and of arm64 with pages of 4 KB
-
-std::size_t aligned(std::size_t bytes, std::size_t alignment = Arena::kAlignment) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
 
 }  // namespace
 
@@ -23,16 +21,16 @@ Buffer host_buffer(std::size_t bytes) {
   const bool large = bytes >= 2 * kHugePage;
   const std::size_t alignment = large ? kHugePage : Arena::kAlignment;
   const bool countable = bytes <= SIZE_MAX - alignment;  // else rounding up would wrap to nothing
-  void* data = countable ? std::aligned_alloc(alignment, aligned(bytes, alignment)) : nullptr;
+  void* data = countable ? std::aligned_alloc(alignment, round_up(bytes, alignment)) : nullptr;
   check(data != nullptr, "out of memory: {} bytes were asked for", bytes);
-  if (large) madvise(data, aligned(bytes, alignment), MADV_HUGEPAGE);  // a wish: without it pages are small
-  std::memset(data, 0, aligned(bytes));
+  if (large) madvise(data, round_up(bytes, alignment), MADV_HUGEPAGE);  // a wish: without it pages are small
+  std::memset(data, 0, round_up(bytes, Arena::kAlignment));
   return Buffer(data, bytes, [](void* pointer) { std::free(pointer); });
 }
 
 void* Arena::take(std::size_t bytes) {
   const std::size_t offset = used_;
-  used_ += aligned(bytes);
+  used_ += round_up(bytes, kAlignment);
   if (base_ == nullptr) return nullptr;
   if (used_ > capacity_)
     throw std::logic_error(fmt::format("arena of {} bytes asked for {}: it was measured too small", capacity_, used_));

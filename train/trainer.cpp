@@ -10,6 +10,7 @@
 
 #include "model/batches.h"
 #include "model/bert.h"
+#include "runtime/ceil_div.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
 #include "train/inputs.h"
@@ -65,7 +66,7 @@ bool better(const DevResult& now, const DevResult& best, Metric metric) {
 }
 
 std::int64_t steps_of_epoch(std::int64_t rows, const Recipe& recipe) {
-  return (rows + recipe.batch_size - 1) / recipe.batch_size;
+  return ceil_div(rows, recipe.batch_size);
 }
 
 std::int64_t steps_of_run(std::int64_t rows, const TrainOptions& options) {

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/team.h"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 namespace {
@@ -113,7 +114,7 @@ void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUp
     for (const AdamWParameter& parameter : parameters) {
       const std::int64_t size = parameter.weights.size();
       const AdamWUpdate& update = parameter.decayed ? decayed : plain;
-      team.share((size + kChunk - 1) / kChunk, [&](std::int64_t c) {
+      team.share(ceil_div(size, kChunk), [&](std::int64_t c) {
         const std::int64_t begin = c * kChunk;
         Span(parameter, begin).update(parameter.gradient.f32() + begin, std::min(kChunk, size - begin), scale, update);
       });

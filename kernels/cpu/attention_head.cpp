@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/dropout.h"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 
@@ -22,7 +23,7 @@ AttentionCall::AttentionCall(Tensor query, Tensor key, Tensor value, const Batch
     require(length > 0 && length <= batch.max_length, "attention: length of a sequence");
   }
   dim = query.cols / heads;
-  row_elements = (positions + 3) / 4 * 4;
+  row_elements = round_up(positions, 4);
   scale = 1 / std::sqrt(static_cast<float>(dim));
 }
 

@@ -2,13 +2,13 @@
 #include "kernels/cpu/linear_products.h"
 
 #if !defined(__AVX512BF16__)
-#include <algorithm>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <stdexcept>
 
 #include "kernels/cpu/bf16.h"
-#include "kernels/cpu/library_threads.h"
+#include "kernels/cpu/library_product.h"
 #include "kernels/cpu/team.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 namespace {
@@ -52,14 +52,12 @@ Tensor rounded(Tensor from, void* to, int threads) {
 }
 
 std::size_t bf16_bytes(Tensor t) {
-  return (static_cast<std::size_t>(t.size()) * 2 + 63) / 64 * 64;
+  return round_up(static_cast<std::size_t>(t.size()) * 2, 64);
 }
 
 void bf16_forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch& scratch, int threads) {
-  if (!bias.empty())
-    parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
-                 [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-  matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads), weight, !bias.empty(), threads);
+  const bool adds = start_with_bias(out, bias, threads);
+  matmul(false, true, out, rounded(in, scratch(bf16_bytes(in)), threads), weight, adds, threads);
 }
 
 void bf16_backward_input(Tensor din, Tensor dout, Tensor weight, Scratch& scratch, int threads) {

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/ceil_div.h"
+
 namespace ember {
 namespace {
 
@@ -113,7 +115,7 @@ void dropout_multipliers(float* out, std::int64_t first, std::int64_t count, con
 
 void dropout_multiplier_rows(float* out, std::int64_t out_stride, std::int64_t rows, std::int64_t first,
                              std::int64_t step, std::int64_t count, const Dropout& dropout) {
-  const std::int64_t row_blocks = (count + 3) / 4, total = rows * row_blocks;
+  const std::int64_t row_blocks = ceil_div(count, 4), total = rows * row_blocks;
   std::int64_t row = 0, place = 0;  // of the next block
   for (std::int64_t done = 0; done < total; done += kBlocks) {
     std::uint64_t indices[kBlocks];

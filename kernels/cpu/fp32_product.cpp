@@ -14,7 +14,7 @@
 #if !defined(__AMX_BF16__)
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "kernels/cpu/library_threads.h"
+#include "kernels/cpu/library_product.h"
 #include "kernels/require.h"
 #endif
 
@@ -35,10 +35,8 @@ void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, flo
 
 struct Unpacked {
   static void forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch&, int threads) {
-    if (!bias.empty())
-      parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
-                   [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
-    sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads);
+    const bool adds = start_with_bias(out, bias, threads);
+    sgemm(false, true, out, in, weight, adds ? 1.0f : 0.0f, threads);
   }
   static void backward_input(Tensor din, Tensor dout, Tensor weight, Scratch&, int threads) {
     sgemm(false, false, din, dout, weight, 0.0f, threads);

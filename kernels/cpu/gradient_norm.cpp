@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/team.h"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 constexpr std::int64_t kSquaresChunk = 8192;
 
 std::int64_t chunks_of(const Tensor& tensor) {
-  return (tensor.size() + kSquaresChunk - 1) / kSquaresChunk;
+  return ceil_div(tensor.size(), kSquaresChunk);
 }
 
 double sum_of_squares(const float* values, std::int64_t count) {

@@ -12,6 +12,7 @@
 #include "kernels/cpu/matrix_tile.h"
 #include "kernels/cpu/team.h"
 #include "kernels/cpu/vector_math.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 namespace {
@@ -78,7 +79,7 @@ constexpr int kFold = 32;  // rows are searched for their ends in that many inte
 // With those that only fill up the last step.
 std::int64_t groups(std::int64_t size) {
   constexpr std::int64_t kStep = kGroup * IntegerLeft::kInnerStep;
-  return (size + kStep - 1) / kStep * IntegerLeft::kInnerStep;
+  return ceil_div(size, kStep) * IntegerLeft::kInnerStep;
 }
 
 // A quantised weight in memory: the panels, then s[o] and s[o] sum u[o, .] for as many columns as the panels have.

@@ -9,6 +9,7 @@
 #include "kernels/cpu/linear_products.h"
 #include "kernels/cpu/row_pass.h"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 namespace {
@@ -36,7 +37,7 @@ std::size_t CpuKernels::frozen_bytes(Tensor weight) const {
   if (precision_ == Precision::int8 && weight.cols > kMostInt8Inputs) return 0;
   const std::size_t bytes =
       precision_ == Precision::int8 ? int8_bytes(weight) : products_of(weight.dtype).packed_bytes(weight);
-  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
+  return round_up(bytes, Arena::kAlignment);
 }
 
 void CpuKernels::freeze(std::span<const Tensor> weights) {

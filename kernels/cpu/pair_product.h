@@ -9,6 +9,7 @@
 #include "kernels/cpu/pair_words.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/team.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 
@@ -92,7 +93,7 @@ class PairProduct {
 
   // Pairs of an inner dimension, with those that only fill up the last step.
   static std::int64_t pairs(std::int64_t size) {
-    return ((size + 1) / 2 + Left::kInnerStep - 1) / Left::kInnerStep * Left::kInnerStep;
+    return round_up(ceil_div(size, 2), Left::kInnerStep);
   }
   static constexpr std::int64_t panel_words(std::int64_t inner) {
     return inner * kParts * kTileColumns;
@@ -201,12 +202,9 @@ class PairProduct {
   // each block of the inner dimension adds its sums to the output.
   static constexpr std::int64_t kMostRows = 384, kMostInner = 640 / (Left::kInnerStep * kParts) * Left::kInnerStep;
 
-  static std::int64_t blocks(std::int64_t size, std::int64_t most) {
-    return (size + most - 1) / most;
-  }
   // Block i of `count` equal ones, in whole steps.
   static Block block_of(Block whole, std::int64_t i, std::int64_t count, std::int64_t step) {
-    const std::int64_t steps = blocks(whole.size(), step);
+    const std::int64_t steps = ceil_div(whole.size(), step);
     return {whole.begin + i * steps / count * step, std::min(whole.end, whole.begin + (i + 1) * steps / count * step)};
   }
 
@@ -217,7 +215,7 @@ class PairProduct {
   template <typename PackLeft, typename PanelOf>
   static void multiply(Tensor out, const float* start, std::int64_t size, Scratch& scratch, int threads,
                        const PackLeft& pack_left, const PanelOf& panel_of) {
-    const std::int64_t inner = pairs(size), tiles = blocks(out.rows, Left::kRows), columns = panels(out.cols);
+    const std::int64_t inner = pairs(size), tiles = ceil_div(out.rows, Left::kRows), columns = panels(out.cols);
     const std::int64_t used = useful_threads(threads, tiles * columns, out.size() * inner * kParts / 8);
     const bool tall = out.rows > out.cols;
     const std::int64_t longer = std::min(used, tall ? tiles : columns);
@@ -235,7 +233,7 @@ class PairProduct {
 
   // Whole lines of a cache, so that the panel of the next thread begins with one.
   static std::int64_t left_words(std::int64_t rows, std::int64_t inner) {
-    return blocks(RowTiles<Left>::rounded(std::min(rows, kMostRows)) * std::min(inner, kMostInner) * kParts, 16) * 16;
+    return round_up(RowTiles<Left>::rounded(std::min(rows, kMostRows)) * std::min(inner, kMostInner) * kParts, 16);
   }
 
   // Those rows and columns of the output. `own`: a panel, then a block of the left operand.
@@ -243,8 +241,8 @@ class PairProduct {
   static void multiply_share(Tensor out, Block rows, Block columns, const float* start, std::int64_t all, Word* own,
                              const PackLeft& pack_left, const PanelOf& panel_of) {
     Word* left = own + panel_words(std::min(all, kMostInner));
-    const std::int64_t inner_blocks = std::max<std::int64_t>(1, blocks(all, kMostInner));
-    const std::int64_t row_blocks = blocks(rows.size(), kMostRows);
+    const std::int64_t inner_blocks = std::max<std::int64_t>(1, ceil_div(all, kMostInner));
+    const std::int64_t row_blocks = ceil_div(rows.size(), kMostRows);
     for (std::int64_t b = 0; b < inner_blocks * row_blocks; ++b) {
       const Block inner = block_of({0, all}, b / row_blocks, inner_blocks, Left::kInnerStep);
       const Block block = block_of(rows, b % row_blocks, row_blocks, Left::kRows);

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "kernels/cpu/vector_math.h"
+#include "runtime/ceil_div.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -37,7 +38,7 @@ template <typename Element>
 using Lanes [[gnu::vector_size(kLanes * 4)]] = Element;
 
 constexpr std::int64_t panels(std::int64_t columns) {
-  return (columns + kTileColumns - 1) / kTileColumns;
+  return ceil_div(columns, kTileColumns);
 }
 
 struct FloatProduct {
@@ -195,18 +196,18 @@ struct TileOf {
 // is rows [begin(t), begin(t + 1)).
 template <typename Left>
 struct RowTiles {
-  explicit RowTiles(std::int64_t rows) : rows(rows), count((rows + Left::kRows - 1) / Left::kRows) {}
+  explicit RowTiles(std::int64_t rows) : rows(rows), count(ceil_div(rows, Left::kRows)) {}
   std::int64_t begin(std::int64_t t) const { return std::min(rows, rounded(t * rows / count)); }
   // Of the rows in memory.
   std::int64_t padded() const { return rounded(rows); }
-  static std::int64_t rounded(std::int64_t row) { return (row + Left::kRowStep - 1) / Left::kRowStep * Left::kRowStep; }
+  static std::int64_t rounded(std::int64_t row) { return round_up(row, Left::kRowStep); }
   std::int64_t rows, count;
 };
 
 // Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel. `start`, a row of
-// out.cols, is where every row's sums start; null: at zero. output(data, stride, row)
-// is what becomes of the sums of the tile that begins with that row and lies there. The panel's `next` is asked for
-// during the last of several tiles, which finds its own panel in the cache, so that memory is idle.
+// out.cols, is where every row's sums start; null: at zero. output(data, stride, row) is what becomes of the sums of
+// the tile that begins with that row and lies there. The panel's `next` is asked for during the last of several tiles,
+// which finds its own panel in the cache, so that memory is idle.
 template <typename Arithmetic, typename Left, typename OutputOf>
 void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left, Panel<typename Left::Group> panel,
                     std::int64_t column, const OutputOf& output) {

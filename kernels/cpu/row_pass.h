@@ -8,6 +8,7 @@
 #include <span>
 
 #include "kernels/cpu/team.h"
+#include "runtime/ceil_div.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -18,9 +19,9 @@ class RowPass {
   RowPass(std::int64_t rows, std::int64_t cols, int vectors, int threads)
       : rows_(rows),
         cols_(cols),
-        chunk_rows_(std::max(kMinChunkRows, (rows + kMaxChunks - 1) / kMaxChunks)),
-        chunks_((rows + chunk_rows_ - 1) / chunk_rows_),
-        vector_stride_((cols + 15) / 16 * 16),
+        chunk_rows_(std::max(kMinChunkRows, ceil_div(rows, kMaxChunks))),
+        chunks_(ceil_div(rows, chunk_rows_)),
+        vector_stride_(round_up(cols, 16)),
         vectors_(vectors),
         threads_(useful_threads(threads, chunks_, rows * cols)) {}
 
@@ -42,7 +43,7 @@ class RowPass {
       const std::int64_t begin = chunk * chunk_rows_;
       body(begin, std::min(begin + chunk_rows_, rows_), [&](std::int64_t i) { return vector_of(chunk, i); });
     });
-    const std::int64_t blocks = (cols_ + kBlockCols - 1) / kBlockCols;
+    const std::int64_t blocks = ceil_div(cols_, kBlockCols);
     parallel_for(count * blocks, threads_, [&](std::int64_t task) {
       const std::int64_t i = task / blocks, begin = task % blocks * kBlockCols;
       const std::int64_t size = std::min(kBlockCols, cols_ - begin);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/cpu/vector_math.h"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 
@@ -21,7 +22,7 @@ constexpr std::int64_t kPanelRows = 6;  // fill 12 of AVX2's 16 registers
 
 // `size` rounded up to whole panels.
 constexpr std::int64_t whole_panels(std::int64_t size) {
-  return (size + kPanel - 1) / kPanel * kPanel;
+  return round_up(size, kPanel);
 }
 
 // Elements from row to row of scratch for rows of `size` floats: an odd number of panels, so that the rows of a panel
@@ -76,7 +77,7 @@ inline void small_product(float* c, std::int64_t c_stride, Strided a, Panels b, 
   constexpr auto kByRows = panel_products_up_to(std::make_index_sequence<kPanelRows>());
   // Rows are shared out evenly: 19 as 5 + 5 + 5 + 4 or 10 + 9, because a single row would wait for each of its
   // additions.
-  const std::int64_t blocks = (rows + kPanelRows - 1) / kPanelRows;
+  const std::int64_t blocks = ceil_div(rows, kPanelRows);
   for (std::int64_t j = 0; j < cols; j += kPanel) {
     const std::int64_t width = std::min(kPanel, cols - j);
     for (std::int64_t block = 0; block < blocks; ++block) {

@@ -24,6 +24,7 @@
 #include "kernels/cuda/vector_io.cuh"
 #include "kernels/cuda/work_list.cuh"
 #include "kernels/step_state.h"
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -255,7 +256,7 @@ int take(ParameterList& list, std::span<const AdamWParameter>& all) {
     list.first_chunk[list.count++] = chunks;
     if (parameter.decayed) list.decayed |= bit;
     if (aligned(parameter)) list.aligned |= bit;
-    chunks += static_cast<int>((size + kChunk - 1) / kChunk);
+    chunks += static_cast<int>(ceil_div(size, kChunk));
   }
   return chunks;
 }

@@ -11,6 +11,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 
 namespace ember::attention {
 
@@ -195,7 +196,7 @@ inline Call make_call(Tensor query, Tensor key, Tensor value, const Batch& batch
           .scale = scale,
           .log2_scale = scale * 1.44269504088896341f,
           .mask = DropoutMask(dropout),
-          .mask_blocks = (positions + 3) / 4};
+          .mask_blocks = ceil_div(positions, 4)};
 }
 
 // Of cls_attention: the first rows' queries stand among all rows of `kept`.
@@ -232,13 +233,12 @@ inline HalfRows half_rows(const Tensor& tensor, std::int64_t dim, int width) {
 // Threads of a block, no more warps than the longest sequence has rows for, and the blocks for `rows` rows of each
 // head.
 inline unsigned threads_for(std::int64_t max_length) {
-  const std::int64_t warps = std::clamp<std::int64_t>((max_length + kWarpRows - 1) / kWarpRows, 1, kWarps);
+  const std::int64_t warps = std::clamp<std::int64_t>(ceil_div(max_length, kWarpRows), 1, kWarps);
   return static_cast<unsigned>(warps) * kWarpSize;
 }
 inline dim3 grid_for(const Batch& batch, std::int64_t heads, std::int64_t rows, unsigned threads) {
   const std::int64_t block_rows = threads / kWarpSize * kWarpRows;
-  return dim3(static_cast<unsigned>(batch.sequences * heads),
-              static_cast<unsigned>((rows + block_rows - 1) / block_rows));
+  return dim3(static_cast<unsigned>(batch.sequences * heads), static_cast<unsigned>(ceil_div(rows, block_rows)));
 }
 
 // Calls run(D), a compile-time constant, of the instance for heads of `dim` columns.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/vector_io.cuh"
+#include "runtime/ceil_div.h"
 
 namespace ember {
 
@@ -24,7 +25,7 @@ inline unsigned part_blocks(std::int64_t rows) {
 
 // So that the parts of every width stay aligned for vectors.
 inline std::int64_t part_stride(std::int64_t cols) {
-  return (cols + 7) / 8 * 8;
+  return round_up(cols, 8);
 }
 
 inline std::size_t part_bytes(std::int64_t parts, std::int64_t sums, std::int64_t cols) {

@@ -13,6 +13,7 @@
 #include "kernels/cuda/token_sums.cuh"
 #include "kernels/cuda/weight_gradients.cuh"
 #include "kernels/cuda/work_list.cuh"
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/launch.h"
 #include "runtime/cuda/memory.h"
 
@@ -199,7 +200,7 @@ void multiply(std::span<const GradientSum> products, Matmul& matmul, const Strea
 
 float* DeferredGradients::keep_parts(std::int64_t count, std::int64_t sums, std::int64_t cols) {
   constexpr std::size_t kAlignment = 256, kLeast = std::size_t{1} << 20;
-  const std::size_t bytes = (part_bytes(count, sums, cols) + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t bytes = round_up(part_bytes(count, sums, cols), kAlignment);
   for (; block_ < memory_.size(); ++block_, used_ = 0)
     if (used_ + bytes <= memory_[block_].size()) break;
   if (block_ == memory_.size()) memory_.push_back(device_buffer(std::max(bytes, kLeast)));

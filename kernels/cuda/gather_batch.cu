@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/vector_io.cuh"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -252,10 +253,9 @@ __global__ void __launch_bounds__(kThreads, 1) gather_small_kernel(Gather gather
 
 BatchShape CudaKernels::batch_shape(const BatchShape& exact, std::int64_t positions) const {
   const std::int64_t granularity = std::min(kRowStep, positions);
-  const auto rounded = [](std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; };
-  const std::int64_t tokens = rounded(exact.tokens + 1, granularity);
+  const std::int64_t tokens = round_up(exact.tokens + 1, granularity);
   const std::int64_t longest = std::max(exact.max_length, tokens - exact.tokens);
-  return {exact.rows, exact.rows + 1, tokens, std::min(rounded(longest, kRowStep), positions)};
+  return {exact.rows, exact.rows + 1, tokens, std::min(round_up(longest, kRowStep), positions)};
 }
 
 Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,

@@ -14,6 +14,7 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/work_list.cuh"
 #include "kernels/require.h"
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/launch.h"
 
 namespace ember {
@@ -112,23 +113,23 @@ __global__ void __launch_bounds__(kThreads) gradient_norm_kernel(const __grid_co
 }
 
 std::int64_t chunks_of(const Tensor& tensor) {
-  return tensor.empty() ? 0 : (tensor.size() + kChunk - 1) / kChunk;
+  return tensor.empty() ? 0 : ceil_div(tensor.size(), kChunk);
 }
 
 }  // namespace
 
 void CudaKernels::gradient_norm(StepState* state, std::span<const Tensor> gradients) {
-  std::int64_t total = 1;  // room for the chunk of a launch without gradients
-  for (const Tensor& gradient : gradients) {
+  for (const Tensor& gradient : gradients)
     require(gradient.empty() || gradient.contiguous(), "gradient_norm: a gradient's rows must be adjacent");
-    total += chunks_of(gradient);
-  }
   const std::span<double> summed = deferred_.squares_of(gradients);
   double* sums = summed.data();
-  if (summed.empty())
+  if (summed.empty()) {
+    std::int64_t total = 1;  // room for the chunk of a launch without gradients
+    for (const Tensor& gradient : gradients) total += chunks_of(gradient);
     sums = static_cast<double*>(scratch(static_cast<std::size_t>(total) * sizeof(double)));
-  else
+  } else {
     gradients = {};
+  }
   unsigned* arrived = arrivals();
   auto done = std::ssize(summed);
   do {

@@ -23,6 +23,7 @@
 #include "kernels/cuda/algorithm_cache.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/matmul_operands.h"
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/event.h"
 #include "runtime/cuda/memory.h"
@@ -77,7 +78,7 @@ std::uint32_t alignment_of(const Tensor& first, std::int64_t step) {
 // Elements of an operand, generous by a row; a multiple of every alignment.
 std::int64_t step_of(std::int64_t rows, std::int64_t stride) {
   constexpr std::int64_t kAligned = 16;
-  return ((rows + 1) * stride + kAligned - 1) / kAligned * kAligned;
+  return round_up((rows + 1) * stride, kAligned);
 }
 
 // A product that cuBLASLt can run.
@@ -304,7 +305,7 @@ const Plan& Matmul::State::plan(const Shape& shape) {
       throw std::logic_error("a matrix product of a new shape in a recording; run it once before: " + text_of(shape));
     plan = plan_of(shape);
     Shape rounded = shape;
-    rounded.rows = (shape.rows + kRowStep - 1) / kRowStep * kRowStep;
+    rounded.rows = round_up(shape.rows, kRowStep);
     plan.possible = adopt(plan, algorithm_of(rounded)) || adopt(plan, algorithm_of(shape));
     if (plan.possible) return plan;
     // What is known is of a batch with other steps, or of a file that is not what was written.

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <type_traits>
 
+#include "runtime/ceil_div.h"
 #include "runtime/cuda/simt.h"
 #include "runtime/tensor.h"
 
@@ -44,7 +45,7 @@ inline bool vectorises(int width, std::initializer_list<Tensor> tensors) {
 }
 
 inline unsigned blocks_for(std::int64_t tasks, std::int64_t per_block) {
-  return static_cast<unsigned>((tasks + per_block - 1) / per_block);
+  return static_cast<unsigned>(ceil_div(tasks, per_block));
 }
 
 // The two halves of a word.

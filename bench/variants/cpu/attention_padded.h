@@ -16,6 +16,7 @@
 
 #include "bench/variants/cpu/naive_dropout.h"
 #include "bench/variants/ladder.h"
+#include "runtime/ceil_div.h"
 
 namespace ember::variants {
 
@@ -38,7 +39,7 @@ inline void naive_softmax(float* p, const AttentionCall& a, std::int64_t query, 
   const float largest = *std::max_element(p, p + length);
   float sum = 0;
   for (std::int64_t j = 0; j < length; ++j) sum += p[j] = std::exp(p[j] - largest);
-  const std::int64_t first = (query * a.heads + head) * ((a.positions + 3) / 4 * 4);
+  const std::int64_t first = (query * a.heads + head) * round_up(a.positions, 4);
   for (std::int64_t j = 0; j < length; ++j) p[j] = p[j] / sum * multiplier(a.dropout, first + j);
 }
 
