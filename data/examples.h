@@ -56,8 +56,9 @@ std::vector<std::string> notes_on(const ReadReport& report, const std::filesyste
 
 // All examples of one file; the format follows from the name's ending. Error for a malformed row or one with a label
 // that is unknown or out of range (file, line where the row starts, what is wrong); with skip_bad_rows these are
-// counted and left out. Error in any case for a truncated or damaged .gz, a CSV header without the two columns, a CSV
-// quote that is never closed (no one knows how many rows it swallowed), or a file without any (good) row.
+// counted and left out. Error in any case for a truncated or damaged .gz, a row of more than 16 MiB, a CSV header
+// without the two columns, a CSV quote that is never closed or has text behind it (no one knows where the row ends), or
+// a file without any (good) row.
 std::vector<Example> read_examples(const std::filesystem::path& path, const Labels& labels,
                                    const ReadOptions& options = {}, ReadReport* report = nullptr);
 

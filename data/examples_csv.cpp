@@ -11,8 +11,8 @@ class CsvRecords {
  public:
   explicit CsvRecords(const std::filesystem::path& path) : lines_(path) {}
 
-  // The next record that is not a blank line. BadRow for text behind a closing quote. A quote that is never closed is
-  // an Error: how many rows it swallowed cannot be known.
+  // The next record that is not a blank line. A quote that is never closed, or has text behind it, is an Error: where
+  // the record ends cannot be known.
   bool next(std::vector<std::string>& fields) {
     do {
       fields.assign(1, "");
@@ -21,14 +21,13 @@ class CsvRecords {
       for (state_ = State::kFieldStart; !take_line(fields);)
         if (!next_line()) fail("{}:{}: a quoted field has no closing quote", lines_.path().string(), first_line_);
     } while (fields.size() == 1 && fields[0].empty() && state_ == State::kFieldStart);
-    if (state_ == State::kBroken) throw BadRow("text behind a closing quote, expected a comma or the end of the line");
     return true;
   }
   std::int64_t first_line() const { return first_line_; }
   const std::filesystem::path& path() const { return lines_.path(); }
 
  private:
-  enum class State { kFieldStart, kPlain, kQuoted, kQuoteInQuoted, kBroken };
+  enum class State { kFieldStart, kPlain, kQuoted, kQuoteInQuoted };
 
   bool next_line() {
     line_.clear();
@@ -44,7 +43,6 @@ class CsvRecords {
 
   void take(char c, std::vector<std::string>& fields) {
     const bool closed = state_ == State::kQuoteInQuoted;
-    if (state_ == State::kBroken) return;
     if (state_ == State::kQuoted) {
       if (c == '"')
         state_ = State::kQuoteInQuoted;
@@ -57,8 +55,10 @@ class CsvRecords {
       fields.emplace_back();
       state_ = State::kFieldStart;
     } else {
+      check(!closed, "{}:{}: text behind a closing quote, expected a comma or the end of the line",
+            lines_.path().string(), first_line_);
       fields.back() += c;
-      state_ = closed ? State::kBroken : State::kPlain;
+      state_ = State::kPlain;
     }
   }
 
@@ -71,11 +71,7 @@ class CsvRecords {
 class CsvReader : public RowReader {
  public:
   CsvReader(const std::filesystem::path& path, const Labels& labels) : records_(path), labels_(labels) {
-    try {
-      check(records_.next(fields_), "{}: is empty, expected a header with the columns text and labels", path.string());
-    } catch (const BadRow& bad) {
-      fail("{}:{}: {}", path.string(), records_.first_line(), bad.what());
-    }
+    check(records_.next(fields_), "{}: is empty, expected a header with the columns text and labels", path.string());
     columns_ = fields_.size();
     text_ = column("text");
     list_ = column("labels");

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <utility>
 
 #include "model/json_file.h"
+#include "model/tokenizer_files.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 
@@ -13,7 +16,6 @@ namespace ember {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 // Rows that no token has: many models' vocabularies are padded to a multiple of 8, 64 or 128, as fast products like it.
 constexpr std::int64_t kMostRowsWithoutToken = 128;
@@ -21,11 +23,6 @@ constexpr const char* kOtherProblem =
     "the classifier is for another problem (problem_type in config.json) than multi_label_classification, the only one "
     "that Ember computes";
 constexpr const char* kNewOne = "; --new-classifier draws a new one";
-// Tokenizers that do the same with a vocab.txt, and names that say nothing of it.
-constexpr std::array<std::string_view, 10> kClasses{
-    "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
-    "ElectraTokenizer",        "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast",
-    "PreTrainedTokenizerFast", "TokenizersBackend"};
 constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
 
 constexpr std::string_view kPooler = "bert.pooler.dense";
@@ -76,63 +73,6 @@ std::int64_t classifier_rows(const Index& index) {
 std::int64_t count_lines(std::string_view text) {
   const bool open_line = !text.empty() && text.back() != '\n';
   return std::count(text.begin(), text.end(), '\n') + (open_line ? 1 : 0);
-}
-
-// A special token as tokenizer_config.json has it: a text, or an object with it.
-std::string content_of(const json& token) {
-  const json& content = token.is_object() && token.contains("content") ? token["content"] : token;
-  return content.is_string() ? content.get<std::string>() : content.dump();
-}
-
-bool is_known(std::string_view token) {
-  return std::any_of(kRoleTokens.begin(), kRoleTokens.end(), [&](const auto& role) { return token == role.second; });
-}
-
-// Refuses what makes other tokens of a text than BertTokenizer with vocab.txt does.
-void require_bert_tokenizer(const json& object, const fs::path& path) {
-  const std::string file = path.string();
-  if (const json name = object.value("tokenizer_class", json()); !name.is_null())
-    check(std::find(kClasses.begin(), kClasses.end(), name) != kClasses.end(),
-          "{}: tokenizer_class is {}, but Ember does as BertTokenizer does", file, printable(name.dump()));
-  check(object.value("do_basic_tokenize", json(true)) != false, "{}: do_basic_tokenize is false, but Ember does it",
-        file);
-  if (const json words = object.value("never_split", json()); !words.is_null())
-    check(words.empty(), "{}: never_split names words, which Ember splits", file);
-  for (const auto& [role, content] : kRoleTokens)
-    if (const json token = object.value(role, json()); !token.is_null())
-      check(content_of(token) == content, "{}: {} is {}, but Ember takes {}", file, role, printable(content_of(token)),
-            content);
-  for (const char* list : {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"})
-    for (const json& token : object.value(list, json::object()))
-      check(is_known(content_of(token)), "{}: {} has {}, which Ember does not know", file, list,
-            printable(content_of(token)));
-}
-
-// The file of older versions of transformers.
-void require_no_added_tokens(const fs::path& path) {
-  if (!fs::exists(path)) return;
-  const json tokens = read_json_object(path);
-  for (const auto& [token, id] : tokens.items())
-    check(is_known(token), "{}: has {}, which Ember does not know", path.string(), printable(token));
-}
-
-// Reads do_lower_case, and refuses what the tokenizer does not do.
-bool read_lower_case(const fs::path& path) {
-  if (!fs::exists(path)) return true;
-  const json object = read_json_object(path);
-  require_bert_tokenizer(object, path);
-  const auto flag = [&](const char* key, bool otherwise) {
-    const auto found = object.find(key);
-    if (found == object.end() || found->is_null()) return otherwise;
-    check(found->is_boolean(), "{}: {} must be true or false", path.string(), key);
-    return found->get<bool>();
-  };
-  const bool lower_case = flag("do_lower_case", true);
-  check(flag("strip_accents", lower_case) == lower_case,
-        "{}: strip_accents is {}, but Ember does as do_lower_case says", path.string(), !lower_case);
-  check(flag("tokenize_chinese_chars", true), "{}: tokenize_chinese_chars is false, but Ember sets them apart",
-        path.string());
-  return lower_case;
 }
 
 std::string difference_in_labels(std::int64_t rows, const std::vector<std::string>& model,
@@ -260,8 +200,7 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
         kVocabularyFile);
   std::string vocabulary = read_file(files.vocabulary, kMostVocabularyBytes);
   check_vocabulary(files.vocabulary, vocabulary, config.vocabulary);
-  require_no_added_tokens(folder / kAddedTokensFile);
-  const bool lower_case = read_lower_case(files.tokenizer);
+  const bool lower_case = read_lower_case(folder);
   if (options.labels) require_storable(config, *options.labels);
   return {std::move(config), {std::move(vocabulary), lower_case, files.vocabulary}};
 }

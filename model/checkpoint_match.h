@@ -1,12 +1,10 @@
 // A checkpoint in parts, its tensors under the names of the model: what loading and converting share.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "model/hugging_face.h"
@@ -14,26 +12,18 @@
 
 namespace ember {
 
-// The tokenizer's special tokens by their role, as tokenizer_config.json and special_tokens_map.json name it.
-inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
-                                                                                 {"sep_token", "[SEP]"},
-                                                                                 {"pad_token", "[PAD]"},
-                                                                                 {"cls_token", "[CLS]"},
-                                                                                 {"mask_token", "[MASK]"}}};
-
 // Weights from any kind of file, the rest from wherever it is.
 struct CheckpointFiles {
   std::filesystem::path config, vocabulary;
-  std::filesystem::path tokenizer;  // tokenizer_config.json; may be absent
-  std::filesystem::path weights;    // for messages
+  std::filesystem::path weights;  // for messages
   std::span<const StoredTensor> tensors;
 };
 
 // Error naming the file unless it has `vocabulary` lines, or up to 127 fewer: some pad the table of words.
 void check_vocabulary(const std::filesystem::path& path, std::string_view content, std::int64_t vocabulary);
 
-// What stands beside the weights: config.json, vocab.txt and tokenizer_config.json, checked against each other and
-// `options`.
+// What stands beside the weights: config.json, vocab.txt and what is beside that (tokenizer_files.h), checked against
+// each other and `options`.
 struct Surroundings {
   BertConfig config;
   TokenizerSource tokenizer;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "data/strict_json.h"
 #include "model/json_file.h"
 #include "runtime/error.h"
 #include "runtime/philox.h"

@@ -5,6 +5,7 @@
 
 #include "model/checkpoint_match.h"
 #include "model/safetensors.h"
+#include "model/tokenizer_files.h"
 #include "model/weight_files.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -69,7 +70,9 @@ void write_weights(const fs::path& path, const BertWeights& weights, Kernels& ke
 }
 
 CheckpointFiles files_of(const fs::path& directory) {
-  return {directory / kConfigFile, directory / kVocabularyFile, directory / kTokenizerFile, {}, {}};
+  std::error_code unreadable;
+  check(fs::is_directory(directory, unreadable), "{}: is no folder, that of a model was expected", directory.string());
+  return {directory / kConfigFile, directory / kVocabularyFile, {}, {}};
 }
 
 }  // namespace
@@ -80,7 +83,7 @@ fs::path weights_path(const fs::path& directory) {
   if (fs::exists(directory / kShardsFile)) return directory / kShardsFile;
   check(!fs::exists(directory / kTorchWeightsFile), "{}: has {} but no {}: convert_hf makes one of it",
         directory.string(), kTorchWeightsFile, kWeightsFile);
-  fail("{}: no such file", path.string());
+  fail("{}: holds no {}, nor {}", directory.string(), kWeightsFile, kShardsFile);
 }
 
 TokenizerSource tokenizer_of(const fs::path& directory) {

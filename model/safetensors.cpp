@@ -11,7 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "model/json_file.h"
+#include "data/strict_json.h"
 #include "runtime/ceil_div.h"
 #include "runtime/error.h"
 

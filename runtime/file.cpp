@@ -231,9 +231,10 @@ void require_writable_directory(const fs::path& path) {
   const fs::path probe = temporary_name(path / "probe");
   try {
     FileWriter(probe).finish();
-  } catch (...) {
+  } catch (const Error& refused) {
     fs::remove(probe, error);
-    throw;
+    const std::string_view what = refused.what();
+    fail("{}: no file can be written there: {}", path.string(), what.substr(what.rfind(": ") + 2));
   }
   fs::remove(probe, error);
 }

@@ -33,7 +33,7 @@ void occupy_standard_streams() {
 }
 
 // CLI11 takes an empty text, as of a variable that is not set, for zero, and a leading zero for octal, or says of
-// either what does not help.
+// either, or of 2.5 where a whole number is meant, what does not help.
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) continue;
@@ -44,12 +44,14 @@ void require_values(const CLI::App& app) {
     }
     const std::string written = option->get_type_name(),
                       type = written.substr(0, written.find(':'));  // or N:INT in [..]
-    const bool is_number = type == "INT" || type == "UINT" || type == "FLOAT" || type == "N";
+    const bool is_whole = type == "INT" || type == "UINT" || type == "N";
+    const bool is_number = is_whole || type == "FLOAT";
     for (const std::string& value : option->results()) {
       check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
       const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
-      const bool octal =
-          is_number && digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0123456789") == digits.npos;
+      const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
+      check(!is_whole || has_digits_alone, "{} {}: a whole number was expected", option->get_name(), printable(value));
+      const bool octal = is_number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
     }
   }
@@ -77,6 +79,10 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     return body();
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
+  } catch (const CLI::ExtrasError&) {  // its own text has them in reverse
+    print_line(program,
+               fmt::format("{}: not expected (see {} --help)", CLI::detail::join(app.remaining(), " "), program));
+    return 2;
   } catch (const CLI::ConversionError& error) {  // texts are taken as they are
     print_line(program, fmt::format("{}: a number was expected (see {} --help)", error.what(), program));
     return 2;

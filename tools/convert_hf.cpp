@@ -43,9 +43,10 @@ void add_options(CLI::App& app, Options& options) {
       "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
       "config.json, or else LABEL_0 and LABEL_1; one into other labels, or for another problem, is replaced with\n"
       "--new-classifier only.\n"
-      "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case.");
+      "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case. What\n"
+      "stands there and makes other tokens than BertTokenizer does with vocab.txt is refused.");
   app.add_option("INPUT", options.input, "what to convert")->required();
-  app.add_option("OUT", options.out, "the directory to write; must not exist, but for --force");
+  app.add_option("OUT", options.out, "the directory to write, parents included; must not exist, but for --force");
   app.add_option("--labels", options.labels, "labels.txt: the labels to classify into, one a line")->type_name("FILE");
   app.add_option("--config", options.config, "config.json, where INPUT is a weight file")->type_name("FILE");
   app.add_option("--vocab", options.vocabulary, "vocab.txt, where INPUT is a weight file")->type_name("FILE");
@@ -55,8 +56,12 @@ void add_options(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_flag("--new-classifier", options.new_classifier,
                "draw a classifier where INPUT's is into other labels than --labels or for another problem");
-  app.add_flag("--list", options.list, "print name, type, shape, bytes and file of every tensor, and convert nothing");
   app.add_flag("--force", options.force, "replace OUT, if a model is all that it holds");
+  const auto converting =
+      app.get_options([](const CLI::Option* o) { return o->get_name() != "INPUT" && o->get_name() != "--help"; });
+  CLI::Option* list = app.add_flag("--list", options.list,
+                                   "print name, type, shape, bytes and file of every tensor, and convert nothing");
+  for (CLI::Option* option : converting) list->excludes(option);
 }
 
 fs::path find_weights(const fs::path& input) {
@@ -67,12 +72,13 @@ fs::path find_weights(const fs::path& input) {
   if (!has_safetensors && fs::exists(input / kTorchWeightsFile)) return input / kTorchWeightsFile;
   check(has_safetensors || !fs::exists(input / "pytorch_model.bin.index.json"),
         "{}: the weights are split over several files, one {} was expected", input.string(), kTorchWeightsFile);
+  check(has_safetensors, "{}: holds no {}, {} or {}", input.string(), kWeightsFile, kShardsFile, kTorchWeightsFile);
   return weights_path(input);
 }
 
 // The files around the weights: those of the directory, or as the flags say.
 CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
-  CheckpointFiles files{options.config, options.vocabulary, {}, weights.path(), weights.tensors()};
+  CheckpointFiles files{options.config, options.vocabulary, weights.path(), weights.tensors()};
   const fs::path input = options.input;
   if (fs::is_directory(input)) {
     check(options.config.empty() && options.vocabulary.empty(),
@@ -82,7 +88,6 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   }
   check(!files.config.empty() && !files.vocabulary.empty(),
         "{}: --config and --vocab must name its config.json and vocab.txt", options.input);
-  files.tokenizer = files.vocabulary.parent_path() / kTokenizerFile;
   return files;
 }
 
@@ -137,6 +142,7 @@ void remove_leftovers(const fs::path& out) {
 void write_model(const Options& options, const std::function<void(const fs::path&)>& save) {
   const fs::path given = fs::absolute(options.out);
   const fs::path out = given.has_filename() ? given : given.parent_path();
+  require_writable_directory(out.parent_path());
   remove_leftovers(out);
   if (!fs::exists(out)) return write_directory_atomically(out, save);
   const fs::path fresh = temporary_name(out, kNew), old = temporary_name(out, "old");

@@ -51,7 +51,7 @@ fetch_start() {
   tool=${tool##*/}
   mkdir -p -- "$directory" 2>/dev/null || die "$directory: cannot be made"
   [[ -w $directory ]] || die "$directory: cannot be written"
-  directory=$(cd -- "$directory" && pwd)
+  directory=$(CDPATH='' cd -- "$directory" && pwd)
   scratch=$(mktemp -d)
   trap 'rm -rf -- "$scratch"' EXIT
   exec 9<"$directory"

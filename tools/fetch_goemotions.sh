@@ -2,11 +2,13 @@
 # Downloads GoEmotions (Demszky et al. 2020), the simplified multi-label splits: train.tsv, dev.tsv, test.tsv and
 # labels.txt.
 # shellcheck disable=SC2034,SC2154
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+set -euo pipefail
+here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
+# shellcheck source=sources.sh
+source "$here/sources.sh"
 about='Downloads GoEmotions: train.tsv, dev.tsv, test.tsv and labels.txt, checked by sha256.'
 default_directory=$(dirname -- "$here")/cache/goemotions
-published=https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data
-default_url=${EMBER_GOEMOTIONS_URL:-$published}
+default_url=$goemotions_url
 # shellcheck source=fetch.sh
 source "$here/fetch.sh"
 

@@ -3,10 +3,13 @@
 # pytorch_model.bin. The hub says each file's digest in its answer: the sha256 of large files (X-Linked-Etag), git's
 # blob name of small ones (ETag beside X-Repo-Commit).
 # shellcheck disable=SC2034,SC2154
-here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+set -euo pipefail
+here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
+# shellcheck source=sources.sh
+source "$here/sources.sh"
 about='Downloads TinyBERT 4L-312D: config.json, vocab.txt and pytorch_model.bin, checked by the digests the hub reports.'
 default_directory=$(dirname -- "$here")/cache/tinybert
-default_url=${EMBER_TINYBERT_URL:-https://huggingface.co/huawei-noah/TinyBERT_General_4L_312D/resolve/main}
+default_url=$tinybert_url
 # shellcheck source=fetch.sh
 source "$here/fetch.sh"
 

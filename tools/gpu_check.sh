@@ -20,6 +20,7 @@
 # Without --from it builds in build-gpu and build-gpu-ptx, for the GPU at hand. Exit status: 0 all passed, 1 something
 # failed, 2 a wrong flag or no build, 3 there is no GPU.
 set -uo pipefail
+unset CDPATH
 root=$(cd "$(dirname "$0")/.." && pwd)
 parts=(tests training bench peers ptx sanitizer)
 

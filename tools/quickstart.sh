@@ -4,30 +4,35 @@
 #   tools/quickstart.sh [--model DIR] [--data DIR] [--out DIR] [-- TRAIN-FLAG...]
 # --model   a Hugging Face directory of pretrained weights (default: TinyBERT, downloaded)
 # --data    a folder with train, dev and test (default: GoEmotions, downloaded)
-# --out     where the fine-tuned model goes (default: out/quickstart, whose model it replaces; one of your own is
-#           replaced with -- --overwrite alone, and continued with -- --resume)
-# Without a network it does the same with the sample in data/sample and a small untrained model, for 20 epochs at a rate
-# of 2e-3 unless there are TRAIN-FLAGs.
+# --out     where the fine-tuned model goes (default: out/quickstart, whose model it replaces; one in a folder of your
+#           own is replaced only with -- --overwrite)
+# A run that was interrupted goes on with the same arguments and -- --resume.
+# Without a network, once the packages are there, it does the same with the sample in data/sample and a small untrained
+# model, for 20 epochs at a rate of 2e-3 unless there are other TRAIN-FLAGs than --resume.
 set -euo pipefail
+unset CDPATH
 caller=$PWD
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
-absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$caller/$1" ;; esac; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' tools/quickstart.sh; }
+absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$2/$1" ;; esac; } # PATH FOLDER
 die() { echo "quickstart: $*" >&2; exit 2; }
 
-model='' data='' out='' flags=()
+model='' data='' out='' flags=() resumes='' has_recipe=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --model | --data | --out)
       [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a folder"
-      declare "${1#--}=$(absolute "$2")"
+      declare "${1#--}=$(absolute "$2" "$caller")"
       shift 2
       ;;
     --help | -h) usage; exit 0 ;;
     --) shift; flags=("$@"); break ;;
     *) die "unknown argument '$1' (see --help)" ;;
   esac
+done
+for flag in ${flags[@]+"${flags[@]}"}; do
+  if [ "$flag" = --resume ]; then resumes=yes; else has_recipe=yes; fi
 done
 [ -z "$model" ] || [ -d "$model" ] || die "--model $model: no such folder"
 [ -z "$data" ] || [ -d "$data" ] || die "--data $data: no such folder"
@@ -48,8 +53,7 @@ cmake --build build -j "$(nproc)"
 
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
 reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
-goemotions_url=${EMBER_GOEMOTIONS_URL:-https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data}
-tinybert_url=${EMBER_TINYBERT_URL:-https://huggingface.co/huawei-noah/TinyBERT_General_4L_312D/resolve/main}
+source tools/sources.sh
 cached_data=cache/goemotions cached_model=cache/tinybert-ember
 missing=()                                                                   # what the network must have
 [ -n "$data" ] || [ -e $cached_data/test.tsv ] || missing+=("$goemotions_url/test.tsv")  # which is fetched last
@@ -76,12 +80,12 @@ else
   model=data/sample/model data=data/sample
   # TRAIN-FLAGs take the place of this recipe, which is made for the sample alone.
   train_flags=(--from-scratch)
-  [ "${#flags[@]}" -gt 0 ] || train_flags+=(--epochs 20 --lr 2e-3)
+  [ -n "$has_recipe" ] || train_flags+=(--epochs 20 --lr 2e-3)
 fi
 
 if [ -z "$out" ]; then
   out=out/quickstart
-  train_flags+=(--overwrite)
+  [ -n "$resumes" ] || train_flags+=(--overwrite)
 fi
 echo "== train"
 build/train/train --model "$model" --data "$data" --out "$out" ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
@@ -94,4 +98,6 @@ build/tools/predict --model "$out" \
   "I am so happy that I passed the exam with flying colors!" \
   "Thank you so much, I really appreciate your help." \
   "This is the most disgusting thing I have ever seen."
-echo "The fine-tuned model is in $out. Try: build/tools/predict --model $out 'your sentence'"
+# As it must be typed anywhere.
+quoted=$(printf '%q --model %q' "$PWD/build/tools/predict" "$(absolute "$out" "$PWD")")
+echo "The fine-tuned model is in $out. Try: $quoted 'your sentence'"

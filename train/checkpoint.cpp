@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "data/strict_json.h"
 #include "model/checkpoint_match.h"
 #include "model/json_file.h"
 #include "runtime/file.h"

@@ -6,6 +6,7 @@
 # A single allocation of more than 72 MB, 60 s for one input, and 1 GB in all (AddressSanitizer's own included) count as
 # findings: inputs are a few kB, and a reader may take their size and 64 MB.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/../.."
 [[ ${1:-} =~ ^[0-9]+$ ]] || { echo "usage: tests/fuzz/run.sh SECONDS [TARGET...]" >&2; exit 2; }
 seconds=$1

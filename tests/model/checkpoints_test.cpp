@@ -187,7 +187,7 @@ TEST_F(Sst2, ItIsNoWholeModel) {
   config.vocabulary = 2;
   write_file_atomically(directory / "config.json", config_json(config));
   write_file_atomically(directory / "vocab.txt", "[PAD]\n[UNK]\n");
-  const CheckpointFiles files{directory / "config.json", directory / "vocab.txt", {}, file->path(), file->tensors()};
+  const CheckpointFiles files{directory / "config.json", directory / "vocab.txt", file->path(), file->tensors()};
   try {
     match_checkpoint(files, read_surroundings(files, {}), {});
     FAIL();

@@ -324,7 +324,7 @@ TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
 TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {
   const ModelDirectory directory;
   fs::remove(directory.path() / "model.safetensors");
-  EXPECT_EQ(complaint(directory), "model.safetensors: no such file");
+  EXPECT_EQ(complaint(directory), " holds no model.safetensors, nor model.safetensors.index.json");
   put(directory.path() / "pytorch_model.bin", "x");
   EXPECT_EQ(complaint(directory), " has pytorch_model.bin but no model.safetensors: convert_hf makes one of it");
   put(directory.path() / "model.safetensors.index.json", "{}");
@@ -335,7 +335,7 @@ TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {
   for (const char* name : {"config.json", "vocab.txt", "model.safetensors"}) {
     const ModelDirectory directory;
     fs::remove(directory.path() / name);
-    EXPECT_TRUE(complaint(directory).starts_with(std::string(name) + ": ")) << name;
+    EXPECT_NE(complaint(directory).find(name), std::string::npos) << name;
     fs::create_directory(directory.path() / name);
     EXPECT_NE(complaint(directory).find("is a directory"), std::string::npos) << name;
   }
@@ -348,37 +348,11 @@ TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {
   EXPECT_THROW(load_hugging_face("/nonexistent", kernels()), Error);
 }
 
-TEST(LoadHuggingFace, ReadsTheTokenizersCase) {
+TEST(LoadHuggingFace, ReadsTheTokenizersCaseAndItsTokens) {
   const ModelDirectory directory;
-  const auto lower_case = [&](const std::string& text) {
-    put(directory.path() / "tokenizer_config.json", text);
-    return load_hugging_face(directory.path(), kernels()).tokenizer.lower_case;
-  };
-  EXPECT_TRUE(lower_case("{}"));
-  EXPECT_TRUE(lower_case(R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})"));
-  EXPECT_FALSE(lower_case(R"({"do_lower_case": false, "strip_accents": false})"));
-  EXPECT_THROW(lower_case(R"({"do_lower_case": "yes"})"), Error);
-  EXPECT_THROW(lower_case(R"({"do_lower_case": true, "strip_accents": false})"), Error);
-  EXPECT_THROW(lower_case(R"({"do_lower_case": false, "strip_accents": true})"), Error);
-  EXPECT_THROW(lower_case(R"({"tokenize_chinese_chars": false})"), Error);
-  for (
-      const char* same :
-      {R"("tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": [], "extra_special_tokens": {})",
-       R"("tokenizer_class": "BertTokenizerFast", "do_basic_tokenize": true, "never_split": null)",
-       R"("tokenizer_class": null, "never_split": [], "unk_token": "[UNK]")",
-       R"("cls_token": {"__type": "AddedToken", "content": "[CLS]"}, "added_tokens_decoder": {"3": {"content": "[SEP]"}})"})
-    EXPECT_TRUE(lower_case("{" + std::string(same) + "}")) << same;
-  for (const char* other :
-       {R"("tokenizer_class": "BertJapaneseTokenizer")", R"("do_basic_tokenize": false)", R"("never_split": ["in"])",
-        R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
-        R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})", R"("additional_special_tokens": ["[NAME]"])",
-        R"("extra_special_tokens": {"name": "[NAME]"})"})
-    EXPECT_THROW(lower_case("{" + std::string(other) + "}"), Error) << other;
-  EXPECT_THROW(lower_case("{"), Error);
-  fs::remove(directory.path() / "tokenizer_config.json");
+  EXPECT_FALSE(load_hugging_face(directory.path(), kernels()).tokenizer.lower_case);
+  put(directory.path() / "tokenizer_config.json", "{}");
   EXPECT_TRUE(load_hugging_face(directory.path(), kernels()).tokenizer.lower_case);
-  put(directory.path() / "added_tokens.json", R"({"[MASK]": 4})");
-  EXPECT_EQ(complaint(directory), "");
   put(directory.path() / "added_tokens.json", R"({"[NAME]": 9})");
   EXPECT_EQ(complaint(directory), "added_tokens.json: has [NAME], which Ember does not know");
 }

@@ -81,6 +81,8 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--number", ""}), "program: --number: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--choice", ""}), "program: --choice: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
+  EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: a whole number was expected\n");
+  EXPECT_EQ(refused({"--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_NE(refused({"--number", "12"}).find("12"), std::string::npos);
   EXPECT_NE(refused({"--nothing"}).find("--nothing"), std::string::npos);
 }

@@ -309,8 +309,15 @@ class Out(Case):
         self.refused(self.source, self.scratch, "--force", contains="--force does not replace it")
         os.symlink(self.out, self.at("link"))
         self.refused(self.source, self.at("link"), "--force", contains="is no directory")
-        self.refused(self.source, self.at("none", "out"), contains="No such file or directory")
+        self.refused(self.source, self.at("out", "thesis.tex", "out"), contains="thesis.tex: cannot be used as a folder")
         self.refused(self.source, contains="OUT")
+        self.convert(self.source, self.at("none", "out"))
+        self.assertEqual(sorted(os.listdir(self.at("none", "out"))), FILES)
+
+    def test_list_takes_nothing_that_converts(self):
+        for flags in [[self.out], ["--labels", "x"], ["--dtype", "fp16"], ["--force"], ["--new-classifier"]]:
+            self.refused(self.source, "--list", *flags, contains="excludes --list")
+        self.assertFalse(os.path.exists(self.out))
 
     def test_stays_whole_when_the_input_is_bad(self):
         self.convert(self.source, self.out)
@@ -407,7 +414,7 @@ class Refuses(Case):
     def test_missing_and_split_files(self):
         self.refused(self.at("none"), self.out, contains="no such file")
         os.remove(self.at("source", "model.safetensors"))
-        self.refused(self.source, self.out, contains="model.safetensors: no such file")
+        self.refused(self.source, self.out, contains="holds no model.safetensors, model.safetensors.index.json or pytorch_model.bin")
         with open(self.at("source", "pytorch_model.bin.index.json"), "w"):
             pass
         self.refused(self.source, self.out, contains="split over several files")

@@ -132,7 +132,7 @@ class FetchCases:
         self.target = self.folder / "target"
         self.path = self.folder / "bin"
         self.path.mkdir()
-        names = "bash cat cp cut dirname flock grep mkdir mktemp mv rm sed sha1sum sha256sum sleep stat sync".split()
+        names = "bash cat cp cut dirname flock grep mkdir mktemp mv readlink rm sed sha1sum sha256sum sleep stat sync".split()
         for name in [*names, self.tool]:
             (self.path / name).symlink_to(shutil.which(name))
 
@@ -339,6 +339,16 @@ class FetchCases:
         self.assertEqual(list(self.target.iterdir()), [])
         del self.server.files["/emotions.txt"]
         self.assert_failed(self.goemotions(), "emotions.txt", "HTTP 404")
+
+    def test_is_found_through_a_link_and_past_cdpath(self):
+        link = self.folder / "link.sh"
+        link.symlink_to(ROOT / "tools" / "fetch_goemotions.sh")
+        environment = {"PATH": str(self.path), "CDPATH": "."}
+        for command in [str(link)], ["tools/fetch_goemotions.sh"]:
+            done = subprocess.run([*command, "--help"], env=environment, cwd=ROOT, capture_output=True, text=True,
+                                  timeout=LIMIT)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(str(ROOT / "cache" / "goemotions"), done.stdout)
 
     def test_fetches_goemotions(self):
         real = SHARED / "goemotions"

@@ -102,7 +102,7 @@ class BadInput(unittest.TestCase):
             with self.subTest(bad):
                 self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\n' + bad + b"\n", says="standard input:2: ")
         twice = b'{"text": "a", "text": "b"}\n'
-        self.refused("--vocab", vocabulary, "--jsonl", stdin=twice, says='the key "text" stands twice')
+        self.refused("--vocab", vocabulary, "--jsonl", stdin=twice, says='key "text" stands there twice')
         self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\0 x\n', says="NUL")
 
     def test_lines_before_a_bad_one_are_answered(self):

@@ -19,17 +19,17 @@ configure_bundle() { # FOLDER ARCHITECTURES OPTION...
 }
 
 # The shared libraries of a program, a path a line; of one that is not found, its name.
-libraries_of() { ldd "$1" | awk '$2 == "=>" { print $3 == "not" ? $1 : $3 }'; }
+libraries_of() { ldd "$1" | sed -nE 's/^\s*(.*) => not found$/\1/p; s/^.* => (.*) \(0x[0-9a-f]+\)$/\1/p'; }
 
 gather_libraries() { # FOLDER
   local folder=$1 program library
   for program in "$folder"/*/*; do
     if [ ! -f "$program" ] || [ ! -x "$program" ] || [ -L "$program" ]; then continue; fi
-    for library in $(libraries_of "$program"); do
+    while IFS= read -r library; do
       [[ ! ${library##*/} =~ $not_bundled ]] || continue
       [ -f "$library" ] || die "$program: needs $library, which is not here"
       [ -e "$folder/lib/${library##*/}" ] || cp -L "$library" "$folder/lib/" || return
-    done
+    done < <(libraries_of "$program")
   done
 }
 
