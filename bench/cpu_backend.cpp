@@ -15,10 +15,13 @@ namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
-// Four times the last level of cache, or a guess where the system does not tell.
-std::size_t beyond_caches() {
-  const long last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return std::max(64 * kMiB, 4 * static_cast<std::size_t>(std::max(last_level, 0L)));
+// Four times the last level of cache, and eight times the level before it for every thread; a guess where the system
+// does not tell. No more than an eighth of the memory.
+std::size_t beyond_caches(int threads) {
+  const auto told = [](int name) { return static_cast<std::size_t>(std::max(sysconf(name), 0L)); };
+  const std::size_t own = 8 * told(_SC_LEVEL2_CACHE_SIZE) * static_cast<std::size_t>(threads);
+  return std::min(std::max({64 * kMiB, 4 * told(_SC_LEVEL3_CACHE_SIZE), own}),
+                  told(_SC_PHYS_PAGES) * told(_SC_PAGESIZE) / 8);
 }
 
 class CpuBackend final : public Backend {
@@ -44,7 +47,7 @@ class CpuBackend final : public Backend {
   // Every thread writes to a part of its own, so that each core's caches are filled with it, and the shared one too.
   void flush_caches() override {
     constexpr std::size_t kLine = 64;
-    if (flush_.size() == 0) flush_ = host_buffer(beyond_caches() / 2);
+    if (flush_.size() == 0) flush_ = host_buffer(beyond_caches(threads_) / 2);
     auto* bytes = static_cast<volatile unsigned char*>(flush_.data());
     const auto size = static_cast<std::int64_t>(flush_.size());
 #pragma omp parallel for num_threads(threads_) schedule(static)
@@ -68,7 +71,7 @@ class CpuBackend final : public Backend {
     }
   }
   std::size_t large_block() const override {
-    return beyond_caches();
+    return beyond_caches(threads_);
   }
   std::int64_t large_product() const override {
     return 2048;

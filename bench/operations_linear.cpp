@@ -47,18 +47,19 @@ Prepared forward(Workspace& w, const Product& product) {
           size.of(forward_work, has_bias(product), w.widths())};
 }
 
-// As inference has it.
+// As inference has it, with a weight that is frozen as long as the call is there.
 Prepared frozen_forward(Workspace& w, const Product& product) {
   const Size size(w, product);
   const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
   const std::vector<Tensor> weights{w.product_weights(size.o, size.i)};
+  const Tensor bias = has_bias(product) ? w.activations(1, size.o) : Tensor{};
   w.kernels().freeze(weights);
   const std::shared_ptr<void> thaw_at_end(nullptr, [&kernels = w.kernels(), weights](void*) { kernels.thaw(weights); });
   return {[=, &w] {
             static_cast<void>(thaw_at_end);
-            w.kernels().linear_forward(out, in, weights.front(), {});
+            w.kernels().linear_forward(out, in, weights.front(), bias);
           },
-          size.of(forward_work, false, w.widths())};
+          size.of(forward_work, has_bias(product), w.widths())};
 }
 
 Prepared backward_input(Workspace& w, const Product& product) {

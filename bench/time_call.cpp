@@ -25,10 +25,14 @@ class Timer {
     backend_.mark();
     for (std::int64_t i = 0; i < calls_; ++i) call_();
     backend_.mark();
-    const double seconds = backend_.laps().front() / static_cast<double>(calls_);
+    const double seconds = backend_.laps().front();
     first_ = false;
-    return seconds;
+    measured_ += seconds;
+    return seconds / static_cast<double>(calls_);
   }
+
+  // The seconds of all samples.
+  double measured() const { return measured_; }
 
   // Puts several calls into a sample where one is too short.
   void lengthen(double seconds) {
@@ -53,6 +57,7 @@ class Timer {
   const std::function<void()>&call_, &reset_;
   Cache cache_;
   std::int64_t calls_ = 1;
+  double measured_ = 0;
   bool first_ = true;
 };
 
@@ -67,13 +72,10 @@ double time_call(Backend& backend, const std::function<void()>& call, const std:
   const double first = timer.sample();
   timer.lengthen(first);
   std::vector<double> samples{first};
-  double measured = first;
   if (first < kLongEnough) samples.clear();  // it is as coarse as the clock
   while (samples.empty() ||
-         (measured < budget.seconds && passed() < 3 * budget.seconds && samples.size() < kMostSamples)) {
+         (timer.measured() < budget.seconds && passed() < 3 * budget.seconds && samples.size() < kMostSamples))
     samples.push_back(timer.sample());
-    measured += samples.back();
-  }
   return median(samples);
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cstring>
-#include <oneapi/dnnl/dnnl.hpp>
 
 #include "kernels/cpu/matrix_permission.h"
 #include "runtime/shares.h"
@@ -29,10 +28,12 @@ constexpr const char* kInstructions =
     "no vector extensions asked for";
 #endif
 
-bool cpu_has_bf16() {
-  const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);  // AMX includes it
-  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bf16) == bf16;
-}
+constexpr bool kHasBf16 =
+#if defined(__AVX512BF16__)
+    true;
+#else
+    false;
+#endif
 
 // The host's own memory: the copy is made at once.
 class HostReadback final : public Readback {
@@ -49,8 +50,9 @@ class HostReadback final : public Readback {
 }  // namespace
 
 CpuKernels::CpuKernels(Precision precision, int threads) : precision_(precision), threads_(thread_count(threads)) {
-  check(precision != Precision::bf16 || cpu_has_bf16(),
-        "--precision bf16: this processor has no bf16 instructions (AVX512-BF16 or AMX); use fp32");
+  check(precision != Precision::bf16 || kHasBf16,
+        "--precision bf16: needs a processor, and kernels, with AVX512-BF16 or AMX, here they are for {}; use fp32",
+        kInstructions);
 #if defined(__AMX_TILE__)
   check(may_use_matrix_registers(), "this build needs AMX, which the processor or the system does not have");
 #endif

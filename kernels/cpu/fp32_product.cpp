@@ -12,9 +12,10 @@
 #include "kernels/cpu/team.h"
 
 #if !defined(__AMX_BF16__)
+#include <omp.h>
+
 #include <oneapi/dnnl/dnnl.hpp>
 
-#include "kernels/cpu/library_product.h"
 #include "kernels/require.h"
 #endif
 
@@ -24,10 +25,40 @@ namespace {
 #if defined(__AMX_BF16__)
 using Unpacked = PairProduct<3>;
 #else
+// How many threads oneDNN takes: as many as OpenMP gives the thread that calls it, which is not a backend's to keep. As
+// long as this lives, `threads`.
+class LibraryThreads {
+ public:
+  explicit LibraryThreads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~LibraryThreads() { omp_set_num_threads(before_); }
+  LibraryThreads(const LibraryThreads&) = delete;
+  LibraryThreads& operator=(const LibraryThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+// Left alone, oneDNN would take what the processor has, not what these kernels are compiled for, and bits would differ
+// between processors. False, and nothing done, where the program has used oneDNN before.
+bool limit_library() {
+#if defined(__AVX512F__)
+  return dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core) == dnnl::status::success;
+#elif defined(__AVX2__)
+  return dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2) == dnnl::status::success;
+#else
+  return true;
+#endif
+}
+
 // c = beta c + op(a) op(b), row-major, op(x) = xᵀ where the flag says so.
 void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, float beta, int threads) {
+  [[maybe_unused]] static const bool limited = limit_library();
   const LibraryThreads limit(threads);
   const std::int64_t inner = transpose_a ? a.rows : a.cols;
+  if (inner == 0) {  // which oneDNN refuses
+    for (std::int64_t r = 0; beta == 0 && r < c.rows; ++r) std::fill_n(c.row(r), c.cols, 0.0f);
+    return;
+  }
   const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', c.rows, c.cols, inner, 1.0f,
                                           a.f32(), a.stride, b.f32(), b.stride, beta, c.f32(), c.stride);
   require(status == dnnl_success, "oneDNN's sgemm failed");
@@ -35,8 +66,10 @@ void sgemm(bool transpose_a, bool transpose_b, Tensor c, Tensor a, Tensor b, flo
 
 struct Unpacked {
   static void forward(Tensor out, Tensor in, Tensor weight, Tensor bias, Scratch&, int threads) {
-    const bool adds = start_with_bias(out, bias, threads);
-    sgemm(false, true, out, in, weight, adds ? 1.0f : 0.0f, threads);
+    if (!bias.empty())
+      parallel_for(out.rows, useful_threads(threads, out.rows, out.size()),
+                   [&](std::int64_t r) { std::copy_n(bias.f32(), out.cols, out.row(r)); });
+    sgemm(false, true, out, in, weight, bias.empty() ? 0.0f : 1.0f, threads);
   }
   static void backward_input(Tensor din, Tensor dout, Tensor weight, Scratch&, int threads) {
     sgemm(false, false, din, dout, weight, 0.0f, threads);

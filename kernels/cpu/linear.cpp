@@ -1,6 +1,5 @@
 // Linear layers: out = in weightᵀ + bias and its two backward products. By the products of linear_products.h, with a
 // weight frozen in int8 by that of int8_product.h.
-#include <algorithm>
 #include <array>
 
 #include "kernels/cpu/bf16.h"
@@ -70,14 +69,15 @@ const void* CpuKernels::frozen(Tensor weight) const {
 }
 
 void CpuKernels::linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
-  require(din.cols == weight.cols && dout.cols == weight.rows && din.rows == dout.rows,
+  require(has_shape(din, dout.rows, weight.cols) && has_shape(dout, din.rows, weight.rows),
           "linear_backward_input: shapes");
   if (din.empty()) return;
   products_of(weight.dtype).backward_input(din, dout, weight, scratch_, threads_);
 }
 
 void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
-  require(dweight.rows == dout.cols && dweight.cols == in.cols && in.rows == dout.rows,
+  require(has_shape(dweight, dout.cols, in.cols) && has_shape(in, dout.rows, dweight.cols) &&
+              has_shape(dout, in.rows, dweight.rows),
           "linear_backward_weight: shapes");
   require(dbias.empty() || has_shape(dbias, 1, dout.cols), "linear_backward_weight: bias");
   if (!dbias.empty()) {
@@ -91,11 +91,7 @@ void CpuKernels::linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dou
     });
   }
   if (dweight.empty()) return;
-  if (in.rows == 0) {
-    for (std::int64_t r = 0; r < dweight.rows; ++r) std::fill_n(dweight.row(r), dweight.cols, 0.0f);
-  } else {
-    products_of(product_type()).backward_weight(dweight, dout, in, scratch_, threads_);
-  }
+  products_of(product_type()).backward_weight(dweight, dout, in, scratch_, threads_);
 }
 
 void CpuKernels::round_weights(Tensor working, Tensor weight) {

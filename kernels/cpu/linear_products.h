@@ -26,14 +26,14 @@ struct LinearProducts {
 
 // Of weights in fp32. Packed products, and with AMX all, do not depend on `threads`. With AMX each float is the sum of
 // three bf16 (pair_product.h), and results are as exact as fp32's, but that
-// - an operand that is infinite, or 3.396e38 or more, gives NaN, and a sum that overflows is infinite or NaN;
+// - an operand that is infinite, or 3.39618e38 or more, gives NaN, and a sum that overflows is infinite or NaN;
 // - what is below 2^-126, be it a part of a number or a product of parts, counts as zero: numbers and products below
 //   2^-102 lose digits, to 2^-15 of themselves at 2^-110 and to all but 8 bits at 2^-118.
 const LinearProducts& fp32_products();
 
 // Of weights in bf16, with sums in fp32; activations and their gradients are rounded to bf16 on the way, to the
-// nearest, ties to even. Results do not depend on `threads`, but where the compiler is not told of AVX512-BF16 and
-// oneDNN computes them (bf16_product_library.cpp).
+// nearest, ties to even. Results do not depend on `threads`. std::logic_error where the compiler is not told of
+// AVX512-BF16, for which no CpuKernels is made in that precision.
 const LinearProducts& bf16_products();
 
 }  // namespace ember

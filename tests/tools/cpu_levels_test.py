@@ -1,6 +1,7 @@
 """The CPU kernels compiled for several levels of instructions: cpu_levels_test.py PREDICT TRAIN LIBRARY NM
 
 - of a level's copy nothing but its factory can be seen, so that none of its code serves the rest of the program;
+- what is not of a level, and serves GPUs too, runs on any processor;
 - each level that this processor has gives the same scores, and EMBER_CPU_LEVEL chooses it;
 - a level that it does not have, or that does not exist, is refused in one line.
 """
@@ -63,6 +64,16 @@ class CpuLevels(unittest.TestCase):
             self.assertEqual(len(symbols), 1, symbols)
             self.assertIn(f"make_cpu_kernels_{level}", symbols[0])
 
+    def test_what_backends_share_needs_no_level(self):
+        code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", LIBRARY], capture_output=True, text=True,
+                              check=True).stdout
+        found = re.findall(r"^(\S+\.o): +file format.*\n((?:(?!\S+\.o: ).*\n)*)", code, re.M)
+        members = dict(reversed(found))  # the first of a name; later ones are kernels/cpu's
+        avx = re.compile(r"\tv[a-z0-9]+ +.*%[xyz]mm")
+        self.assertRegex(members["cpu_avx512.o"], avx)
+        for name in ["adamw_step", "first_attention", "head", "linear_gelu", "make_cpu_kernels"]:
+            self.assertNotRegex(members[f"{name}.cpp.o"], avx, name)
+
     def test_the_environment_chooses(self):
         names = {"avx2": "AVX2", "avx2_vnni": "AVX2 with VNNI", "avx512": "AVX-512", "avx512_vnni": "AVX-512 with VNNI",
                  "avx512_bf16": "AVX-512 with bf16", "amx": "AMX"}
@@ -82,16 +93,17 @@ class CpuLevels(unittest.TestCase):
         self.assertTrue(present, "a processor without AVX2 cannot run these tests: configure with EMBER_MARCH=native")
         # Levels add up in different orders, a few of 24 bits; a sum that differs in the last may round to another of int8's
         # or bf16's numbers.
-        bounds = {"fp32": 1e-5, "int8": 1e-3}
-        if "avx512_bf16" in present:
-            bounds["bf16"] = 1e-3
+        of = {"fp32": present, "int8": present, "bf16": [level for level in present if level in ("avx512_bf16", "amx")]}
+        bounds = {"fp32": 1e-5, "int8": 1e-3, "bf16": 1e-3}
         for precision, bound in bounds.items():
+            if not of[precision]:
+                continue
             best = self.logits("", precision)
             self.assertEqual(best, self.logits(present[-1], precision))
             # Without VNNI int8 rounds the weights more coarsely: 0.05 in the logits here.
-            least = self.logits("avx2", precision)
+            least = self.logits(of[precision][0], precision)
             self.assertTrue(agree(least, best, 0.1 if precision == "int8" else bound))
-            for level in present:
+            for level in of[precision]:
                 with self.subTest(level=level, precision=precision):
                     coarser = precision == "int8" and level in ("avx2", "avx512")
                     self.assertTrue(agree(self.logits(level, precision), least if coarser else best, bound))
@@ -103,6 +115,9 @@ class CpuLevels(unittest.TestCase):
                 done = self.predict(level)
                 self.assertEqual(done.returncode, 2, done.stderr)
                 self.assertRegex(done.stderr, r"\Apredict: EMBER_CPU_LEVEL=\S+: .*(lacks it; its best is|expected one of).*\n\Z")
+        done = self.predict("avx2", "bf16")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertRegex(done.stderr, r"\Apredict: --precision bf16: needs .* here they are for AVX2; use fp32\n\Z")
 
 
 if __name__ == "__main__":

@@ -45,3 +45,21 @@ if [ "$actual" != "$expected" ]; then
   exit 1
 fi
 "$scratch/the prefix/bin/predict" --model "$scratch/the model" 'so happy'
+
+# Where a library that it stands on is missing, the package is not found, and who can do without it goes on.
+mkdir "$scratch/without"
+cat >"$scratch/without/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.22)
+project(without CXX)
+find_package(ember QUIET)
+if(ember_FOUND)
+  message(FATAL_ERROR "ember was found without ${MISSING}")
+endif()
+END
+for missing in CMAKE_DISABLE_FIND_PACKAGE_CLI11=ON EMBER_libzip__zip_LIBRARY=0; do
+  cmake -S "$scratch/without" -B "$scratch/without/$missing" -D"$missing" -DMISSING="$missing" \
+    -DCMAKE_PREFIX_PATH="$scratch/the prefix" >"$scratch/without.log" 2>&1 || {
+    cat "$scratch/without.log" >&2
+    exit 1
+  }
+done
