@@ -209,6 +209,17 @@ void write_directory_atomically(const fs::path& path, const std::function<void(c
   }
 }
 
+void link_atomically(const fs::path& of, const fs::path& path) {
+  std::error_code error;
+  if (fs::equivalent(of, path, error)) return;  // rename would do nothing and leave the other name
+  const fs::path partial = temporary_name(path);
+  fs::remove(partial, error);
+  fs::create_hard_link(of, partial, error);
+  if (!error) return rename_into_place(partial, path);
+  const MappedFile content(of);
+  write_file_atomically(path, [&](FileWriter& file) { file.write(content.bytes().data(), content.bytes().size()); });
+}
+
 TemporaryDirectory::TemporaryDirectory(std::string_view prefix) {
   std::error_code error;
   const fs::path folder = fs::temp_directory_path(error);

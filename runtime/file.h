@@ -79,6 +79,10 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 void write_directory_atomically(const std::filesystem::path& path,
                                 const std::function<void(const std::filesystem::path&)>& fill);
 
+// `path` becomes the same file as `of`, or where the file system has no such links a copy; an old one is replaced
+// atomically. Whoever replaces one of the two so leaves the other as it is.
+void link_atomically(const std::filesystem::path& of, const std::filesystem::path& path);
+
 // A new folder where the system keeps temporary ones, removed with everything in it at the end. Error when there can be
 // none.
 class TemporaryDirectory {

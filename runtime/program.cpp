@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <string>
 #include <string_view>
 
@@ -78,13 +79,17 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     parse(app, argc, argv);
     return body();
   } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
+    const int status = app.exit(success);
+    std::cout.flush();
+    if (std::cout) return status;
+    print_line(program, "standard output: cannot be written");
+    return 2;
   } catch (const CLI::ExtrasError&) {  // its own text has them in reverse
     print_line(program,
                fmt::format("{}: not expected (see {} --help)", CLI::detail::join(app.remaining(), " "), program));
     return 2;
   } catch (const CLI::ConversionError& error) {  // texts are taken as they are
-    print_line(program, fmt::format("{}: a number was expected (see {} --help)", error.what(), program));
+    print_line(program, fmt::format("{}: a number within range was expected (see {} --help)", error.what(), program));
     return 2;
   } catch (const CLI::ParseError& error) {
     print_line(program, fmt::format("{} (see {} --help)", error.what(), program));

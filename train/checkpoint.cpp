@@ -1,8 +1,11 @@
 #include "train/checkpoint.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -22,27 +25,13 @@ using Json = nlohmann::ordered_json;
 constexpr int kFormat = 4;
 constexpr std::string_view kPrefix = "step-";
 constexpr const char* kChoices = "choices.txt";  // beside state.json, since it may be larger than JSON is let be
-constexpr const char* kRemoved = "removed";      // the use of a temporary name
+constexpr const char* kMoments = "optimizer.safetensors";
+constexpr const char* kState = "state.json";
+constexpr const char* kBest = "best.safetensors";
+constexpr const char* kRemoved = "removed";                               // the use of a temporary name
 constexpr std::string_view kFirst = "exp_avg.", kSecond = "exp_avg_sq.";  // PyTorch's names of the moments
 
 // ---- state.json -----------------------------------------------------------------------------------------------------
-
-Json to_json(const DevResult& result) {
-  return {{"step", result.step},         {"epoch", result.epoch},       {"loss", result.loss},
-          {"f1_micro", result.f1_micro}, {"f1_macro", result.f1_macro}, {"subset_accuracy", result.subset_accuracy}};
-}
-
-DevResult dev_result(const nlohmann::json& json) {
-  return {json.at("step"),     json.at("epoch"),    json.at("loss"),
-          json.at("f1_micro"), json.at("f1_macro"), json.at("subset_accuracy")};
-}
-
-Json to_json(const StepState& state) {
-  return {{"loss_scale", state.loss_scale},
-          {"updates", state.updates},
-          {"clean_steps", state.clean_steps},
-          {"skipped", state.skipped}};
-}
 
 // A count, which JSON may give as any number.
 template <typename T>
@@ -51,6 +40,27 @@ T whole_number(const nlohmann::json& json, const char* name) {
   check(value.is_number_integer() && value >= 0 && value <= std::numeric_limits<T>::max(),
         "{} is {}, a whole number was expected", name, printable(value.dump()));
   return value;
+}
+
+Json to_json(const DevResult& result) {
+  return {{"step", result.step},         {"epoch", result.epoch},       {"loss", result.loss},
+          {"f1_micro", result.f1_micro}, {"f1_macro", result.f1_macro}, {"subset_accuracy", result.subset_accuracy}};
+}
+
+DevResult dev_result(const nlohmann::json& json) {
+  return {whole_number<std::int64_t>(json, "step"),
+          json.at("epoch"),
+          json.at("loss"),
+          json.at("f1_micro"),
+          json.at("f1_macro"),
+          json.at("subset_accuracy")};
+}
+
+Json to_json(const StepState& state) {
+  return {{"loss_scale", state.loss_scale},
+          {"updates", state.updates},
+          {"clean_steps", state.clean_steps},
+          {"skipped", state.skipped}};
 }
 
 StepState step_state(const nlohmann::json& json) {
@@ -95,12 +105,16 @@ std::string state_json(const TrainingState& state, const StepState& step_state, 
 void read_state(const fs::path& file, Checkpoint& checkpoint) {
   const nlohmann::json json = read_json_object(file);
   try {
-    const int format = json.at("format");
+    const int format = whole_number<int>(json, "format");
     check(format == kFormat, "format {}, this program reads {}", format, kFormat);
     checkpoint.step_state = step_state(json.at("step_state"));
     checkpoint.state = training_state(json);
     check(checkpoint.state.step == checkpoint.step_state.steps, "step is {}, of {} updates and {} skipped steps",
           checkpoint.state.step, checkpoint.step_state.updates, checkpoint.step_state.skipped);
+    const TrainingState& state = checkpoint.state;
+    check(state.best.step <= state.step && state.evaluations_since_best <= state.step && state.loss_steps <= state.step,
+          "step is {}, but the best one is {}, evaluations since then {}, steps since the last event {}", state.step,
+          state.best.step, state.evaluations_since_best, state.loss_steps);
     checkpoint.identity = run_identity(json);
   } catch (const nlohmann::json::exception& error) {
     fail("{}: {}", file.string(), json_complaint(error));
@@ -109,15 +123,26 @@ void read_state(const fs::path& file, Checkpoint& checkpoint) {
   }
 }
 
+// What is there and cannot be opened, for want of a permission or of memory, is no damage, and must not be replaced.
+void require_access(const fs::path& path) {
+  for (const char* name : {kState, kConfigFile, kChoices, kMetricsFile, kWeightsFile, kMoments}) {
+    const fs::path file = path / name;
+    const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int problem = descriptor < 0 ? errno : 0;
+    if (descriptor >= 0) ::close(descriptor);
+    check(problem == 0 || problem == ENOENT || problem == ENOTDIR, "{}: {}", file.string(), errno_text(problem));
+  }
+}
+
 // Reads all but the tensors' data, which is enough to tell a whole checkpoint from a damaged one.
 Checkpoint open_checkpoint(const fs::path& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
-  read_state(path / "state.json", checkpoint);
+  read_state(path / kState, checkpoint);
   checkpoint.config = read_config(path / kConfigFile);
   checkpoint.choices = read_file(path / kChoices);
   checkpoint.metrics = read_file(path / kMetricsFile);
-  const SafetensorsFile weights(path / kWeightsFile), moments(path / "optimizer.safetensors");
+  const SafetensorsFile weights(path / kWeightsFile), moments(path / kMoments);
   return checkpoint;
 }
 
@@ -131,6 +156,15 @@ void write_moments(const fs::path& path, const CheckpointContent& content) {
   FileWriter file(path);
   write_safetensors(file, list, {{"format", "pt"}});
   file.finish();
+}
+
+// A checkpoint of such weights could not be resumed, and would take the place of one that can.
+void require_finite(const CheckpointContent& content) {
+  const HostView view(content.weights, content.kernels);
+  for (const Parameter& parameter : content.weights.list)
+    for (const float value : view.of(parameter))
+      check(std::isfinite(value), "training diverged by step {}: {} has a weight of {}, which is not saved",
+            content.state.step, parameter.name, value);
 }
 
 void load(const SafetensorsFile& file, std::string_view prefix, BertWeights& set, Kernels& kernels) {
@@ -206,6 +240,7 @@ fs::path checkpoint_path(const fs::path& out, std::int64_t step) {
 }
 
 void save_checkpoint(const fs::path& out, const CheckpointContent& content, std::int64_t keep) {
+  require_finite(content);
   std::error_code error;
   fs::create_directory(folder(out), error);
   check(!error, "{}: cannot be made: {}", folder(out).string(), error.message());
@@ -213,10 +248,12 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
   if (fs::exists(path, error)) remove_checkpoint(path);  // one that was found damaged
   write_directory_atomically(path, [&](const fs::path& partial) {
     save_hugging_face(partial, content.config, content.weights, content.kernels, content.tokenizer);
-    write_moments(partial / "optimizer.safetensors", content);
+    write_moments(partial / kMoments, content);
     write_file_atomically(partial / kMetricsFile, content.metrics);
     write_file_atomically(partial / kChoices, content.choices);
-    write_file_atomically(partial / "state.json", state_json(content.state, content.step_state, content.identity));
+    if (content.state.best.step > 0 && fs::exists(out / kWeightsFile, error))
+      link_atomically(out / kWeightsFile, partial / kBest);
+    write_file_atomically(partial / kState, state_json(content.state, content.step_state, content.identity));
   });
   std::int64_t kept = 0;
   for (const std::int64_t step : steps_in(out))
@@ -227,6 +264,7 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
   std::string problem;
   for (const std::int64_t step : steps_in(out)) {
     const fs::path path = checkpoint_path(out, step);
+    require_access(path);
     try {
       Checkpoint checkpoint = open_checkpoint(path);
       check(checkpoint.state.step == step, "{}: the state is of step {}", path.string(), checkpoint.state.step);
@@ -245,7 +283,7 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   check(checkpoint.config == config, "{}: differs from the model's configuration",
         (checkpoint.path / kConfigFile).string());
   load(SafetensorsFile(checkpoint.path / kWeightsFile), "", weights, kernels);
-  const SafetensorsFile moments(checkpoint.path / "optimizer.safetensors");
+  const SafetensorsFile moments(checkpoint.path / kMoments);
   load(moments, kFirst, optimizer.first_moments(), kernels);
   load(moments, kSecond, optimizer.second_moments(), kernels);
   optimizer.resume(checkpoint.step_state);
@@ -255,6 +293,19 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
     fail("{}: {}; without that folder --resume takes the one before", (checkpoint.path / kChoices).string(),
          error.what());
   }
+}
+
+bool holds_best(const Checkpoint& checkpoint) {
+  std::error_code error;
+  return checkpoint.state.best.step > 0 && fs::exists(checkpoint.path / kBest, error);
+}
+
+bool restore_best(const Checkpoint& checkpoint, const fs::path& out) {
+  const fs::path best = checkpoint.path / kBest, model = out / kWeightsFile;
+  std::error_code error;
+  if (!holds_best(checkpoint) || fs::equivalent(best, model, error)) return false;
+  link_atomically(best, model);
+  return true;
 }
 
 void remove_checkpoints(const fs::path& out) {

@@ -2,6 +2,7 @@
 //   optimizer.safetensors  first and second moments of every weight: exp_avg.NAME and exp_avg_sq.NAME
 //   state.json             where training stood, and what it must be resumed with
 //   choices.txt            Kernels::choices
+//   best.safetensors       OUT/model.safetensors of then, the best model so far, where there has been an evaluation
 //   metrics.jsonl          the events so far
 // Random numbers are functions of the seed and the step (runtime/philox.h), and the learning rate of the number of
 // updates, so these numbers are all the state that the generator and the schedule have.
@@ -67,17 +68,24 @@ inline constexpr const char* kMetricsFile = "metrics.jsonl";
 std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
 
 // Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes those of later steps, which
-// newest_checkpoint() passed over, and of the others all but the newest `keep`.
+// newest_checkpoint() passed over, and of the others all but the newest `keep`. Error, and nothing written or removed,
+// where a weight is not finite.
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
-// passed over, by a missing or unreadable file or a state whose numbers cannot be; Error when there are only such, or
-// when the folder cannot be read.
+// passed over, by a missing or malformed file or a state whose numbers cannot be; Error when there are only such, or
+// when the folder or a file that is there cannot be opened.
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
 
 // Puts a checkpoint's weights and moments back. Error naming the file and the tensor that does not fit.
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels);
+
+// Makes OUT/model.safetensors what it was at the checkpoint; whether it was another, or gone. A checkpoint without one
+// leaves it alone.
+bool restore_best(const Checkpoint& checkpoint, const std::filesystem::path& out);
+// Whether the checkpoint has one.
+bool holds_best(const Checkpoint& checkpoint);
 
 void remove_checkpoints(const std::filesystem::path& out);
 

@@ -9,6 +9,7 @@
 
 #include "data/dataset.h"
 #include "data/examples.h"
+#include "data/tokenizer.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -29,8 +30,9 @@ class Digest {
   std::uint64_t hash_ = 0xCBF29CE484222325u;
 };
 
-// Of the tokenised texts, their labels and the labels' names.
-std::string data_fingerprint(const Labels& labels, const Dataset& train, const Dataset& dev);
+// Of the vocabulary, the tokenised texts, their labels and the labels' names.
+std::string data_fingerprint(const TokenizerSource& tokenizer, const Labels& labels, const Dataset& train,
+                             const Dataset& dev);
 // Of the configuration and every weight: of each parameter the digests of its pieces of 65,536 numbers, computed by so
 // many threads, 0 for all.
 std::string model_fingerprint(const BertConfig& config, const BertWeights& weights, Kernels& kernels, int threads = 1);

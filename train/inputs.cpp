@@ -24,8 +24,7 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
 }  // namespace
 
 TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
-  std::error_code ignored;
-  check(std::filesystem::is_directory(options.data, ignored), "{}: no such folder (--data)",
+  check(std::filesystem::is_directory(options.data), "{}: no such folder (--data)",
         printable(options.data.string(), 4096));
   Labels labels = Labels::read(options.data / "labels.txt");
   LoadedModel model = load_hugging_face(options.model, kernels,

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <system_error>
 #include <thread>
 
 #include "runtime/error.h"
@@ -30,14 +31,18 @@ void watch_signals() {
     sigaddset(&stops, signal);
   }
   pthread_sigmask(SIG_BLOCK, &stops, nullptr);  // for the threads that are yet to come as well
-  std::thread([stops] {
-    int signal = 0;
-    sigwait(&stops, &signal);
-    stop_signal = signal;
-    sigwait(&stops, &signal);
-    pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
-    std::raise(signal);
-  }).detach();
+  try {
+    std::thread([stops] {
+      int signal = 0;
+      sigwait(&stops, &signal);
+      stop_signal = signal;
+      sigwait(&stops, &signal);
+      pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
+      std::raise(signal);
+    }).detach();
+  } catch (const std::system_error& error) {
+    ember::fail("the system gives no thread to wait for Ctrl-C: {}", error.code().message());
+  }
 }
 
 int run(const ember::TrainOptions& options) {
@@ -60,7 +65,7 @@ int run(const ember::TrainOptions& options) {
       "best on dev: epoch {:.2f} (step {})  loss {:.5f}  f1_micro {:.4f}  f1_macro {:.4f}  subset accuracy {:.4f}\n",
       best.epoch, best.step, best.loss, best.f1_micro, best.f1_macro, best.subset_accuracy);
   if (best.f1_micro == 0)
-    fmt::print("no right label reached the threshold of {} on dev: scores are low, so try a lower --threshold\n",
+    fmt::print("no right label reached the threshold of {} on dev; evaluate --sweep finds a better one\n",
                options.recipe.threshold);
   fmt::print("the model is in {}; try: predict --model {} --threshold 0.25 \"I am so happy for you!\"\n", out, out);
   const bool written = std::fflush(stdout) == 0;

@@ -39,7 +39,8 @@ class Optimizer {
   // Of a run that begins.
   StepState first_state() const;
   void resume(const StepState& state);
-  // Whether a skipped step may be tried again with a smaller loss scale; if not, the gradient itself is not finite.
+  // Of the state after a skipped step: whether the loss scale has room below it; if not, the gradient itself is not
+  // finite.
   bool can_lower_scale(const StepState& state) const;
 
   // First and second moments under the names of the weights, for checkpoints; whole after catch_up().

@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <cmath>
+#include <limits>
 
 #include "runtime/error.h"
 #include "runtime/shares.h"
@@ -106,7 +106,7 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_flag("--overwrite", options.overwrite, "Discard the run that --out holds and start afresh");
   app.add_flag("--new-classifier", options.new_classifier,
                "Draw a new classifier where the model's is into other labels than the data's");
-  app.add_flag("--from-scratch", options.from_scratch, "Draw all weights; only config.json and vocab.txt are read");
+  app.add_flag("--from-scratch", options.from_scratch, "Draw all weights; model.safetensors is not read");
   app.add_flag("--skip-bad-rows", options.skip_bad_rows, "Count malformed rows and go on");
   app.add_flag("--quiet", options.quiet, "Print nothing but errors");
 }
@@ -151,10 +151,9 @@ void validate(const TrainOptions& options) {
   };
   whole("--epochs", recipe.epochs, 1);
   whole("--batch-size", recipe.batch_size, 1);
-  check(std::isfinite(static_cast<float>(recipe.learning_rate)) && recipe.learning_rate > 0,
-        "--lr {}: must be a number above 0", recipe.learning_rate);
-  check(std::isfinite(static_cast<float>(recipe.weight_decay)) && recipe.weight_decay >= 0,
-        "--weight-decay {}: must be a number from 0 on", recipe.weight_decay);
+  constexpr float kLeast = std::numeric_limits<float>::denorm_min(), kMost = std::numeric_limits<float>::max();
+  between("--lr", recipe.learning_rate, kLeast, kMost);
+  between("--weight-decay", recipe.weight_decay, 0, kMost);
   between("--warmup-ratio", recipe.warmup_ratio, 0, 1);
   if (recipe.max_length) whole("--max-length", *recipe.max_length, 2);
   between("--threshold", recipe.threshold, 0, 1);

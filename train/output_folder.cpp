@@ -30,7 +30,10 @@ void FolderLock::take(const fs::path& folder) {
 OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), overwrite_(options.overwrite) {
   check(!path_.empty(), "--out: a folder is missing");
   std::error_code error;
-  const fs::path model = fs::weakly_canonical(options.model, error), out = fs::weakly_canonical(path_, error);
+  const fs::path out = fs::weakly_canonical(path_, error);
+  check(!error, "--out {}: {}", path_.string(), error.message());
+  const fs::path model = fs::weakly_canonical(options.model, error);
+  check(!error, "--model {}: {}", options.model.string(), error.message());
   check(std::mismatch(out.begin(), out.end(), model.begin(), model.end()).first != out.end(),
         "--out {}: is the folder of --model, or around it; name another", path_.string());
   if (!fs::exists(path_, error)) return;

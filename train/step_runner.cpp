@@ -64,7 +64,7 @@ std::span<const StepRecord> StepRunner::records(Wait wait) {
   records_.clear();
   const bool at_once = wait == Wait::yes || kernels_.on_host();
   if (received_ < asked_ && readback_->ready()) receive();
-  if (at_once || given_ - asked_ >= kBetweenCopies) {
+  if (given_ > asked_ && (at_once || given_ - asked_ >= kBetweenCopies)) {
     receive();
     readback_->start(optimizer_.records());
     asked_ = given_;

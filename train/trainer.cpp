@@ -172,6 +172,10 @@ TrainingState Run::resume() {
         "{}: is damaged: step {} of {} is not row {} of epoch {}; without that folder --resume takes the one before",
         (out_.checkpoint()->path / "state.json").string(), state.step, total_steps_, state.position, state.epoch);
   restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
+  // The run may have saved a better one since, which this one need not find again where its last bits differ.
+  if (restore_best(*out_.checkpoint(), options_.out))
+    progress_.note(fmt::format("{} is the best model so far again, that of step {}",
+                               (options_.out / kWeightsFile).string(), state.best.step));
   return state;
 }
 
@@ -247,10 +251,8 @@ void Run::update_mean_loss() {
 }
 
 void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
-  check(finite,
-        "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {}). Checkpoints "
-        "stay as they are",
-        step, what, recipe_.learning_rate, recipe_.weight_decay);
+  check(finite, "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {})", step,
+        what, recipe_.learning_rate, recipe_.weight_decay);
 }
 
 double Run::learning_rate() const {
@@ -365,7 +367,7 @@ void Run::finish() {
 }
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
-  return {identity(options, kernels), data_fingerprint(inputs.labels, inputs.train, inputs.dev),
+  return {identity(options, kernels), data_fingerprint(inputs.model.tokenizer, inputs.labels, inputs.train, inputs.dev),
           model_fingerprint(inputs.model.config, inputs.model.weights, kernels, options.threads),
           kernels.device_name()};
 }
@@ -376,7 +378,7 @@ void require_resumable(const TrainOptions& options, const OutputFolder& out, con
     return;
   }
   require_same_run(out.checkpoint()->identity, out.checkpoint()->path, identity);
-  check(out.checkpoint()->state.best.step == 0 || out.holds_model(),
+  check(out.checkpoint()->state.best.step == 0 || holds_best(*out.checkpoint()) || out.holds_model(),
         "--resume: {}/model.safetensors, the best model so far (step {}), is gone; --overwrite starts afresh",
         out.path().string(), out.checkpoint()->state.best.step);
 }

@@ -96,6 +96,32 @@ TEST(WriteFileAtomically, ReplacesTheFile) {
   EXPECT_EQ(entries(directory.path()), 1u);
 }
 
+TEST(LinkAtomically, NamesOneFileTwiceUntilOneIsReplaced) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "one", "first");
+  write_file_atomically(directory / "two", "old");
+  for (int twice = 0; twice < 2; ++twice) link_atomically(directory / "one", directory / "two");
+  EXPECT_TRUE(fs::equivalent(directory / "one", directory / "two"));
+  write_file_atomically(directory / "one", "second");
+  EXPECT_EQ(read_file(directory / "two"), "first");
+  EXPECT_EQ(entries(directory.path()), 2u);
+  EXPECT_NE(error_of([&] { link_atomically(directory / "none", directory / "two"); }), "");
+  EXPECT_EQ(read_file(directory / "two"), "first");
+  EXPECT_EQ(entries(directory.path()), 2u);
+}
+
+// No file system links across its end, where it has to be a copy.
+TEST(LinkAtomically, CopiesWhereThereAreNoLinks) {
+  if (!fs::is_directory("/dev/shm")) GTEST_SKIP() << "/dev/shm, a file system of its own, is not here";
+  const TemporaryDirectory directory;
+  const fs::path elsewhere = fmt::format("/dev/shm/ember-test-{}", ::getpid());
+  write_file(elsewhere, "from afar");
+  link_atomically(elsewhere, directory / "copy");
+  fs::remove(elsewhere);
+  EXPECT_EQ(read_file(directory / "copy"), "from afar");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
 TEST(WriteFileAtomically, NeverShowsHalfAFile) {
   const TemporaryDirectory directory;
   write_file_atomically(directory / "file", "old");

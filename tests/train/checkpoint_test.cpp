@@ -1,7 +1,9 @@
 #include "train/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "model/safetensors.h"
 #include "runtime/file.h"
@@ -41,6 +43,7 @@ class CheckpointTest : public ::testing::Test {
 
   void save(std::int64_t step, std::int64_t keep = 2, const std::string& choices = "") {
     state.step = step;
+    state.best.step = std::min<std::int64_t>(32, step);
     StepState step_state = optimizer.read_state();
     step_state.updates = static_cast<std::int32_t>(step) - step_state.skipped;
     save_checkpoint(out,
@@ -177,6 +180,39 @@ TEST_F(CheckpointTest, PassesOverDamagedOnes) {
   EXPECT_NE(notes[3].find("step-10/state.json"), std::string::npos) << notes[3];
 }
 
+// What is there and cannot be opened may be whole.
+TEST_F(CheckpointTest, AFileThatCannotBeOpenedIsNoDamage) {
+  save(8), save(9);
+  const fs::path file = out / "checkpoints" / "step-9" / "config.json";
+  fs::remove(file);
+  fs::create_symlink(file, file);  // a loop; permissions are nothing to root
+  const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
+  EXPECT_NE(message.find("step-9/config.json: Too many levels"), std::string::npos) << message;
+  EXPECT_TRUE(notes.empty());
+}
+
+TEST_F(CheckpointTest, WeightsThatAreNotFiniteAreNotSaved) {
+  save(8, 1);
+  weights.list[3].value.f32()[1] = std::numeric_limits<float>::infinity();
+  const std::string message = testing::error_of([&] { save(9, 1); });
+  EXPECT_NE(message.find("diverged by step 9: " + weights.list[3].name + " has a weight of inf"), std::string::npos)
+      << message;
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-8"}));
+}
+
+TEST_F(CheckpointTest, KeepsTheBestModelOfThen) {
+  write_file_atomically(out / "model.safetensors", "best of 8");
+  save(8);
+  write_file_atomically(out / "model.safetensors", "best of 9");
+  save(9);
+  write_file_atomically(out / "model.safetensors", "a later one");
+  const Checkpoint found = newest_checkpoint(out, notes).value();
+  EXPECT_TRUE(restore_best(found, out));
+  EXPECT_EQ(read_file(out / "model.safetensors"), "best of 9");
+  EXPECT_FALSE(restore_best(found, out));
+  EXPECT_EQ(read_file(out / "checkpoints" / "step-8" / "best.safetensors"), "best of 8");
+}
+
 TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
   save(12);
   std::ofstream(out / "checkpoints" / "step-12" / "state.json") << "{\"format\": 7}";
@@ -195,6 +231,10 @@ TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
                                                            {"/step_state/skipped", 5},
                                                            {"/step_state/loss_scale", 0},
                                                            {"/position", -5},
+                                                           {"/format", 4.5},
+                                                           {"/best/step", 13},
+                                                           {"/best/step", 2.5},
+                                                           {"/evaluations_since_best", 13},
                                                            {"/epoch", -1},
                                                            {"/loss_steps", "many"}}) {
     nlohmann::json damaged = whole;

@@ -27,19 +27,22 @@ TEST(Fingerprint, IsFnv1a) {
 TEST(Fingerprint, OfDataIsOfEveryTokenLabelAndName) {
   const Labels names({"a", "b", "c"});
   const Dataset whole = testing::small_dataset();
-  const std::string before = data_fingerprint(names, whole, whole);
+  const TokenizerSource words{"[PAD]\nin\n", true};
+  const std::string before = data_fingerprint(words, names, whole, whole);
   const auto differs = [&](const auto& change) {
     Dataset changed = whole;
     change(changed);
-    EXPECT_NE(data_fingerprint(names, changed, whole), before);
-    EXPECT_NE(data_fingerprint(names, whole, changed), before);
+    EXPECT_NE(data_fingerprint(words, names, changed, whole), before);
+    EXPECT_NE(data_fingerprint(words, names, whole, changed), before);
   };
   differs([](Dataset& d) { ++d.token_ids[3]; });
   differs([](Dataset& d) { ++d.offsets[1]; });
   differs([](Dataset& d) { ++d.label_ids[1]; });
   differs([](Dataset& d) { --d.label_offsets[1]; });
-  EXPECT_NE(data_fingerprint(Labels({"a", "b", "d"}), whole, whole), before);
-  EXPECT_EQ(data_fingerprint(names, whole, whole), before);
+  EXPECT_NE(data_fingerprint(words, Labels({"a", "b", "d"}), whole, whole), before);
+  EXPECT_NE(data_fingerprint({"[PAD]\nof\n", true}, names, whole, whole), before);
+  EXPECT_NE(data_fingerprint({"[PAD]\nin\n", false}, names, whole, whole), before);
+  EXPECT_EQ(data_fingerprint(words, names, whole, whole), before);
 }
 
 TEST(Fingerprint, OfAModelIsOfItsConfigurationAndEveryWeight) {

@@ -96,10 +96,26 @@ TEST_F(TrainerResumeTest, ResumeRefusesAnotherRun) {
   EXPECT_EQ(complaint(other), "");
 }
 
-TEST_F(TrainerResumeTest, AMissingBestModelIsNoticed) {
+// A run that is killed between its best model and the next checkpoint leaves one that the checkpoint does not know.
+TEST_F(TrainerResumeTest, TheBestModelIsTheCheckpointsAgain) {
+  run(options("whole"));
+  for (const bool gone : {true, false}) {
+    TrainOptions o = options(gone ? "gone" : "another");
+    run(o, 17);
+    fs::remove(o.out / "model.safetensors");
+    if (!gone) fs::copy_file(scratch / "whole" / "checkpoints/step-48/model.safetensors", o.out / "model.safetensors");
+    o.resume = true;
+    run(o);
+    expect_same_run(scratch / "whole", o.out);
+  }
+}
+
+TEST_F(TrainerResumeTest, ABestModelThatIsNowhereIsNoticed) {
   TrainOptions o = options("out");
   run(o, 17);
   fs::remove(o.out / "model.safetensors");
+  for (const fs::directory_entry& entry : fs::directory_iterator(o.out / "checkpoints"))
+    fs::remove(entry.path() / "best.safetensors");
   o.resume = true;
   EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
 }
