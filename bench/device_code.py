@@ -40,10 +40,16 @@ MAX_THREADS = 0x05  # attribute of .nv.info.<kernel>: __launch_bounds__, as x, y
 REGISTERS_OF = 0x2F  # attribute of .nv.info: a kernel's symbol and its registers
 
 Kernel = collections.namedtuple("Kernel", "code registers shared threads")
-# What a multiprocessor has: CUDA C++ Programming Guide, "Technical specifications per compute capability".
-Limits = collections.namedtuple("Limits", "warps blocks shared", defaults=(0,))
-LIMITS = {75: Limits(32, 16, 64 << 10), 80: Limits(64, 32, 164 << 10), 90: Limits(64, 32, 228 << 10)}
-REGISTERS, REGISTERS_AT_ONCE, SHARED_AT_ONCE = 65536, 256, 1024  # of a multiprocessor; a warp's and a block's unit
+# What a multiprocessor has, the unit in which a block gets shared memory, and what the system takes of it for every block,
+# which a kernel's own count includes (by CUDA 13): CUDA C++ Programming Guide, "Technical specifications per compute capability";
+# cuda_occupancy.h of the toolkit.
+Limits = collections.namedtuple("Limits", "warps blocks shared shared_at_once reserved")
+LIMITS = {
+    75: Limits(32, 16, 64 << 10, 256, 0),
+    80: Limits(64, 32, 164 << 10, 128, 1024),
+    90: Limits(64, 32, 228 << 10, 128, 1024),
+}
+REGISTERS, REGISTERS_AT_ONCE = 65536, 256  # of a multiprocessor; the unit in which a warp gets them
 
 
 def device_images(data):
@@ -120,8 +126,9 @@ def resident_warps(kernel, limits):
     warps = -(-kernel.threads // 32)
     of_warp = -(-kernel.registers * 32 // REGISTERS_AT_ONCE) * REGISTERS_AT_ONCE
     blocks = min(limits.blocks, limits.warps // warps, REGISTERS // (of_warp * warps))
-    if kernel.shared > 0:
-        blocks = min(blocks, limits.shared // (-(-kernel.shared // SHARED_AT_ONCE) * SHARED_AT_ONCE))
+    of_block = -(-max(kernel.shared, limits.reserved) // limits.shared_at_once) * limits.shared_at_once
+    if of_block > 0:
+        blocks = min(blocks, limits.shared // of_block)
     return blocks * warps
 
 

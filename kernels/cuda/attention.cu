@@ -11,7 +11,8 @@
 // keys and values again, from the second-level cache, for every 64 queries after the first. Does 4 L² E operations on
 // tensor cores, L² exponentials and, with dropout, L² / 4 Philox blocks; at lengths of 20 it waits for memory and
 // barriers rather than for any of these. On sm_75: 124 registers (E = 64: 156) and 10,240 bytes (18,432) of shared
-// memory, so 16 (12) of 32 warps are resident; tiles of 32: 128 (124), 5,120 (9,216), 16 (16). No local memory.
+// memory, so 16 (12) of 32 warps are resident; tiles of 32, by blocks of at most two warps: 128 (124),
+// 5,120 (9,216), 16 (14). No local memory.
 #include "kernels/cuda/attention_head.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "runtime/cuda/launch.h"

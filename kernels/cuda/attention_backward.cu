@@ -24,7 +24,7 @@
 // take 152 registers (E = 64: 167) and 10,240 bytes of shared memory (18,432), 12 of 32 warps resident; keys 118 (174),
 // 11,264 (19,456), 16 (8) warps. Up to 64 rows 10 L² E operations, L² exponentials, L² / 4 Philox blocks and no
 // statistics in memory: 116 (134) registers, 28,688 bytes (36,880), 8 (4) warps; up to 32 rows 83 (103), 10,256
-// (18,448), 10 (6). No local memory.
+// (18,448), 12 (6). No local memory.
 //
 // An infinity or NaN in an operand makes what depends on it infinite or NaN, so that the loss scale's check sees it.
 #include "kernels/cuda/attention_backward.cuh"

@@ -39,7 +39,8 @@ bool serves(const FewRowsProduct& p, const DeviceInfo& device) {
 }
 
 void run(const FewRowsProduct& p, const few_rows::Launch& on) {
-  const few_rows::Store store{rows_of<__half>(p.out), static_cast<const __half*>(p.bias.data)};
+  const few_rows::Store store{rows_of<__half>(p.out),
+                              static_cast<const __half*>(p.bias.empty() ? nullptr : p.bias.data)};
   p.transposed ? few_rows::launch_few_rows<true>("few_rows_product", p, store, on)
                : few_rows::launch_few_rows<false>("few_rows_product", p, store, on);
 }

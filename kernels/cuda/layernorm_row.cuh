@@ -61,7 +61,7 @@ __device__ void row_sums(float (&x)[K], int turn) {
 #pragma unroll
     for (int k = 0; k < K; ++k)
       if (lane_index() == 0) all[warp * K + k] = x[k];
-    barrier_of_warps(1 + row, W);
+    barrier_of_warps<kBlockRows<W>, W>(row);
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       x[k] = all[row * W * K + k];
@@ -307,7 +307,7 @@ void layernorm_backward(DeferredGradients& deferred, const std::array<Tensor, 3>
     const unsigned blocks = std::min(blocks_for(dout.rows, kBlockRows<w()>), kMostParts);
     const std::int64_t parts = std::int64_t{blocks} * (n() > 0 ? 1 : kRowWarps);
     const LayerNormBackward a{rows_of<const __half>(dout),
-                              rows_of<const __half>(dbranch),
+                              rows_of<const __half>(dbranch.empty() ? Tensor{} : dbranch),
                               rows_of<const __half>(sum),
                               moments.mean.f32(),
                               moments.rstd.f32(),

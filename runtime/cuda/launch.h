@@ -11,16 +11,23 @@
 
 namespace ember {
 
+// Lets the kernel's blocks have so much dynamic shared memory. Never less than before: a launch with more may be in a
+// recording.
+inline void allow_shared(const void* kernel, std::size_t bytes, const char* name) {
+  constexpr std::size_t kWithoutAsking = 48 << 10;
+  if (bytes <= kWithoutAsking) return;
+  cudaFuncAttributes now{};
+  check_cuda(cudaFuncGetAttributes(&now, kernel), name);
+  if (now.maxDynamicSharedSizeBytes >= static_cast<int>(bytes)) return;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), name);
+}
+
 // Runs kernel(arguments...) on `stream`. `name` stands in the error if it fails. A block gets `shared_bytes` of dynamic
 // shared memory; above 48 KB (and up to 64 KB on sm_75, 227 on sm_90) the kernel is told so first.
 template <typename... Parameters, typename... Arguments>
 void launch(GridStart start, const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
-  constexpr std::size_t kWithoutAsking = 48 << 10;
-  if (shared_bytes > kWithoutAsking)
-    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared_bytes)),
-               name);
+  allow_shared(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;

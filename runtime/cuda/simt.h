@@ -43,11 +43,17 @@ __device__ __forceinline__ bool code_can_await() {
 #endif
 }
 
-// Waits until `warps` warps of the block, all lanes of each, are at barrier `id`, 1 to 15, and orders memory between
-// them as __syncthreads(), which is barrier 0, does for the block. The same number of warps each time. PTX ISA,
-// "barrier".
-__device__ __forceinline__ void barrier_of_warps(int id, int warps) {
-  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(32 * warps) : "memory");
+// Waits until kWarps warps of the block, all lanes of each, are at the barrier of `group`, 0 to kGroups - 1 (at most
+// 15), and orders memory between them as __syncthreads() does for the block. The branches are there because for a
+// barrier whose number is not known when the code is made a block reserves all 16, which multiprocessors have only 16
+// to 64 of. PTX ISA, "barrier".
+template <int kGroups, int kWarps>
+__device__ __forceinline__ void barrier_of_warps(int group) {
+  static_assert(kGroups >= 1 && kGroups <= 15);  // 0 is that of __syncthreads()
+  if constexpr (kGroups > 1) {
+    if (group != kGroups - 1) return barrier_of_warps<kGroups - 1, kWarps>(group);
+  }
+  asm volatile("barrier.sync %0, %1;" ::"n"(kGroups), "n"(32 * kWarps) : "memory");
 }
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
@@ -87,18 +93,6 @@ __device__ __forceinline__ void await_copies_but() {
 // Loads 8 x 8 matrices of b16 from shared memory. Lane 8 m + i gives the address (16-byte aligned) of row i of matrix
 // m; r[m] receives, in lane 4 g + t, the elements (g, 2 t) and (g, 2 t + 1), low half first; of the transposes with
 // _trans. All lanes take part. PTX ISA, "ldmatrix".
-__device__ __forceinline__ void ldmatrix_x1(std::uint32_t (&r)[1], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
-               : "=r"(r[0])
-               : "r"(shared_address(row))
-               : "memory");
-}
-__device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&r)[2], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(shared_address(row))
-               : "memory");
-}
 __device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

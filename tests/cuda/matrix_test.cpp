@@ -26,17 +26,17 @@ __global__ void multiply(const __half* a, const __half* b, float* c) {
   for (int i = lane; i < 16 * 8; i += 32) sb[i / kColumns * kStride + i % kColumns] = b[i];
   __syncwarp();
   float d[4] = {0, 0, 0, 0};
-  std::uint32_t left[4], right[2];
+  std::uint32_t left[4], right[4];
   ldmatrix_x4(left, sa + lane % 16 * kStride + lane / 16 * 8);
   if constexpr (kTransposed)
-    ldmatrix_x2(right, sb + lane % 8 * kStride + lane / 8 % 2 * 8);
+    ldmatrix_x4(right, sb + lane % 8 * kStride + lane / 8 % 2 * 8);
   else
-    ldmatrix_x2_trans(right, sb + lane % 16 * kStride);
+    ldmatrix_x4_trans(right, sb + lane % 16 * kStride);
   for (int step = 0; step < 2; ++step) mma_m16n8k8(d, {left[2 * step], left[2 * step + 1]}, right[step]);
   for (int i = 0; i < 4; ++i) c[(g + 8 * (i / 2)) * 8 + 2 * t + i % 2] = d[i];
 }
 
-// Each lane's fragments of the four matrices that hold 0, 1, 2, ... row by row; count (1, 2 or 4) of them.
+// Each lane's fragments of the four matrices that hold 0, 1, 2, ... row by row; count (4, or transposed 2) of them.
 template <int kCount, bool kTransposed>
 __global__ void load(std::uint32_t* out) {
   EMBER_SHARED(std::uint16_t, s, 4 * 64);
@@ -45,8 +45,6 @@ __global__ void load(std::uint32_t* out) {
   __syncwarp();
   std::uint32_t r[kCount];
   const std::uint16_t* row = s + 8 * lane;
-  if constexpr (kCount == 1) ldmatrix_x1(r, row);
-  if constexpr (kCount == 2 && !kTransposed) ldmatrix_x2(r, row);
   if constexpr (kCount == 4 && !kTransposed) ldmatrix_x4(r, row);
   if constexpr (kCount == 2 && kTransposed) ldmatrix_x2_trans(r, row);
   if constexpr (kCount == 4 && kTransposed) ldmatrix_x4_trans(r, row);
@@ -89,8 +87,6 @@ class Matrix : public ::testing::Test {
 };
 
 TEST_F(Matrix, LoadsFragments) {
-  expect_loads<1, false>();
-  expect_loads<2, false>();
   expect_loads<4, false>();
   expect_loads<2, true>();
   expect_loads<4, true>();

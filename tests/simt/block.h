@@ -79,8 +79,9 @@ inline void await_previous_grid() {
 inline bool code_can_await() {
   return simt::code_can_await();
 }
-inline void barrier_of_warps(int id, int warps, simt::Place place = simt::Place::current()) {
-  simt::barrier_of_warps(id, warps, place);
+template <int kGroups, int kWarps>
+void barrier_of_warps(int group, simt::Place place = simt::Place::current()) {
+  simt::barrier_of_warps(group < kGroups ? 1 + group : 0, kWarps, place);
 }
 }  // namespace ember
 

@@ -63,9 +63,9 @@ __global__ void rotate_in_groups(int* data) {
   int mine = data[t];
   for (int i = 0; i <= group; ++i) {
     s[t] = mine;
-    barrier_of_warps(1 + group, W);
+    barrier_of_warps<15, W>(group);
     mine = s[group * 32 * W + (lane + 1) % (32 * W)];
-    barrier_of_warps(1 + group, W);
+    barrier_of_warps<15, W>(group);
   }
   __syncthreads();
   s[t] = mine;

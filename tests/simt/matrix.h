@@ -14,12 +14,6 @@ void load_matrices(std::uint32_t* r, int count, bool transpose, const void* row,
 
 namespace ember {
 
-inline void ldmatrix_x1(std::uint32_t (&r)[1], const void* row, simt::Place place = simt::Place::current()) {
-  simt::load_matrices(r, 1, false, row, place);
-}
-inline void ldmatrix_x2(std::uint32_t (&r)[2], const void* row, simt::Place place = simt::Place::current()) {
-  simt::load_matrices(r, 2, false, row, place);
-}
 inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, simt::Place place = simt::Place::current()) {
   simt::load_matrices(r, 4, false, row, place);
 }

@@ -25,7 +25,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "kernels" / "cuda"
-BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps)\([^()]*\)")
+BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
 SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
 
 

@@ -182,8 +182,8 @@ __global__ void transpose(const __half* in, std::uint32_t* out) {
   const int lane = static_cast<int>(threadIdx.x);
   for (int i = lane; i < 64; i += 32) s[i] = in[i];
   if (kWait) __syncwarp();
-  std::uint32_t r[1];
-  ldmatrix_x1(r, s + lane % 8 * 8);
+  std::uint32_t r[4];
+  ldmatrix_x4(r, s + lane % 8 * 8);
   out[lane] = r[0];
 }
 
@@ -359,8 +359,8 @@ TEST(PlantedBug, AForkThatTheNextRecordingDoesNotJoin) {
 
 __global__ void ldmatrix_from(const __half* row, int offset) {
   EMBER_SHARED(__half, s, 128);
-  std::uint32_t r[1];
-  ldmatrix_x1(r, row != nullptr ? row : s + offset);
+  std::uint32_t r[4];
+  ldmatrix_x4(r, row != nullptr ? row : s + offset);
 }
 
 TEST(PlantedBug, LdmatrixOfTheWrongAddress) {
@@ -419,6 +419,33 @@ TEST(PlantedBug, MoreSharedMemoryThanThereIs) {
   };
   EXPECT_EQ(cudaLaunchKernelEx(&config, unasked, 0), cudaErrorInvalidValue);
   cudaGetLastError();
+}
+
+TEST(PlantedBug, ALimitOfSharedMemoryThatIsLoweredUnderARecordingIsReported) {
+  const Stream stream;
+  const auto uses = +[](int) {
+    EMBER_DYNAMIC_SHARED(d);
+    d[0] = 1;
+  };
+  launch("with more", stream, 1, 1, 60 << 10, uses, 0);
+  launch("with less", stream, 1, 1, 50 << 10, uses, 0);  // which leaves the limit alone
+  cudaFuncAttributes now{};
+  ASSERT_EQ(cudaFuncGetAttributes(&now, reinterpret_cast<const void*>(uses)), cudaSuccess);
+  EXPECT_EQ(now.maxDynamicSharedSizeBytes, 60 << 10);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  launch("recorded", stream, 1, 1, 60 << 10, uses, 0);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t recorded = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&recorded, graph, 0), cudaSuccess);
+  EXPECT_EQ(cudaGraphLaunch(recorded, stream), cudaSuccess);
+  ASSERT_EQ(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(uses), cudaFuncAttributeMaxDynamicSharedMemorySize, 50 << 10),
+      cudaSuccess);
+  EXPECT_DEATH(cudaGraphLaunch(recorded, stream),
+               "a recorded launch has 61440 bytes of shared memory, its kernel is now allowed 51200");
+  cudaGraphExecDestroy(recorded);
+  cudaGraphDestroy(graph);
 }
 
 }  // namespace

@@ -58,8 +58,8 @@ __global__ void source_beyond_the_mask(int) {
 
 __global__ void ldmatrix_in_half_a_warp(int) {
   EMBER_SHARED(__half, s, 64);
-  std::uint32_t r[1];
-  ldmatrix_x1(r, s);
+  std::uint32_t r[4];
+  ldmatrix_x4(r, s);
 }
 
 __global__ void products_in_two_branches(int) {
@@ -72,19 +72,24 @@ __global__ void products_in_two_branches(int) {
 
 __global__ void groups_wait(int id, int warps, int more_by_group) {
   const int group = static_cast<int>(threadIdx.x) / 64;
-  barrier_of_warps(id + group, warps + more_by_group * group);
+  simt::barrier_of_warps(id + group, warps + more_by_group * group, simt::Place::current());
+}
+
+__global__ void more_groups_than_said(int) {
+  barrier_of_warps<1, 2>(static_cast<int>(threadIdx.x) / 64);
 }
 
 // The second group waits at the first one's barrier.
 __global__ void groups_share_a_barrier(int warps, int more) {
   const int group = static_cast<int>(threadIdx.x) / 64;
-  barrier_of_warps(1, warps + more * group);
+  simt::barrier_of_warps(1, warps + more * group, simt::Place::current());
 }
 
 TEST(PlantedDivergence, AtBarriersOfWarpsIsReported) {
   testing::under_every_schedule([] { run(1, 128, groups_wait, 14, 2, 0); });
   EXPECT_DEATH(run(1, 128, groups_wait, 0, 2, 0), "has no barrier 0 at .*planted_divergence_test.cpp:[0-9]+");
   EXPECT_DEATH(run(1, 128, groups_wait, 15, 2, 0), "has no barrier 16");
+  EXPECT_DEATH(run(1, 128, more_groups_than_said, 0), "has no barrier 0");
   EXPECT_DEATH(run(1, 128, groups_wait, 1, 3, 0), "deadlock.*\n.*threads 0 to 127 wait in barrier_of_warps at");
   EXPECT_DEATH(run(1, 128, groups_wait, 1, 2, 1), "deadlock");
   EXPECT_DEATH(run(1, 128, groups_share_a_barrier, 3, 1), "barrier 1 is for [34] warps and for [34]");
@@ -115,7 +120,7 @@ __global__ void turn_around(int* data) {
   EMBER_SHARED(int, s, 128);
   const int t = static_cast<int>(threadIdx.x), group = t / 64;
   s[t] = data[t];
-  if (kBarrier) barrier_of_warps(1 + group, 2);
+  if (kBarrier) barrier_of_warps<2, 2>(group);
   data[t] = s[group * 64 + 63 - t % 64];
 }
 

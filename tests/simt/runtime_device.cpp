@@ -1,6 +1,7 @@
 // The device and the errors of the emulated CUDA runtime, and the launch of a kernel.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +9,7 @@
 #include <string_view>
 
 #include "simt/block.h"
+#include "simt/core.h"
 #include "simt/grid.h"
 #include "simt/launch.h"
 #include "simt/runtime_state.h"
@@ -83,13 +85,21 @@ void require_device_pointer(const void* pointer, int argument) {
   std::abort();
 }
 
+std::size_t allowed_shared_of(const void* kernel) {
+  const auto allowed = allowed_shared().find(kernel);
+  return std::clamp(allowed == allowed_shared().end() ? 0 : allowed->second, kShared, device().most_shared());
+}
+
 cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> thread) {
   if (!valid_shape(config.gridDim, config.blockDim)) return result(cudaErrorInvalidConfiguration);
-  const auto allowed = allowed_shared().find(kernel);
-  const std::size_t more = allowed == allowed_shared().end() ? 0 : allowed->second;
-  if (config.dynamicSmemBytes > std::max(more, kShared)) return result(cudaErrorInvalidValue);
-  const std::size_t most = more > kShared ? device().most_shared() : kShared;
-  return perform(config.stream, [config, most, early = starts_early(config), thread = std::move(thread)] {
+  if (config.dynamicSmemBytes > allowed_shared_of(kernel)) return result(cudaErrorInvalidValue);
+  return perform(config.stream, [config, kernel, early = starts_early(config), thread = std::move(thread)] {
+    const std::size_t allowed = allowed_shared_of(kernel);
+    // What a device does then is not documented.
+    if (config.dynamicSmemBytes > allowed)
+      report(fmt::format("a recorded launch has {} bytes of shared memory, its kernel is now allowed {}",
+                         config.dynamicSmemBytes, allowed));
+    const std::size_t most = allowed > kShared ? device().most_shared() : kShared;
     run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
   });
 }
@@ -103,6 +113,12 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
       static_cast<std::size_t>(value) > simt::device().most_shared())
     return result(cudaErrorInvalidValue);
   simt::allowed_shared()[kernel] = static_cast<std::size_t>(value);
+  return result(cudaSuccess);
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  *attributes = {};
+  attributes->maxDynamicSharedSizeBytes = static_cast<int>(simt::allowed_shared_of(kernel));
   return result(cudaSuccess);
 }
 
