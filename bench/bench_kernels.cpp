@@ -171,6 +171,7 @@ int main(int argc, char** argv) {
   CLI::App app("Measures every operation of the kernels against what the device can do.");
   Options options;
   app.allow_extras();
+  app.option_defaults()->always_capture_default();
   app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cpu-int8, cuda or cuda:N");
   app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
   app.add_option("--seconds", options.seconds, "time measured in each repetition of a benchmark");

@@ -38,7 +38,10 @@ def main():
     parser.add_argument("model", type=Path)
     parser.add_argument("--rounds", type=int, default=11)
     args = parser.parse_args()
-    weights = next(path for name in ("model.safetensors", "pytorch_model.bin") if (path := args.model / name).exists())
+    names = ("model.safetensors", "pytorch_model.bin")
+    weights = next((path for name in names if (path := args.model / name).exists()), None)
+    if weights is None:
+        parser.error(f"{args.model}: holds neither {' nor '.join(names)}")
     convert = [args.build / "tools/convert_hf", args.model]
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         copy, out = Path(scratch) / "copy", Path(scratch) / "out"

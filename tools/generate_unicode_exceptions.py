@@ -23,8 +23,11 @@ import os
 import subprocess
 import sys
 
-import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+try:
+    import tokenizers
+    from tokenizers import normalizers, pre_tokenizers
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: pip install tokenizers==0.23.3") from None
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 ASCII_PUNCTUATION = {*range(33, 48), *range(58, 65), *range(91, 97), *range(123, 127)}

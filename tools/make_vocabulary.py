@@ -20,10 +20,15 @@ def words_of(paths):
     """Lower-cased words and punctuation marks with their counts."""
     counts = collections.Counter()
     for path in paths:
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                text = line.rstrip("\n").split("\t")[0].lower()
-                counts.update(re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text))
+        try:
+            with open(path, encoding="utf-8") as lines:
+                for line in lines:
+                    text = line.rstrip("\n").split("\t")[0].lower()
+                    counts.update(re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is no UTF-8: {error}") from error
+    if not counts:
+        raise ValueError(f"{', '.join(paths)}: no text was found")
     return counts
 
 
@@ -69,7 +74,7 @@ def main():
     arguments = parser.parse_args()
     try:
         counts = words_of(arguments.files)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         print(f"make_vocabulary: {error}", file=sys.stderr)
         sys.exit(2)
     sys.stdout.write("\n".join(vocabulary(counts, arguments.size)) + "\n")

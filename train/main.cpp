@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -45,7 +47,18 @@ void watch_signals() {
   }
 }
 
-int run(const ember::TrainOptions& options) {
+// Where predict lies: beside this program, as installed, or where the build has it.
+std::string path_of_predict(const char* program) {
+  const std::filesystem::path folder = std::filesystem::path(program).parent_path();
+  for (const char* place : {"predict", "../tools/predict"}) {
+    std::error_code error;
+    const std::filesystem::path path = (folder / place).lexically_normal();
+    if (!folder.empty() && std::filesystem::exists(path, error)) return path.string();
+  }
+  return "predict";
+}
+
+int run(const ember::TrainOptions& options, const std::string& predict) {
   watch_signals();
   const auto style = ember::Progress::style_for_stderr(options.quiet);
   const ember::TrainOutcome outcome = ember::train(options, style, [] { return stop_signal.load(); });
@@ -67,7 +80,7 @@ int run(const ember::TrainOptions& options) {
   if (best.f1_micro == 0)
     fmt::print("no right label reached the threshold of {} on dev; evaluate --sweep finds a better one\n",
                options.recipe.threshold);
-  fmt::print("the model is in {}; try: predict --model {} --threshold 0.25 \"I am so happy for you!\"\n", out, out);
+  fmt::print("the model is in {}; try: {} --model {} \"I am so happy for you!\"\n", out, predict, out);
   const bool written = std::fflush(stdout) == 0;
   ember::check(written, "standard output: {}", ember::errno_text(errno));
   return 0;
@@ -80,5 +93,5 @@ int main(int argc, char** argv) {
   CLI::App app("Fine-tunes a BERT encoder into a multi-label classifier of texts.");
   ember::TrainOptions options;
   ember::add_options(app, options);
-  return ember::run_program(app, argc, argv, [&options] { return run(options); });
+  return ember::run_program(app, argc, argv, [&options, argv] { return run(options, path_of_predict(argv[0])); });
 }

@@ -57,7 +57,7 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
   // Callbacks run in the order in which the options are declared, so flags after this one override the preset.
   app.add_option_function<std::string>(
          "--preset", [&recipe](const std::string& name) { recipe = preset(name); },
-         "Recipe to start from: reference (the default)")
+         "Recipe to start from, which the other flags change: reference (the default), the only one")
       ->type_name("NAME");
   app.add_option("--epochs", recipe.epochs, "Passes over the training data")->capture_default_str();
   app.add_option("--batch-size", recipe.batch_size, "Texts per step")->capture_default_str();
@@ -95,7 +95,9 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_option("--device", options.device,
                  "auto (a GPU, if there is one and --precision allows), cpu, cuda or cuda:N")
       ->capture_default_str();
-  app.add_option("--precision", options.precision, "auto, fp32, bf16 or fp16")->capture_default_str();
+  app.add_option("--precision", options.precision,
+                 "auto (fp16 on a GPU, which has no other; fp32 on the CPU), fp32, bf16 or fp16")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "Threads of the CPU; 0: all")->capture_default_str();
   app.add_option("--optimizer", options.optimizer,
                  "lazy or dense: whether rows of the word embedding are updated when they are next read or at every "

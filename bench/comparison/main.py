@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import sys
 import tempfile
 from array import array
@@ -99,6 +100,8 @@ def choose_tasks(args):
 
 
 def check_inputs(args):
+    if shutil.which(args.python) is None:
+        raise Wrong(f"--python {args.python}: there is no such program")
     texts = [args.build / "bench" / "bench_texts"] if set(args.only) & {"inference", "tokenisation"} else []
     for path in [args.build / "train" / "train", *texts]:
         if not os.access(path, os.X_OK):

@@ -17,9 +17,12 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+try:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: pip install -r bench/peers/requirements.txt") from None
 
 SPECIAL_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
                   "mask_token": "[MASK]"}

@@ -265,10 +265,6 @@ class Failures(Case):
         rows, _ = self.table("--only", "training", behaviour="train=lacking")
         self.assertEqual(rows["Ember", "bf16"][-1], "train: --precision bf16: this processor has no bf16 instructions")
 
-    def test_no_interpreter(self):
-        rows, _ = self.table("--only", "tokenisation", "--python", scratch / "none")
-        self.assertIn("No such file", rows["tokenizers", "ids"][-1])
-
 
 class Mistakes(Case):
     def refused(self, *flags, contains, **options):
@@ -285,7 +281,8 @@ class Mistakes(Case):
                                 (["--texts", "x"], "--texts"), (["--engines", "("], "--engines"),
                                 (["--qui"], "--qui"), (["--device", "tpu"], "--device"),
                                 (["--device", "cuda", "--only", "inference"], "only training is compared"),
-                                (["--rows", "48"], "fewer than 48"), (["extra"], "extra")):
+                                (["--rows", "48"], "fewer than 48"), (["extra"], "extra"),
+                                (["--python", "/none/python"], "/none/python: there is no such program")):
             with self.subTest(flags=flags):
                 self.refused(*flags, contains=contains)
 

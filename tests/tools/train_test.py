@@ -196,6 +196,14 @@ class Interrupted(unittest.TestCase):
         for number in signal.SIGINT, signal.SIGTERM:
             self.assertFalse(caught >> (number - 1) & 1, number)
 
+    def test_says_how_to_try_the_model(self):
+        out = out_folder("to try")
+        done = subprocess.run(command(out, "--max-steps", "1"), capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        last = done.stdout.splitlines()[-1]
+        self.assertRegex(last, r"try: \S*predict --model ")
+        self.assertEqual(os.path.realpath(re.search(r"try: (\S+)", last)[1]), os.path.realpath(PREDICT))
+
     def test_a_checkpoint_is_a_model(self):
         out, _, _ = self.interrupt(signal.SIGTERM)
         newest = os.path.join(out, "checkpoints", checkpoints(out)[0])

@@ -15,7 +15,7 @@
 #include "tests/train/tiny_run.h"
 #include "train/trainer.h"
 
-namespace ember {
+namespace ember::testing {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
@@ -26,11 +26,11 @@ constexpr int kNever = 1 << 30;
 class TrainerTest : public ::testing::Test {
  protected:
   TrainerTest() {
-    testing::write_tiny_model(scratch / "model");
-    testing::write_tiny_data(scratch / "data");
+    write_tiny_model(scratch / "model");
+    write_tiny_data(scratch / "data");
   }
 
-  TrainOptions options(const std::string& out) const { return testing::tiny_options(scratch.path(), out); }
+  TrainOptions options(const std::string& out) const { return tiny_options(scratch.path(), out); }
 
   // Runs until `steps` steps have been made in this call, then asks to stop.
   static TrainOutcome run(const TrainOptions& options, int steps = kNever) {
@@ -77,7 +77,7 @@ class TrainerTest : public ::testing::Test {
     EXPECT_EQ(events(a), events(b));
   }
 
-  testing::TemporaryDirectory scratch;
+  TemporaryDirectory scratch;
 };
 
-}  // namespace ember
+}  // namespace ember::testing

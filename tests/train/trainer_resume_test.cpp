@@ -1,15 +1,12 @@
-// Runs that go on where another stopped, and folders that are another run's.
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
+// Runs that go on where another stopped.
 #include "tests/train/trainer_fixture.h"
-#include "train/output_folder.h"
 
 namespace ember {
 namespace {
 
-using TrainerResumeTest = TrainerTest;
+namespace fs = std::filesystem;
+using testing::Json;
+using TrainerResumeTest = testing::TrainerTest;
 
 TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
   run(options("whole"));
@@ -120,40 +117,6 @@ TEST_F(TrainerResumeTest, ABestModelThatIsNowhereIsNoticed) {
   EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
 }
 
-TEST_F(TrainerResumeTest, DoesNotWriteOverARun) {
-  TrainOptions o = options("out");
-  run(o);
-  const std::string before = model(o.out);
-  EXPECT_NE(complaint(o).find("--resume"), std::string::npos);
-  EXPECT_EQ(model(o.out), before);
-  o.overwrite = true, o.recipe.seed = 5;
-  run(o);
-  EXPECT_NE(model(o.out), before);
-  EXPECT_EQ(events(o.out, "end").size(), 1u);
-}
-
-TEST_F(TrainerResumeTest, OverwritesOnlyForARunThatCanBe) {
-  TrainOptions o = options("out");
-  run(o);
-  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
-  o.overwrite = true, o.recipe.epochs = 1 << 30;
-  EXPECT_NE(complaint(o).find("--epochs"), std::string::npos);
-  EXPECT_EQ(model(o.out), before);
-  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
-  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
-}
-
-// Two that start at the same time, neither of which finds the other there.
-TEST_F(TrainerResumeTest, AFolderThatWasMadeMeanwhileIsAnothers) {
-  const TrainOptions o = options("out");
-  OutputFolder late(o);
-  run(o);
-  const std::string before = model(o.out);
-  EXPECT_THROW(late.prepare(), Error);
-  EXPECT_EQ(model(o.out), before);
-  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
-}
-
 TEST_F(TrainerResumeTest, AFinishedRunWithoutItsCheckpointsIsNotStartedOver) {
   TrainOptions o = options("out");
   run(o);
@@ -190,54 +153,6 @@ TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
   o.resume = true;
   run(o);
   EXPECT_EQ(events(o.out), whole);
-}
-
-TEST_F(TrainerResumeTest, LeavesForeignModelsAlone) {
-  TrainOptions o = options("out");
-  run(o);
-  fs::remove_all(o.out / "checkpoints");
-  fs::remove(o.out / "metrics.jsonl");
-  o.resume = true;
-  EXPECT_NE(complaint(o), "");
-  o = options("fine"), o.out = o.model;
-  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
-  o.overwrite = true;
-  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
-}
-
-TEST_F(TrainerResumeTest, LeavesForeignFilesAlone) {
-  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json",
-                                 "added_tokens.json", "model.safetensors.index.json", "pytorch_model.bin"}) {
-    TrainOptions o = options(name + ".folder");
-    fs::create_directories(o.out);
-    std::ofstream(o.out / name) << "precious";
-    EXPECT_NE(complaint(o).find(": holds " + name), std::string::npos) << complaint(o);
-    o.resume = true;
-    EXPECT_NE(complaint(o).find(": holds " + name + " but no metrics.jsonl"), std::string::npos) << complaint(o);
-    EXPECT_EQ(read_file(o.out / name), "precious");
-    EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
-  }
-  TrainOptions o = options("with a log");
-  fs::create_directories(o.out);
-  std::ofstream(o.out / "metrics.jsonl") << "precious";
-  EXPECT_NE(complaint(o).find(": holds metrics.jsonl"), std::string::npos) << complaint(o);
-  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), "precious");
-  for (const std::string name : {"tokenizer.json", "added_tokens.json"}) {
-    o = options(name + ".folder");
-    o.overwrite = true;
-    run(o, 1);
-    EXPECT_FALSE(fs::exists(o.out / name)) << "transformers would read it beside the run's own";
-  }
-}
-
-TEST_F(TrainerResumeTest, OneRunAtATimeInAFolder) {
-  TrainOptions o = options("out");
-  fs::create_directory(o.out);
-  const int other = ::open(o.out.c_str(), O_RDONLY);
-  ASSERT_EQ(::flock(other, LOCK_EX), 0);
-  EXPECT_NE(complaint(o).find("another train"), std::string::npos);
-  ::close(other);
-  EXPECT_EQ(complaint(o), "");
 }
 
 }  // namespace

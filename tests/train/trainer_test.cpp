@@ -9,6 +9,10 @@
 namespace ember {
 namespace {
 
+namespace fs = std::filesystem;
+using testing::Json;
+using testing::TrainerTest;
+
 TEST_F(TrainerTest, LearnsAndLeavesAModel) {
   TrainOptions o = options("out");
   o.recipe.epochs = 30, o.save.steps = 400;
