@@ -146,8 +146,8 @@ int run(const Options& options) {
 
 void add_options(CLI::App& app, Options& options) {
   app.footer(
-      "Standard input: a line `round` times one round, answered by a line of JSON; `check FILE` writes what was computed\n"
-      "(bench/compare.sh speaks to it so).");
+      "Standard input: a line `round` times one round, answered by a line of JSON; `check FILE` writes what was\n"
+      "computed (bench/compare.sh speaks to it so).");
   app.option_defaults()->always_capture_default();
   app.add_option("--task", options.task, "what to time")->check(CLI::IsMember({"inference", "tokenisation"}));
   app.add_option("--model", options.model, "directory of the fine-tuned model")->required();

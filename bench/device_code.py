@@ -40,9 +40,9 @@ MAX_THREADS = 0x05  # attribute of .nv.info.<kernel>: __launch_bounds__, as x, y
 REGISTERS_OF = 0x2F  # attribute of .nv.info: a kernel's symbol and its registers
 
 Kernel = collections.namedtuple("Kernel", "code registers shared threads")
-# What a multiprocessor has, the unit in which a block gets shared memory, and what the system takes of it for every block,
-# which a kernel's own count includes (by CUDA 13): CUDA C++ Programming Guide, "Technical specifications per compute capability";
-# cuda_occupancy.h of the toolkit.
+# What a multiprocessor has, the unit in which a block gets shared memory, and what the system takes of it for every
+# block, which a kernel's own count includes (by CUDA 13): CUDA C++ Programming Guide, "Technical specifications per
+# compute capability"; cuda_occupancy.h of the toolkit.
 Limits = collections.namedtuple("Limits", "warps blocks shared shared_at_once reserved")
 LIMITS = {
     75: Limits(32, 16, 64 << 10, 256, 0),

@@ -56,6 +56,7 @@ Labels Labels::read(const fs::path& path) {
     check(!name.empty(), "{}:{}: the line is empty, expected a label", path.string(), lines.line());
     check(seen.insert(name).second, "{}:{}: the label {} stands twice", path.string(), lines.line(), printable(name));
     names.push_back(std::move(name));
+    check(std::ssize(names) <= kMaxLabels, "{}:{}: more labels than {}", path.string(), lines.line(), kMaxLabels);
   }
   check(!names.empty(), "{}: is empty, expected one label a line", path.string());
   return Labels(std::move(names));

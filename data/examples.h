@@ -23,11 +23,15 @@ struct Example {
   std::vector<std::int32_t> labels;  // ids, rising, each once
 };
 
+// More labels than this are refused.
+inline constexpr std::int64_t kMaxLabels = 16384;
+
 class Labels {
  public:
   Labels() = default;
   explicit Labels(std::vector<std::string> names);
-  // Blanks around a name are trimmed. Error naming file and line for an empty, repeated or non-UTF-8 name, or no name.
+  // Blanks around a name are trimmed. Error naming file and line for an empty, repeated or non-UTF-8 name, no
+  // name, or more than kMaxLabels.
   static Labels read(const std::filesystem::path& path);
   std::int64_t size() const { return static_cast<std::int64_t>(names_.size()); }
   const std::string& name(std::int64_t id) const { return names_.at(static_cast<std::size_t>(id)); }

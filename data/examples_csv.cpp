@@ -55,8 +55,9 @@ class CsvRecords {
       fields.emplace_back();
       state_ = State::kFieldStart;
     } else {
-      check(!closed, "{}:{}: text behind a closing quote, expected a comma or the end of the line",
-            lines_.path().string(), first_line_);
+      if (closed)
+        fail("{}:{}: text behind a closing quote, expected a comma or the end of the line", lines_.path().string(),
+             first_line_);
       fields.back() += c;
       state_ = State::kPlain;
     }

@@ -1,5 +1,4 @@
-// JSON text that is read as it stands or not at all. Internal to data/, model/ and tools/: no public header includes
-// it.
+// JSON text that is read as it stands or not at all. Internal: no public header includes it.
 #pragma once
 
 #include <cstddef>

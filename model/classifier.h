@@ -48,8 +48,7 @@ class Classifier {
   // drops. Error when damaged weights give a score that is not finite.
   std::vector<Scores> predict(std::span<const std::string> texts);
   Scores predict(std::string_view text);
-  // Into `scores`, whose memory is used again: without any allocation once a text as long has been scored, but
-  // for what oneDNN takes where it computes bf16's products (below AVX-512 with bf16).
+  // Into `scores`, whose memory is used again: without any allocation once a text as long has been scored.
   void predict(std::string_view text, Scores& scores);
 
  private:

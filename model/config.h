@@ -6,12 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "data/examples.h"
 #include "runtime/tensor.h"
 
 namespace ember {
-
-// More labels than this are refused.
-constexpr std::int64_t kMaxLabels = 16384;
 
 struct BertConfig {
   std::int64_t vocabulary = 30522;  // vocab_size, V

@@ -5,6 +5,7 @@
 
 #include "model/checkpoint_match.h"
 #include "model/safetensors.h"
+#include "model/stored_tensor.h"
 #include "model/tokenizer_files.h"
 #include "model/weight_files.h"
 #include "runtime/error.h"
@@ -62,16 +63,14 @@ ordered_json tokenizer_config(const BertConfig& config, bool lower_case) {
   return out;
 }
 
-void write_weights(const fs::path& path, const BertWeights& weights, Kernels& kernels) {
-  const HostView view(weights, kernels);
+void write_weights(const fs::path& path, const BertWeights& weights, const HostView& view) {
   std::vector<TensorToStore> tensors;
   append_tensors(tensors, weights, view);
   write_file_atomically(path, [&](FileWriter& file) { write_safetensors(file, tensors, {{"format", "pt"}}); });
 }
 
 CheckpointFiles files_of(const fs::path& directory) {
-  std::error_code unreadable;
-  check(fs::is_directory(directory, unreadable), "{}: is no folder, that of a model was expected", directory.string());
+  check(fs::is_directory(directory), "{}: no such folder, that of a model was expected", directory.string());
   return {directory / kConfigFile, directory / kVocabularyFile, {}, {}};
 }
 
@@ -121,12 +120,17 @@ void save_surroundings(const fs::path& directory, const BertConfig& config, cons
 
 void save_hugging_face(const fs::path& directory, const BertConfig& config, const BertWeights& weights,
                        Kernels& kernels, const TokenizerSource& tokenizer) {
+  const HostView view(weights, kernels);
+  for (const Parameter& parameter : weights.list)
+    check(all_finite(view.of(parameter).data(), parameter.value.size(), DType::f32),
+          "{}: {} has numbers that are not finite, which are not saved", (directory / kWeightsFile).string(),
+          parameter.name);
   bool ready = false;  // once all that can be wrong has been found, and before the first file
   save_surroundings(directory, config, tokenizer, DType::f32, [&](const fs::path& path, std::string_view content) {
     if (!std::exchange(ready, true)) require_writable_directory(directory);
     write_file_atomically(path, content);
   });
-  write_weights(directory / kWeightsFile, weights, kernels);
+  write_weights(directory / kWeightsFile, weights, view);
 }
 
 }  // namespace ember

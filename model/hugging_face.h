@@ -60,8 +60,8 @@ struct LoadedModel {
 // Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias, position_ids, cls.* and
 // fit_dense* are ignored; a missing pooler or classifier is drawn; any other missing or mis-shaped tensor is an Error
 // that names it, the file, what was expected and what is there. So is a classifier that is kept but whose problem_type
-// is not multi-label, a tokenizer_config.json that makes other tokens than BertTokenizer, a weight that is not finite,
-// and a vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
+// is not multi-label, a tokenizer with other tokens than BertTokenizer (tokenizer_files.h), a weight that is not
+// finite, and a vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 
@@ -78,7 +78,8 @@ using WriteFile = std::function<void(const std::filesystem::path&, std::string_v
 void save_surroundings(const std::filesystem::path& directory, const BertConfig& config,
                        const TokenizerSource& tokenizer, DType weights, const WriteFile& write);
 
-// Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist.
+// Writes the directory, file by file, each atomically, model.safetensors last. The folder may exist. Error, and nothing
+// written, where a weight is not finite: load_hugging_face would refuse it.
 void save_hugging_face(const std::filesystem::path& directory, const BertConfig& config, const BertWeights& weights,
                        Kernels& kernels, const TokenizerSource& tokenizer);
 

@@ -54,23 +54,26 @@ void require_bert_rules(const json& object, const fs::path& path) {
     check(words.empty(), "{}: never_split names words, which Ember splits", file);
 }
 
-// Refuses tokens of its own in tokenizer.json, where transformers 5 alone keeps those that were added. Its vocabulary
-// makes it large, so that no tree is built of it.
-class AddedTokens final : public JsonEvents {
+// Refuses another model than WordPiece in tokenizer.json, and tokens of its own, which transformers 5 keeps there alone
+// where they were added. Its vocabulary makes it large, so that no tree is built of it.
+class FastTokenizer final : public JsonEvents {
  public:
-  explicit AddedTokens(const fs::path& path) : path_(path) {}
+  explicit FastTokenizer(const fs::path& path) : path_(path) {}
 
   bool start_object(std::size_t) override { return ++level_, true; }
   bool start_array(std::size_t) override { return ++level_, true; }
   bool end_object() override { return --level_, true; }
   bool end_array() override { return --level_, true; }
   bool key(string_t& name) override {
-    if (level_ == 1) in_list_ = name == "added_tokens";
-    is_content_ = in_list_ && level_ == 3 && name == "content";
+    if (level_ == 1) part_ = name;
+    is_token_ = part_ == "added_tokens" && level_ == 3 && name == "content";
+    is_type_ = part_ == "model" && level_ == 2 && name == "type";
     return true;
   }
   bool string(string_t& text) override {
-    if (is_content_) require_known(text, path_, "added_tokens");
+    if (is_token_) require_known(text, path_, "added_tokens");
+    check(!is_type_ || text == "WordPiece", "{}: its model is {}, but Ember's is WordPiece", path_.string(),
+          printable(text));
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
@@ -80,7 +83,8 @@ class AddedTokens final : public JsonEvents {
  private:
   const fs::path& path_;
   int level_ = 0;
-  bool in_list_ = false, is_content_ = false;
+  std::string part_;  // the key of the outermost object that is being read
+  bool is_token_ = false, is_type_ = false;
 };
 
 void require_no_added_tokens(const fs::path& folder) {
@@ -90,8 +94,10 @@ void require_no_added_tokens(const fs::path& folder) {
     for (const json object = read_json_object(path); const auto& [token, id] : object.items())
       require_known(token, path);
   if (const fs::path path = folder / kFastTokenizerFile; fs::exists(path)) {
-    AddedTokens tokens(path);
-    json::sax_parse(read_file(path, kMostVocabularyBytes), &tokens);
+    const std::string text = read_file(path, kMostVocabularyBytes);
+    check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
+    FastTokenizer tokenizer(path);
+    json::sax_parse(text, &tokenizer);
   }
 }
 

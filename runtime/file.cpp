@@ -212,10 +212,17 @@ void write_directory_atomically(const fs::path& path, const std::function<void(c
 void link_atomically(const fs::path& of, const fs::path& path) {
   std::error_code error;
   if (fs::equivalent(of, path, error)) return;  // rename would do nothing and leave the other name
-  const fs::path partial = temporary_name(path);
+  const fs::path partial = temporary_name(path), file = fs::canonical(of, error);  // not a link that it may be
   fs::remove(partial, error);
-  fs::create_hard_link(of, partial, error);
-  if (!error) return rename_into_place(partial, path);
+  fs::create_hard_link(file, partial, error);
+  if (!error) {
+    try {
+      return rename_into_place(partial, path);
+    } catch (...) {
+      fs::remove(partial, error);
+      throw;
+    }
+  }
   const MappedFile content(of);
   write_file_atomically(path, [&](FileWriter& file) { file.write(content.bytes().data(), content.bytes().size()); });
 }
@@ -240,14 +247,11 @@ void require_writable_directory(const fs::path& path) {
   check(fs::is_directory(path), "{}: cannot be used as a folder: {}", path.string(),
         error ? error.message() : "a file of that name is in the way");
   const fs::path probe = temporary_name(path / "probe");
-  try {
-    FileWriter(probe).finish();
-  } catch (const Error& refused) {
-    fs::remove(probe, error);
-    const std::string_view what = refused.what();
-    fail("{}: no file can be written there: {}", path.string(), what.substr(what.rfind(": ") + 2));
-  }
+  const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  const bool written = file.value >= 0 && ::write(file.value, "x", 1) == 1 && ::fsync(file.value) == 0;
+  const int problem = errno;
   fs::remove(probe, error);
+  check(written, "{}: no file can be written there: {}", path.string(), errno_text(problem));
 }
 
 }  // namespace ember

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 4;
+constexpr int kFormat = 5;
 constexpr std::string_view kPrefix = "step-";
 constexpr const char* kChoices = "choices.txt";  // beside state.json, since it may be larger than JSON is let be
 constexpr const char* kMoments = "optimizer.safetensors";
@@ -123,7 +123,7 @@ void read_state(const fs::path& file, Checkpoint& checkpoint) {
   }
 }
 
-// What is there and cannot be opened, for want of a permission or of memory, is no damage, and must not be replaced.
+// What is there and cannot be opened, for want of a permission say, is no damage, and must not be replaced.
 void require_access(const fs::path& path) {
   for (const char* name : {kState, kConfigFile, kChoices, kMetricsFile, kWeightsFile, kMoments}) {
     const fs::path file = path / name;
@@ -156,15 +156,6 @@ void write_moments(const fs::path& path, const CheckpointContent& content) {
   FileWriter file(path);
   write_safetensors(file, list, {{"format", "pt"}});
   file.finish();
-}
-
-// A checkpoint of such weights could not be resumed, and would take the place of one that can.
-void require_finite(const CheckpointContent& content) {
-  const HostView view(content.weights, content.kernels);
-  for (const Parameter& parameter : content.weights.list)
-    for (const float value : view.of(parameter))
-      check(std::isfinite(value), "training diverged by step {}: {} has a weight of {}, which is not saved",
-            content.state.step, parameter.name, value);
 }
 
 void load(const SafetensorsFile& file, std::string_view prefix, BertWeights& set, Kernels& kernels) {
@@ -212,6 +203,15 @@ std::vector<std::int64_t> steps_in(const fs::path& out) {
   return steps;
 }
 
+// Where there are no links, `best` is a copy.
+bool hold_the_same(const fs::path& best, const fs::path& model) {
+  std::error_code error;
+  if (!fs::exists(model, error)) return false;
+  if (fs::equivalent(best, model, error)) return true;
+  const MappedFile one(best), other(model);
+  return std::ranges::equal(one.bytes(), other.bytes());
+}
+
 // Takes the folder's name away first, so that a kill in between leaves no half-removed checkpoint.
 void remove_checkpoint(const fs::path& path) {
   std::error_code error;
@@ -240,7 +240,6 @@ fs::path checkpoint_path(const fs::path& out, std::int64_t step) {
 }
 
 void save_checkpoint(const fs::path& out, const CheckpointContent& content, std::int64_t keep) {
-  require_finite(content);
   std::error_code error;
   fs::create_directory(folder(out), error);
   check(!error, "{}: cannot be made: {}", folder(out).string(), error.message());
@@ -300,10 +299,11 @@ bool holds_best(const Checkpoint& checkpoint) {
   return checkpoint.state.best.step > 0 && fs::exists(checkpoint.path / kBest, error);
 }
 
-bool restore_best(const Checkpoint& checkpoint, const fs::path& out) {
+bool restore_best(const Checkpoint& checkpoint, const fs::path& out, const TokenizerSource& tokenizer) {
   const fs::path best = checkpoint.path / kBest, model = out / kWeightsFile;
-  std::error_code error;
-  if (!holds_best(checkpoint) || fs::equivalent(best, model, error)) return false;
+  if (!holds_best(checkpoint) || hold_the_same(best, model)) return false;
+  save_surroundings(out, checkpoint.config, tokenizer, DType::f32,
+                    [](const fs::path& path, std::string_view content) { write_file_atomically(path, content); });
   link_atomically(best, model);
   return true;
 }

@@ -69,7 +69,7 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int
 
 // Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes those of later steps, which
 // newest_checkpoint() passed over, and of the others all but the newest `keep`. Error, and nothing written or removed,
-// where a weight is not finite.
+// where a weight is not finite, as save_hugging_face has it.
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
@@ -81,9 +81,9 @@ std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, st
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels);
 
-// Makes OUT/model.safetensors what it was at the checkpoint; whether it was another, or gone. A checkpoint without one
-// leaves it alone.
-bool restore_best(const Checkpoint& checkpoint, const std::filesystem::path& out);
+// Makes OUT the best model at the time of the checkpoint, with `tokenizer`; whether there was another, or none. A
+// checkpoint without one leaves it alone.
+bool restore_best(const Checkpoint& checkpoint, const std::filesystem::path& out, const TokenizerSource& tokenizer);
 // Whether the checkpoint has one.
 bool holds_best(const Checkpoint& checkpoint);
 

@@ -47,13 +47,23 @@ void watch_signals() {
   }
 }
 
+// As a shell takes it for one word.
+std::string quoted(const std::string& word) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/+-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
+  return text + "'";
+}
+
 // Where predict lies: beside this program, as installed, or where the build has it.
 std::string path_of_predict(const char* program) {
-  const std::filesystem::path folder = std::filesystem::path(program).parent_path();
+  const std::filesystem::path folder = std::filesystem::path(program == nullptr ? "" : program).parent_path();
   for (const char* place : {"predict", "../tools/predict"}) {
     std::error_code error;
     const std::filesystem::path path = (folder / place).lexically_normal();
-    if (!folder.empty() && std::filesystem::exists(path, error)) return path.string();
+    if (folder.empty() || !std::filesystem::exists(path, error)) continue;
+    return path.has_parent_path() ? path.string() : "./" + path.string();
   }
   return "predict";
 }
@@ -80,7 +90,7 @@ int run(const ember::TrainOptions& options, const std::string& predict) {
   if (best.f1_micro == 0)
     fmt::print("no right label reached the threshold of {} on dev; evaluate --sweep finds a better one\n",
                options.recipe.threshold);
-  fmt::print("the model is in {}; try: {} --model {} \"I am so happy for you!\"\n", out, predict, out);
+  fmt::print("the model is in {}; try: {} --model {} \"I am so happy for you!\"\n", out, quoted(predict), quoted(out));
   const bool written = std::fflush(stdout) == 0;
   ember::check(written, "standard output: {}", ember::errno_text(errno));
   return 0;

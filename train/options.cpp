@@ -153,9 +153,11 @@ void validate(const TrainOptions& options) {
   };
   whole("--epochs", recipe.epochs, 1);
   whole("--batch-size", recipe.batch_size, 1);
-  constexpr float kLeast = std::numeric_limits<float>::denorm_min(), kMost = std::numeric_limits<float>::max();
-  between("--lr", recipe.learning_rate, kLeast, kMost);
-  between("--weight-decay", recipe.weight_decay, 0, kMost);
+  constexpr float kMost = std::numeric_limits<float>::max();
+  check(static_cast<float>(recipe.learning_rate) > 0 && recipe.learning_rate <= kMost,
+        "--lr {}: must be a number above 0, of a float's size", recipe.learning_rate);
+  check(recipe.weight_decay >= 0 && recipe.weight_decay <= kMost,
+        "--weight-decay {}: must be a number from 0 on, of a float's size", recipe.weight_decay);
   between("--warmup-ratio", recipe.warmup_ratio, 0, 1);
   if (recipe.max_length) whole("--max-length", *recipe.max_length, 2);
   between("--threshold", recipe.threshold, 0, 1);

@@ -111,6 +111,10 @@ class Run {
     out.clear();  // as late as this, so that a run that cannot be leaves the folder as it was
     log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : start_of_log(identity));
     if (!out.checkpoint()) return;
+    // The run may have saved a better one since, which this one need not find again where its last bits differ.
+    if (restore_best(*out.checkpoint(), options_.out, inputs.model.tokenizer))
+      progress.note(fmt::format("{} is the best model so far again, that of step {}",
+                                (options_.out / kWeightsFile).string(), state_.best.step));
     step_state_ = out.checkpoint()->step_state;
     saved_step_ = state_.step;
     update_mean_loss();
@@ -172,10 +176,6 @@ TrainingState Run::resume() {
         "{}: is damaged: step {} of {} is not row {} of epoch {}; without that folder --resume takes the one before",
         (out_.checkpoint()->path / "state.json").string(), state.step, total_steps_, state.position, state.epoch);
   restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
-  // The run may have saved a better one since, which this one need not find again where its last bits differ.
-  if (restore_best(*out_.checkpoint(), options_.out))
-    progress_.note(fmt::format("{} is the best model so far again, that of step {}",
-                               (options_.out / kWeightsFile).string(), state.best.step));
   return state;
 }
 

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -135,26 +136,37 @@ TEST(LinearThreads, AreTheBackendsOwn) {
   EXPECT_TRUE(elsewhere.values() == expected.values());
 }
 
+// With bf16 where the processor has it; its weights are of no matter here.
+std::vector<std::unique_ptr<Kernels>> all_kernels() {
+  std::vector<std::unique_ptr<Kernels>> all;
+  for (const Precision precision : {Precision::fp32, Precision::bf16})
+    static_cast<void>(testing::error_of([&] { all.push_back(make_cpu_kernels(precision, 1)); }));
+  return all;
+}
+
 TEST(LinearEdge, NoRowsGiveZeroGradients) {
-  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  const Strided weight(4, 3, 0, draw(12, 1)), dweight(4, 3, 0), dbias(1, 4, 0);
-  const Tensor none_in = matrix(weight.view.data, 0, 3), none_out = matrix(weight.view.data, 0, 4);
-  kernels->linear_forward(none_out, none_in, weight.view, {});
-  kernels->linear_backward_weight(dweight.view, dbias.view, none_out, none_in);
-  EXPECT_EQ(dweight.values(), std::vector<float>(12, 0.0f));
-  EXPECT_EQ(dbias.values(), std::vector<float>(4, 0.0f));
+  for (const auto& kernels : all_kernels()) {
+    const Strided weight(4, 3, 0, draw(12, 1)), dweight(4, 3, 0), dbias(1, 4, 0);
+    const Tensor none_in = matrix(weight.view.data, 0, 3), none_out = matrix(weight.view.data, 0, 4);
+    kernels->linear_forward(none_out, none_in, weight.view, {});
+    kernels->linear_backward_weight(dweight.view, dbias.view, none_out, none_in);
+    EXPECT_EQ(dweight.values(), std::vector<float>(12, 0.0f));
+    EXPECT_EQ(dbias.values(), std::vector<float>(4, 0.0f));
+  }
 }
 
 TEST(LinearEdge, AnEmptySumIsZero) {
-  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
-  const Strided out(2, 3, 1), bias(1, 3, 0, draw(3, 1));
-  std::array<float, 6> memory{};
-  kernels->linear_forward(out.view, matrix(memory.data(), 2, 0), matrix(memory.data(), 3, 0), bias.view);
-  const std::vector<float> row = bias.values();
-  EXPECT_EQ(out.values(), (std::vector<float>{row[0], row[1], row[2], row[0], row[1], row[2]}));
-  kernels->linear_backward_input(out.view, matrix(memory.data(), 2, 0), matrix(memory.data(), 0, 3));
-  EXPECT_EQ(out.values(), std::vector<float>(6, 0.0f));
-  EXPECT_TRUE(out.intact());
+  for (const auto& kernels : all_kernels()) {
+    const Strided out(2, 3, 1), bias(1, 3, 0, draw(3, 1));
+    std::array<float, 6> memory{};
+    const DType type = kernels->product_type();
+    kernels->linear_forward(out.view, matrix(memory.data(), 2, 0), matrix(memory.data(), 3, 0, type), bias.view);
+    const std::vector<float> row = bias.values();
+    EXPECT_EQ(out.values(), (std::vector<float>{row[0], row[1], row[2], row[0], row[1], row[2]}));
+    kernels->linear_backward_input(out.view, matrix(memory.data(), 2, 0), matrix(memory.data(), 0, 3, type));
+    EXPECT_EQ(out.values(), std::vector<float>(6, 0.0f));
+    EXPECT_TRUE(out.intact());
+  }
 }
 
 TEST(LinearEdge, WrongShapesAreRefused) {

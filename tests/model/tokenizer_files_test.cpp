@@ -77,15 +77,20 @@ TEST(TokenizerFiles, TokensBesideTheVocabularyAreRefusedWhereverTheyStand) {
             "added_tokens.json: has [NAME], which Ember does not know");
 
   const auto fast = [](const std::string& tokens) {
-    return Folder().complaint(R"({"version": "1.0", "normalizer": {"content": "x"}, "added_tokens": [)" + tokens +
-                                  R"(], "model": {"vocab": {"content": 1, "in": 2}, "a": [{"content": "y"}]}})",
-                              "tokenizer.json");
+    return Folder().complaint(
+        R"({"version": "1.0", "normalizer": {"content": "x"}, "added_tokens": [)" + tokens +
+            R"(], "model": {"type": "WordPiece", "vocab": {"type": 1, "in": 2}, "a": [{"content": "y"}]}})",
+        "tokenizer.json");
   };
   EXPECT_EQ(fast(""), "");
   EXPECT_EQ(fast(R"({"id": 3, "content": "[SEP]", "special": true})"), "");
   EXPECT_EQ(fast(R"({"id": 3, "content": "[SEP]"}, {"id": 9, "content": "[NAME]", "special": false})"),
             "tokenizer.json: added_tokens has [NAME], which Ember does not know");
   EXPECT_TRUE(Folder().complaint("{\"added_tokens\": [", "tokenizer.json").starts_with("tokenizer.json: not JSON: "));
+  EXPECT_EQ(Folder().complaint(std::string("{}\0{", 4), "tokenizer.json"),
+            "tokenizer.json: not JSON: it holds a NUL byte");
+  EXPECT_EQ(Folder().complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})", "tokenizer.json"),
+            "tokenizer.json: its model is BPE, but Ember's is WordPiece");
 }
 
 // The JSON library's trees of such objects took it hours.

@@ -105,6 +105,13 @@ TEST(LinkAtomically, NamesOneFileTwiceUntilOneIsReplaced) {
   write_file_atomically(directory / "one", "second");
   EXPECT_EQ(read_file(directory / "two"), "first");
   EXPECT_EQ(entries(directory.path()), 2u);
+  fs::create_symlink("two", directory / "link");
+  link_atomically(directory / "link", directory / "three");
+  EXPECT_TRUE(fs::equivalent(directory / "two", directory / "three"));
+  EXPECT_FALSE(fs::is_symlink(directory / "three"));
+  fs::create_directory(directory / "folder");
+  EXPECT_NE(error_of([&] { link_atomically(directory / "one", directory / "folder"); }), "");
+  for (const char* name : {"link", "three", "folder"}) fs::remove(directory / name);
   EXPECT_NE(error_of([&] { link_atomically(directory / "none", directory / "two"); }), "");
   EXPECT_EQ(read_file(directory / "two"), "first");
   EXPECT_EQ(entries(directory.path()), 2u);

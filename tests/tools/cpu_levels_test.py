@@ -1,7 +1,7 @@
 """The CPU kernels compiled for several levels of instructions: cpu_levels_test.py PREDICT TRAIN LIBRARY NM
 
 - of a level's copy nothing but its factory can be seen, so that none of its code serves the rest of the program;
-- what is not of a level, and serves GPUs too, runs on any processor;
+- what is of no level runs on any processor;
 - each level that this processor has gives the same scores, and EMBER_CPU_LEVEL chooses it;
 - a level that it does not have, or that does not exist, is refused in one line.
 """
@@ -64,7 +64,7 @@ class CpuLevels(unittest.TestCase):
             self.assertEqual(len(symbols), 1, symbols)
             self.assertIn(f"make_cpu_kernels_{level}", symbols[0])
 
-    def test_what_backends_share_needs_no_level(self):
+    def test_what_is_of_no_level_needs_none(self):
         code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", LIBRARY], capture_output=True, text=True,
                               check=True).stdout
         found = re.findall(r"^(\S+\.o): +file format.*\n((?:(?!\S+\.o: ).*\n)*)", code, re.M)

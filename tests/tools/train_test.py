@@ -286,7 +286,7 @@ class BadInput(unittest.TestCase):
         with open(os.path.join(many, "labels.txt"), "w") as file:
             file.write("".join("label%d\n" % i for i in range(16385)))
         out = out_folder("none")
-        self.refused(out, "--data", many, fragment="at most 16384")
+        self.refused(out, "--data", many, fragment="labels.txt:16385: more labels than 16384")
         with open(os.path.join(many, "labels.txt"), "w") as file:
             file.write("".join("%d%s\n" % (i, "x" * 1500) for i in range(600)))
         self.refused(out, "--data", many, fragment="config.json")

@@ -107,6 +107,19 @@ TEST_F(TrainerResumeTest, TheBestModelIsTheCheckpointsAgain) {
   }
 }
 
+TEST_F(TrainerResumeTest, CheckpointsAloneAreARun) {
+  run(options("whole"));
+  fs::create_directory(scratch / "moved");
+  for (const char* name : {"checkpoints", "metrics.jsonl"})
+    fs::copy(scratch / "whole" / name, scratch / "moved" / name, fs::copy_options::recursive);
+  TrainOptions o = options("moved");
+  o.resume = true;
+  run(o);
+  expect_same_run(scratch / "whole", o.out);
+  for (const char* name : {"config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"})
+    EXPECT_EQ(read_file(o.out / name), read_file(scratch / "whole" / name)) << name;
+}
+
 TEST_F(TrainerResumeTest, ABestModelThatIsNowhereIsNoticed) {
   TrainOptions o = options("out");
   run(o, 17);
