@@ -20,8 +20,8 @@ namespace fs = std::filesystem;
 // Rows that no token has: many models' vocabularies are padded to a multiple of 8, 64 or 128, as fast products like it.
 constexpr std::int64_t kMostRowsWithoutToken = 128;
 constexpr const char* kOtherProblem =
-    "the classifier is for another problem (problem_type in config.json) than multi_label_classification, the only one "
-    "that Ember computes";
+    "problem_type in config.json is not multi_label_classification, the only problem that Ember computes; where the "
+    "classifier is for several labels at once, write that there";
 constexpr const char* kNewOne = "; --new-classifier draws a new one";
 constexpr std::int64_t kDefaultLabels = 2;  // of a config.json that names none, as Hugging Face has it
 
@@ -194,22 +194,22 @@ void check_vocabulary(const fs::path& path, std::string_view content, std::int64
 
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
   BertConfig config = read_config(files.config);
-  const fs::path folder = files.vocabulary.parent_path();
-  check(fs::exists(files.vocabulary) || !fs::exists(folder / kFastTokenizerFile),
-        "{}: has {} but no {}, a token a line, which Ember reads", folder.string(), kFastTokenizerFile,
-        kVocabularyFile);
-  std::string vocabulary = read_file(files.vocabulary, kMostVocabularyBytes);
-  check_vocabulary(files.vocabulary, vocabulary, config.vocabulary);
-  const bool lower_case = read_lower_case(folder);
+  TokenizerSource tokenizer = read_tokenizer(files.vocabulary, files.config);
+  check_vocabulary(tokenizer.file, tokenizer.vocabulary, config.vocabulary);
   if (options.labels) require_storable(config, *options.labels);
-  return {std::move(config), {std::move(vocabulary), lower_case, files.vocabulary}};
+  return {std::move(config), std::move(tokenizer)};
 }
 
 CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options) {
   Index index = index_of(files.tensors, files.weights);
   CheckpointMatch match{around.config, around.tokenizer, {}, {}, {}};
+  if (options.replace_classifier && !has(index, kPooler)) drop_classifier(index, match.report);
   match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
   match.config.multi_label = true;  // of the classifier that is kept or drawn
+  // One that reads something else, each token say.
+  check(has(index, kPooler) || !has(index, kClassifier),
+        "{}: has a classifier but no pooler, whose output Ember's classifier reads{}", files.weights.string(),
+        options.labels || options.draw_classifier ? kNewOne : "");
   match.list = expected_parameters(match.config);
   match.sources = sources_of(match.list, files.weights, index, match.report);
   report_ignored(index, match.config.layers, match.report);

@@ -8,6 +8,7 @@
 #include "model/batches.h"
 #include "model/bert.h"
 #include "model/fine_tuned.h"
+#include "model/hugging_face.h"
 #include "runtime/shares.h"
 
 namespace ember {
@@ -23,7 +24,7 @@ struct Classifier::Implementation {
       : directory(from),
         threads(thread_count(options.threads)),
         kernels(make_cpu_kernels(options.precision, options.threads)),
-        model(load_fine_tuned(from, *kernels)),
+        model(load_hugging_face(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model.config)),
         limits{std::max(kernels->tokens_at_once(), max_length), kBatchSequences},

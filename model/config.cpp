@@ -35,7 +35,7 @@ class ConfigReader {
   }
   std::int64_t integer(const char* key, std::int64_t otherwise, std::int64_t min, std::int64_t max) const {
     const json* value = find(key);
-    return value == nullptr ? otherwise : integer(key, *value, min, max);
+    return value == nullptr || value->is_null() ? otherwise : integer(key, *value, min, max);
   }
 
   // A number in [min, max], as a float.
@@ -134,8 +134,11 @@ std::vector<std::string> anonymous_labels(std::int64_t count) {
 BertConfig read_config(const std::filesystem::path& path) {
   const ConfigReader reader(path);
   reader.require("model_type", "bert");
-  reader.require("hidden_act", "gelu");
-  reader.require("position_embedding_type", "absolute");
+  if (const json* activation = reader.find("hidden_act"); activation == nullptr || *activation != "gelu_python")
+    reader.require("hidden_act", "gelu");
+  if (const json* kind = reader.find("position_embedding_type"); kind == nullptr || !kind->is_null())
+    reader.require("position_embedding_type", "absolute");
+  reader.require("transformers_weights", "model.safetensors");  // the file that transformers reads instead
   reader.require("is_decoder", false);
   reader.require("add_cross_attention", false);
 
@@ -146,7 +149,7 @@ BertConfig read_config(const std::filesystem::path& path) {
   config.heads = reader.size("num_attention_heads");
   config.ffn = reader.size("intermediate_size");
   config.positions = reader.size("max_position_embeddings", kMaxSize, 2);  // [CLS] and [SEP]
-  config.types = reader.size("type_vocab_size");
+  config.types = reader.integer("type_vocab_size", 2, 1, kMaxSize);
   config.layer_norm_eps = reader.number("layer_norm_eps", config.layer_norm_eps, 1e-30f, 1);
   config.hidden_dropout = reader.probability("hidden_dropout_prob", config.hidden_dropout);
   config.attention_dropout = reader.probability("attention_probs_dropout_prob", config.attention_dropout);
@@ -158,7 +161,8 @@ BertConfig read_config(const std::filesystem::path& path) {
   config.pad_token_id = static_cast<std::int32_t>(reader.integer("pad_token_id", 0, 0, config.vocabulary - 1));
   config.labels = reader.labels();
   const json* problem = reader.find("problem_type");
-  config.multi_label = problem == nullptr || problem->is_null() || *problem == kMultiLabel;
+  // Without the key transformers takes the likeliest of several labels.
+  config.multi_label = problem == nullptr || problem->is_null() ? config.labels.size() <= 1 : *problem == kMultiLabel;
 
   if (config.hidden % config.heads != 0)
     reader.refuse("num_attention_heads",

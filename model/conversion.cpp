@@ -53,6 +53,7 @@ void write_weights(FileWriter& file, const CheckpointMatch& match, const Convers
 
 void write_converted(const std::filesystem::path& directory, const CheckpointMatch& match,
                      const ConversionOptions& options) {
+  const Tokenizer tokenizer(match.tokenizer);  // what it refuses would be of no use
   save_surroundings(directory, match.config, match.tokenizer, options.dtype, write_file);
   FileWriter file(directory / kWeightsFile);
   write_weights(file, match, options);

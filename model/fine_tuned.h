@@ -1,23 +1,16 @@
-// What every program that only applies a model asks of its directory.
+// What the programs that apply a model have in common.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 
-#include "kernels/kernels.h"
 #include "model/config.h"
-#include "model/hugging_face.h"
 
 namespace ember {
 
 // The texts of a batch are so many at most, and have Kernels::tokens_at_once tokens together, or as many as one text
 // may have where that is more.
 inline constexpr std::int64_t kBatchSequences = 256;
-
-// load_hugging_face for a model that is to be used as it is: Error naming the first weight that the file lacks and that
-// would have to be drawn at random.
-LoadedModel load_fine_tuned(const std::filesystem::path& directory, Kernels& kernels);
 
 // Tokens of a text that count: what was asked for, or else 128 or the model's positions where those are fewer. Error
 // for a request below 2 or above the model's positions.

@@ -58,10 +58,11 @@ struct LoadedModel {
 };
 
 // Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias, position_ids, cls.* and
-// fit_dense* are ignored; a missing pooler or classifier is drawn; any other missing or mis-shaped tensor is an Error
-// that names it, the file, what was expected and what is there. So is a classifier that is kept but whose problem_type
-// is not multi-label, a tokenizer with other tokens than BertTokenizer (tokenizer_files.h), a weight that is not
-// finite, and a vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
+// fit_dense* are ignored; a missing classifier is drawn where `options` allow it, and a missing pooler beside it; any
+// other missing or mis-shaped tensor is an Error that names it, the file, what was expected and what is there. So is a
+// classifier that is kept but whose problem_type is not multi-label, a tokenizer with other tokens than BertTokenizer
+// (tokenizer_files.h), a weight that is not finite, and a vocabulary of more than config.vocabulary lines, or of fewer
+// by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 

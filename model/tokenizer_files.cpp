@@ -1,10 +1,11 @@
 #include "model/tokenizer_files.h"
 
 #include <algorithm>
-#include <string>
+#include <map>
+#include <optional>
 #include <string_view>
 
-#include "data/strict_json.h"
+#include "model/fast_tokenizer.h"
 #include "model/hugging_face.h"
 #include "model/json_file.h"
 #include "runtime/error.h"
@@ -16,17 +17,12 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Tokenizers that do the same with a vocab.txt, and names that say nothing of it.
+// Tokenizers that do the same with a vocab.txt, and two that do as tokenizer.json says.
 constexpr std::array<std::string_view, 10> kClasses{
     "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
     "ElectraTokenizer",        "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast",
     "PreTrainedTokenizerFast", "TokenizersBackend"};
-
-void require_known(const std::string& token, const fs::path& path, const char* list = "") {
-  const auto is_it = [&](const auto& role) { return token == role.second; };
-  check(std::any_of(kRoleTokens.begin(), kRoleTokens.end(), is_it), "{}: {}{}has {}, which Ember does not know",
-        path.string(), list, *list == '\0' ? "" : " ", printable(token));
-}
+constexpr std::size_t kOfRules = 8;  // of those, the first without rules of their own
 
 // A special token as the files have it: a text, or an object with it.
 std::string content_of(const json& token) {
@@ -34,71 +30,59 @@ std::string content_of(const json& token) {
   return content.is_string() ? content.get<std::string>() : content.dump();
 }
 
+void require_plain(const json& token, const fs::path& path) {
+  for (const char* flag : {"normalized", "single_word"})
+    check(!token.is_object() || token.value(flag, json(false)) == false,
+          "{}: {} is {}, but Ember looks for tokens as they stand", path.string(), printable(content_of(token)), flag);
+}
+
 void require_special_tokens(const json& object, const fs::path& path) {
-  for (const auto& [role, content] : kRoleTokens)
+  for (const auto& [role, content] : kRoleTokens) {
+    const auto token = object.find(role);
+    if (token == object.end()) continue;
+    check(content_of(*token) == content, "{}: {} is {}, but Ember takes {}", path.string(), role,
+          printable(content_of(*token)), content);
+    require_plain(*token, path);
+  }
+  for (const char* role : {"bos_token", "eos_token"})
     if (const json token = object.value(role, json()); !token.is_null())
-      check(content_of(token) == content, "{}: {} is {}, but Ember takes {}", path.string(), role,
-            printable(content_of(token)), content);
-  for (const char* list : {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"})
-    for (const json& token : object.value(list, json::object())) require_known(content_of(token), path, list);
+      require_known_token(content_of(token), path, role);
+  for (const char* list :
+       {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"})
+    for (const json& token : object.value(list, json::object())) {
+      require_known_token(content_of(token), path, list);
+      require_plain(token, path);
+    }
 }
 
-void require_bert_rules(const json& object, const fs::path& path) {
-  const std::string file = path.string();
-  if (const json name = object.value("tokenizer_class", json()); !name.is_null())
-    check(std::find(kClasses.begin(), kClasses.end(), name) != kClasses.end(),
-          "{}: tokenizer_class is {}, but Ember does as BertTokenizer does", file, printable(name.dump()));
-  check(object.value("do_basic_tokenize", json(true)) != false, "{}: do_basic_tokenize is false, but Ember does it",
-        file);
+// Keys of tokenizer_config.json for which Ember does one thing, which is also what their absence means.
+void require_rules(const json& object, const fs::path& path) {
+  const std::array<std::pair<const char*, json>, 6> rules{{{"do_basic_tokenize", true},
+                                                           {"tokenize_chinese_chars", true},
+                                                           {"split_special_tokens", false},
+                                                           {"truncation_side", "right"},
+                                                           {"word_tokenizer_type", "basic"},
+                                                           {"subword_tokenizer_type", "wordpiece"}}};
+  for (const auto& [key, only] : rules) {
+    const json value = object.value(key, json());
+    check(value.is_null() || value == only, "{}: {} is {}, but Ember does as {} says", path.string(), key,
+          printable(value.dump(), 60), only.dump());
+  }
   if (const json words = object.value("never_split", json()); !words.is_null())
-    check(words.empty(), "{}: never_split names words, which Ember splits", file);
+    check(words.empty(), "{}: never_split names words, which Ember splits", path.string());
 }
 
-// Refuses another model than WordPiece in tokenizer.json, and tokens of its own, which transformers 5 keeps there alone
-// where they were added. Its vocabulary makes it large, so that no tree is built of it.
-class FastTokenizer final : public JsonEvents {
- public:
-  explicit FastTokenizer(const fs::path& path) : path_(path) {}
-
-  bool start_object(std::size_t) override { return ++level_, true; }
-  bool start_array(std::size_t) override { return ++level_, true; }
-  bool end_object() override { return --level_, true; }
-  bool end_array() override { return --level_, true; }
-  bool key(string_t& name) override {
-    if (level_ == 1) part_ = name;
-    is_token_ = part_ == "added_tokens" && level_ == 3 && name == "content";
-    is_type_ = part_ == "model" && level_ == 2 && name == "type";
-    return true;
-  }
-  bool string(string_t& text) override {
-    if (is_token_) require_known(text, path_, "added_tokens");
-    check(!is_type_ || text == "WordPiece", "{}: its model is {}, but Ember's is WordPiece", path_.string(),
-          printable(text));
-    return true;
-  }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    fail("{}: not JSON: {}", path_.string(), json_complaint(error));
-  }
-
- private:
-  const fs::path& path_;
-  int level_ = 0;
-  std::string part_;  // the key of the outermost object that is being read
-  bool is_token_ = false, is_type_ = false;
-};
-
-void require_no_added_tokens(const fs::path& folder) {
-  if (const fs::path path = folder / kSpecialTokensFile; fs::exists(path))
-    require_special_tokens(read_json_object(path), path);
-  if (const fs::path path = folder / kAddedTokensFile; fs::exists(path))  // of older versions of transformers
-    for (const json object = read_json_object(path); const auto& [token, id] : object.items())
-      require_known(token, path);
-  if (const fs::path path = folder / kFastTokenizerFile; fs::exists(path)) {
-    const std::string text = read_file(path, kMostVocabularyBytes);
-    check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
-    FastTokenizer tokenizer(path);
-    json::sax_parse(text, &tokenizer);
-  }
+// Whether tokenizer.json has the rules, and not the class. The class is in config.json where tokenizer_config.json
+// names none.
+bool has_own_rules(const json& object, const fs::path& path, const fs::path& config) {
+  json name = object.value("tokenizer_class", json());
+  const bool here = !name.is_null();
+  if (!here) name = read_json_object(config).value("tokenizer_class", json());
+  if (name.is_null()) return false;
+  const auto found = std::find(kClasses.begin(), kClasses.end(), name);
+  check(found != kClasses.end(), "{}: tokenizer_class is {}, but Ember does as BertTokenizer does",
+        (here ? path : config).string(), printable(name.dump()));
+  return found - kClasses.begin() >= std::ptrdiff_t{kOfRules};
 }
 
 bool flag(const json& object, const fs::path& path, const char* key, bool otherwise) {
@@ -108,21 +92,71 @@ bool flag(const json& object, const fs::path& path, const char* key, bool otherw
   return found->get<bool>();
 }
 
+std::string lines_of(const std::vector<std::string>& tokens) {
+  std::string lines;
+  for (const std::string& token : tokens) lines += token + "\n";
+  return lines;
+}
+
+// Of equal tokens the last counts, as data/tokenizer.h has it.
+void require_same_vocabulary(const FastTokenizer& fast, const fs::path& path, const std::string& vocabulary,
+                             const fs::path& file) {
+  if (fast.vocabulary.empty()) return;
+  std::map<std::string_view, std::size_t> ids;
+  std::size_t id = 0;
+  for (std::size_t begin = 0; begin < vocabulary.size(); ++id) {
+    const std::size_t end = std::min(vocabulary.find('\n', begin), vocabulary.size());
+    std::string_view line(vocabulary.data() + begin, end - begin);
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
+    ids[line] = id;
+    begin = end + 1;
+  }
+  for (std::size_t i = 0; i < fast.vocabulary.size(); ++i) {
+    const auto found = ids.find(fast.vocabulary[i]);
+    check(found != ids.end() && found->second == i, "{}: token {} of model.vocab is {}, in {} it is another",
+          path.string(), i, printable(fast.vocabulary[i]), file.string());
+  }
+  check(ids.size() <= fast.vocabulary.size(), "{}: model.vocab has {} tokens, {} has {}", path.string(),
+        fast.vocabulary.size(), file.string(), ids.size());
+}
+
 }  // namespace
 
-bool read_lower_case(const fs::path& folder) {
-  require_no_added_tokens(folder);
+void require_known_token(const std::string& token, const fs::path& path, const char* list) {
+  const auto is_it = [&](const auto& role) { return token == role.second; };
+  check(std::any_of(kRoleTokens.begin(), kRoleTokens.end(), is_it), "{}: {}{}has {}, which Ember does not know",
+        path.string(), list, *list == '\0' ? "" : " ", printable(token));
+}
+
+TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& config) {
+  const fs::path folder = vocabulary.parent_path(), fast_path = folder / kFastTokenizerFile;
+  std::optional<FastTokenizer> fast;
+  if (fs::exists(fast_path)) fast = read_fast_tokenizer(fast_path);
+  TokenizerSource source;
+  const bool from_fast = fast && !fs::exists(vocabulary);
+  source.file = from_fast ? fast_path : vocabulary;
+  source.vocabulary = from_fast ? lines_of(fast->vocabulary) : read_file(vocabulary, kMostVocabularyBytes);
+  if (fast) require_same_vocabulary(*fast, fast_path, source.vocabulary, source.file);
+
+  if (const fs::path path = folder / kSpecialTokensFile; fs::exists(path))
+    require_special_tokens(read_json_object(path), path);
+  if (const fs::path path = folder / kAddedTokensFile; fs::exists(path))  // of older versions of transformers
+    for (const json object = read_json_object(path); const auto& [token, id] : object.items())
+      require_known_token(token, path);
   const fs::path path = folder / kTokenizerFile;
-  if (!fs::exists(path)) return true;
-  const json object = read_json_object(path);
-  require_bert_rules(object, path);
+  const json object = fs::exists(path) ? read_json_object(path) : json::object();
+  require_rules(object, path);
   require_special_tokens(object, path);
-  const bool lower_case = flag(object, path, "do_lower_case", true);
-  check(flag(object, path, "strip_accents", lower_case) == lower_case,
-        "{}: strip_accents is {}, but Ember does as do_lower_case says", path.string(), !lower_case);
-  check(flag(object, path, "tokenize_chinese_chars", true),
-        "{}: tokenize_chinese_chars is false, but Ember sets them apart", path.string());
-  return lower_case;
+  if (has_own_rules(object, path, config) && fast) {
+    require_bert_rules(*fast, fast_path);
+    const auto found = fast->facts.find("normalizer.lowercase");
+    source.lower_case = found == fast->facts.end() || found->second == true;
+    return source;
+  }
+  source.lower_case = flag(object, path, "do_lower_case", true);
+  check(flag(object, path, "strip_accents", source.lower_case) == source.lower_case,
+        "{}: strip_accents is {}, but Ember does as do_lower_case says", path.string(), !source.lower_case);
+  return source;
 }
 
 }  // namespace ember

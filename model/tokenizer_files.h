@@ -1,9 +1,12 @@
-// What stands beside vocab.txt and says how a text becomes tokens.
+// The files that say how a text becomes tokens.
 #pragma once
 
 #include <array>
 #include <filesystem>
+#include <string>
 #include <utility>
+
+#include "data/tokenizer.h"
 
 namespace ember {
 
@@ -14,10 +17,13 @@ inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{
                                                                                  {"cls_token", "[CLS]"},
                                                                                  {"mask_token", "[MASK]"}}};
 
-// do_lower_case of tokenizer_config.json in `folder`; true without it. Error naming the file and the rule where that
-// file makes other tokens of a text than BertTokenizer does with vocab.txt: another class, other rules, other special
-// tokens, tokens of its own; or special_tokens_map.json and added_tokens.json do, by their tokens, or tokenizer.json,
-// by its tokens and its model's type, the only things that are read of it.
-bool read_lower_case(const std::filesystem::path& folder);
+// The tokenizer of vocab.txt at `vocabulary`, or where there is none of tokenizer.json beside it, which is all that
+// transformers 5 writes. Error naming the file and the rule where config.json at `config`, or tokenizer_config.json,
+// special_tokens_map.json, added_tokens.json or tokenizer.json beside the vocabulary make other tokens of a text than
+// BertTokenizer does: another class, other rules, other special tokens, tokens of its own, another vocabulary.
+TokenizerSource read_tokenizer(const std::filesystem::path& vocabulary, const std::filesystem::path& config);
+
+// Error naming the file, and the list in it, unless `token` is one of those above.
+void require_known_token(const std::string& token, const std::filesystem::path& path, const char* list = "");
 
 }  // namespace ember

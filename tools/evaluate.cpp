@@ -10,6 +10,7 @@
 #include "evaluation_report.h"
 #include "model/bert.h"
 #include "model/fine_tuned.h"
+#include "model/hugging_face.h"
 #include "model_options.h"
 #include "output.h"
 #include "runtime/error.h"
@@ -82,7 +83,7 @@ int run(const Options& options) {
   const Labels labels = Labels::read(label_file);
   const std::filesystem::path data_file = find_split(options.data, options.split);
   const std::unique_ptr<Kernels> kernels = make_cpu_kernels(options.model.precision(), options.model.threads);
-  const LoadedModel model = load_fine_tuned(options.model.directory, *kernels);
+  const LoadedModel model = load_hugging_face(options.model.directory, *kernels);
   check_same_labels(labels, Labels(model.config.labels), label_file);
 
   EvaluationReport report;

@@ -203,7 +203,9 @@ TEST_F(ClassifierTest, RoundsLittleInInt8) {
 TEST(Classifier, RefusesDamagedWeights) {
   const testing::TemporaryDirectory directory;
   write_model(directory.path(), small_config(), [](BertWeights& weights) {
-    *weights.tensors.pooler_bias.f32() = std::numeric_limits<float>::quiet_NaN();
+    *weights.tensors.classifier_bias.f32() = std::numeric_limits<float>::max();
+    std::fill_n(weights.tensors.classifier_weight.f32(), weights.tensors.classifier_weight.size(),
+                std::numeric_limits<float>::max());
   });
   try {
     Classifier(directory.path()).predict("so happy");

@@ -196,12 +196,12 @@ TEST(LoadHuggingFace, NamesBothSidesWhenVocabulariesDisagree) {
 
 TEST(LoadHuggingFace, RefusesAClassifierForAnotherProblem) {
   const ModelDirectory directory;
-  directory.configure("problem_type", nullptr);
-  EXPECT_EQ(complaint(directory), "");
-  directory.configure("problem_type", "single_label_classification");
   const std::string reason =
-      "model.safetensors: the classifier is for another problem (problem_type in config.json) than "
-      "multi_label_classification, the only one that Ember computes";
+      "model.safetensors: problem_type in config.json is not multi_label_classification, the only problem that Ember "
+      "computes; where the classifier is for several labels at once, write that there";
+  directory.configure("problem_type", nullptr);  // one of several, as transformers has it
+  EXPECT_EQ(complaint(directory), reason);
+  directory.configure("problem_type", "single_label_classification");
   EXPECT_EQ(complaint(directory), reason);
   LoadOptions options;
   options.labels = Labels(small().labels);
@@ -225,14 +225,27 @@ TEST(LoadHuggingFace, DrawsAMissingPooler) {
   directory.remove("bert.pooler.dense.weight");
   directory.remove("bert.pooler.dense.bias");
   directory.write();
-  const LoadedModel model = load_hugging_face(directory.path(), kernels());
-  EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"bert.pooler.dense.weight", "bert.pooler.dense.bias"}));
+  LoadOptions options;
+  options.labels = Labels(small().labels);
+  // A classifier of tokens, say.
+  EXPECT_EQ(complaint(directory, options),
+            "model.safetensors: has a classifier but no pooler, whose output Ember's classifier reads; "
+            "--new-classifier draws a new one");
+  options.replace_classifier = true;
+  EXPECT_EQ(complaint(directory, options), "");
+  options.replace_classifier = false;
+  directory.remove("classifier.weight");
+  directory.remove("classifier.bias");
+  directory.write();
+  const LoadedModel model = load_hugging_face(directory.path(), kernels(), options);
+  EXPECT_EQ(model.report.initialised, (std::vector<std::string>{"bert.pooler.dense.weight", "bert.pooler.dense.bias",
+                                                                "classifier.weight", "classifier.bias"}));
   EXPECT_EQ(values(model, "bert.pooler.dense.bias"), std::vector<float>(6, 0.0f));
   const std::vector<float> weight = values(model, "bert.pooler.dense.weight");
   EXPECT_TRUE(std::all_of(weight.begin(), weight.end(), [](float w) { return w != 0 && std::fabs(w) < 0.2f; }));
-  LoadOptions other;
+  LoadOptions other = options;
   other.seed = 43;
-  EXPECT_EQ(values(load_hugging_face(directory.path(), kernels()), "bert.pooler.dense.weight"), weight);
+  EXPECT_EQ(values(load_hugging_face(directory.path(), kernels(), options), "bert.pooler.dense.weight"), weight);
   EXPECT_NE(values(load_hugging_face(directory.path(), kernels(), other), "bert.pooler.dense.weight"), weight);
 }
 
@@ -341,7 +354,7 @@ TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {
   }
   const ModelDirectory modern;
   fs::rename(modern.path() / "vocab.txt", modern.path() / "tokenizer.json");
-  EXPECT_EQ(complaint(modern), " has tokenizer.json but no vocab.txt, a token a line, which Ember reads");
+  EXPECT_TRUE(complaint(modern).starts_with("tokenizer.json: not JSON: ")) << complaint(modern);
   const ModelDirectory directory;
   fs::resize_file(directory.path() / "model.safetensors", fs::file_size(directory.path() / "model.safetensors") - 1);
   EXPECT_TRUE(complaint(directory).starts_with("model.safetensors: ")) << complaint(directory);

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "runtime/file.h"
 #include "tests/model/model_directory.h"
@@ -16,12 +19,19 @@ using testing::error_of;
 using testing::put;
 using testing::TemporaryDirectory;
 
-// A folder with one of the files in it; what reading it says, without the folder's name, and empty if all is well.
+// A folder with a vocabulary and one more of the files; what reading it says, without the folder's name, and empty if
+// all is well.
 class Folder {
  public:
+  Folder() {
+    put(folder_ / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n");
+    put(folder_ / "config.json", "{}");
+  }
+  const testing::TemporaryDirectory& path() const { return folder_; }
+  TokenizerSource read() const { return read_tokenizer(folder_ / "vocab.txt", folder_ / "config.json"); }
   bool lower_case(const std::string& content, const char* name = "tokenizer_config.json") const {
     put(folder_ / name, content);
-    return read_lower_case(folder_.path());
+    return read().lower_case;
   }
   std::string complaint(const std::string& content, const char* name = "tokenizer_config.json") const {
     const std::string message = error_of([&] { static_cast<void>(lower_case(content, name)); });
@@ -34,8 +44,8 @@ class Folder {
 };
 
 TEST(TokenizerFiles, LowerCaseIsWhatTheConfigSays) {
-  EXPECT_TRUE(read_lower_case(TemporaryDirectory().path()));
   const Folder folder;
+  EXPECT_TRUE(folder.read().lower_case);
   EXPECT_TRUE(folder.lower_case("{}"));
   EXPECT_TRUE(folder.lower_case(R"({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true})"));
   EXPECT_FALSE(folder.lower_case(R"({"do_lower_case": false, "strip_accents": false})"));
@@ -60,7 +70,10 @@ TEST(TokenizerFiles, OtherTokenizersAreRefused) {
        {R"("tokenizer_class": "BertJapaneseTokenizer")", R"("do_basic_tokenize": false)", R"("never_split": ["in"])",
         R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
         R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})", R"("additional_special_tokens": ["[NAME]"])",
-        R"("extra_special_tokens": {"name": "[NAME]"})"})
+        R"("extra_special_tokens": {"name": "[NAME]"})", R"("mask_token": null)", R"("truncation_side": "left")",
+        R"("split_special_tokens": true)", R"("word_tokenizer_type": "mecab")", R"("bos_token": "<s>")",
+        R"("mask_token": {"content": "[MASK]", "normalized": true})",
+        R"("added_tokens_decoder": {"4": {"content": "[MASK]", "single_word": true}})"})
     EXPECT_NE(Folder().complaint(fmt::format("{{{}}}", other)), "") << other;
 }
 
@@ -75,22 +88,80 @@ TEST(TokenizerFiles, TokensBesideTheVocabularyAreRefusedWhereverTheyStand) {
   EXPECT_EQ(Folder().complaint(R"({"[MASK]": 4})", "added_tokens.json"), "");
   EXPECT_EQ(Folder().complaint(R"({"[NAME]": 9})", "added_tokens.json"),
             "added_tokens.json: has [NAME], which Ember does not know");
+}
 
-  const auto fast = [](const std::string& tokens) {
-    return Folder().complaint(
-        R"({"version": "1.0", "normalizer": {"content": "x"}, "added_tokens": [)" + tokens +
-            R"(], "model": {"type": "WordPiece", "vocab": {"type": 1, "in": 2}, "a": [{"content": "y"}]}})",
-        "tokenizer.json");
-  };
-  EXPECT_EQ(fast(""), "");
-  EXPECT_EQ(fast(R"({"id": 3, "content": "[SEP]", "special": true})"), "");
-  EXPECT_EQ(fast(R"({"id": 3, "content": "[SEP]"}, {"id": 9, "content": "[NAME]", "special": false})"),
+// tokenizer.json with those lists of tokens and that model's vocabulary.
+std::string fast(const std::string& added, const std::string& more = "") {
+  return R"({"version": "1.0", "truncation": null, "normalizer": {"type": "BertNormalizer", "lowercase": false},
+    "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": {"a": [{"content": "x", "normalized": true}]},
+    "added_tokens": [)" +
+         added + R"(], "model": {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab":
+    {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "in": 5, "[MASK]": 4)" +
+         more + "}}}";
+}
+constexpr const char* kAllAdded =
+    R"({"id": 0, "content": "[PAD]"}, {"content": "[UNK]"}, {"content": "[CLS]"}, {"content": "[SEP]"},
+    {"content": "[MASK]", "normalized": false, "special": true})";
+
+TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
+  const auto complaint = [](const std::string& content) { return Folder().complaint(content, "tokenizer.json"); };
+  EXPECT_EQ(complaint(fast("")), "");
+  EXPECT_EQ(complaint(fast(kAllAdded)), "");
+  EXPECT_EQ(complaint(fast(R"({"id": 3, "content": "[SEP]"}, {"id": 9, "content": "[NAME]", "special": false})")),
             "tokenizer.json: added_tokens has [NAME], which Ember does not know");
-  EXPECT_TRUE(Folder().complaint("{\"added_tokens\": [", "tokenizer.json").starts_with("tokenizer.json: not JSON: "));
-  EXPECT_EQ(Folder().complaint(std::string("{}\0{", 4), "tokenizer.json"),
-            "tokenizer.json: not JSON: it holds a NUL byte");
-  EXPECT_EQ(Folder().complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})", "tokenizer.json"),
-            "tokenizer.json: its model is BPE, but Ember's is WordPiece");
+  EXPECT_EQ(complaint(fast(R"({"content": "[MASK]", "normalized": true})")),
+            "tokenizer.json: a token of added_tokens is normalized, but Ember looks for tokens as they stand");
+  EXPECT_EQ(complaint(fast("", R"(, "on": 6)")).substr(0, 46), "tokenizer.json: token 6 of model.vocab is on, ");
+  EXPECT_EQ(complaint(fast("", R"(, "on": 7)")),
+            "tokenizer.json: token on of model.vocab has id 7, each from 0 to 6 was expected once");
+  EXPECT_NE(complaint(fast("", R"(, "on": 5)")), "");
+  EXPECT_NE(complaint(fast("", R"(, "on ": 6)")), "");
+  EXPECT_TRUE(complaint("{\"added_tokens\": [").starts_with("tokenizer.json: not JSON: "));
+  EXPECT_EQ(complaint(std::string("{}\0{", 4)), "tokenizer.json: not JSON: it holds a NUL byte");
+  EXPECT_EQ(complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})"),
+            "tokenizer.json: model.type is \"BPE\", but Ember does as \"WordPiece\" says");
+  EXPECT_NE(complaint(R"({"truncation": {"direction": "Left"}})"), "");
+}
+
+// All that transformers 5 writes.
+TEST(TokenizerFiles, TokenizerJsonAloneIsAVocabulary) {
+  const Folder folder;
+  put(folder.path() / "tokenizer.json", fast(kAllAdded));
+  std::filesystem::remove(folder.path() / "vocab.txt");
+  EXPECT_EQ(folder.read().vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n");
+  EXPECT_EQ(folder.read().file, folder.path() / "tokenizer.json");
+  EXPECT_TRUE(folder.read().lower_case);  // BertTokenizer's rules are tokenizer_config.json's
+}
+
+// Classes without rules of their own do as tokenizer.json says.
+TEST(TokenizerFiles, TokenizerJsonHasTheRulesOfSomeClasses) {
+  for (const char* name : {"PreTrainedTokenizerFast", "TokenizersBackend"}) {
+    const Folder folder;
+    const std::string own = fmt::format(R"({{"tokenizer_class": "{}", "do_lower_case": true}})", name);
+    EXPECT_TRUE(folder.lower_case(own)) << "without tokenizer.json";
+    EXPECT_FALSE(folder.lower_case(fast(kAllAdded), "tokenizer.json"));
+    EXPECT_EQ(folder.complaint(fast(R"({"content": "[SEP]"})"), "tokenizer.json"),
+              "tokenizer.json: added_tokens lacks [UNK], which Ember finds in texts");
+    for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+             {R"("BertNormalizer")", R"("NFKC")"},
+             {R"("BertPreTokenizer")", R"("WhitespaceSplit")"},
+             {R"("##")", R"("@@")"},
+             {R"("lowercase": false)", R"("lowercase": false, "clean_text": false)"},
+             {R"("lowercase": false)", R"("lowercase": false, "strip_accents": true)"},
+             {R"("type": "WordPiece")", R"("type": "WordPiece", "max_input_chars_per_word": 50)"}}) {
+      std::string other = fast(kAllAdded);
+      other.replace(other.find(from), from.size(), to);
+      EXPECT_NE(folder.complaint(other, "tokenizer.json"), "") << to;
+    }
+  }
+}
+
+TEST(TokenizerFiles, ConfigJsonMayNameTheClass) {
+  const Folder folder;
+  put(folder.path() / "config.json", R"({"tokenizer_class": "BertJapaneseTokenizer"})");
+  EXPECT_EQ(folder.complaint("{}"),
+            "config.json: tokenizer_class is \"BertJapaneseTokenizer\", but Ember does as BertTokenizer does");
+  EXPECT_EQ(folder.complaint(R"({"tokenizer_class": "BertTokenizer"})"), "");
 }
 
 // The JSON library's trees of such objects took it hours.

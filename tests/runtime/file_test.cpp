@@ -129,6 +129,15 @@ TEST(LinkAtomically, CopiesWhereThereAreNoLinks) {
   EXPECT_EQ(entries(directory.path()), 1u);
 }
 
+// More than the device is given at a time.
+TEST(WriteFile, WritesALongTextWhole) {
+  const TemporaryDirectory directory;
+  std::string text(20'000'000, '\0');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 2654435761u >> 24);
+  write_file(directory / "file", text);
+  EXPECT_TRUE(read_file(directory / "file") == text);
+}
+
 TEST(WriteFileAtomically, NeverShowsHalfAFile) {
   const TemporaryDirectory directory;
   write_file_atomically(directory / "file", "old");

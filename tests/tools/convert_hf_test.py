@@ -176,8 +176,9 @@ class Converts(Case):
             config = json.load(file)
         with open(path, "w") as file:
             json.dump({**config, "problem_type": "single_label_classification"}, file)
-        self.refused(self.source, self.out, contains="than multi_label_classification, the only one that Ember computes; "
-                                                     "--new-classifier draws a new one")
+        self.refused(self.source, self.out, contains="is not multi_label_classification, the only problem that Ember "
+                                                     "computes; where the classifier is for several labels at once, "
+                                                     "write that there; --new-classifier draws a new one")
         lines = self.convert(self.source, self.out, "--new-classifier").splitlines()
         self.assertIn("ignored      classifier.weight", lines)
         self.assertIn("initialised  classifier.weight", lines)

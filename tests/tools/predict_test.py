@@ -270,6 +270,11 @@ class Errors(unittest.TestCase):
         for name in "classifier.weight", "bert.pooler.dense.bias", "bert.encoder.layer.1.output.dense.weight":
             directory = self.broken("no " + name, change=lambda tensors: tensors.pop(name))
             self.refused("--model", directory, contains=name)
+        def drop_pooler(tensors):
+            for member in "weight", "bias":
+                tensors.pop("bert.pooler.dense." + member)
+        self.refused("--model", self.broken("no pooler", change=drop_pooler), contains="no pooler")
+
         def transpose(tensors):
             name = "bert.encoder.layer.0.intermediate.dense.weight"
             tensors[name] = (tensors[name][0][::-1], tensors[name][1])

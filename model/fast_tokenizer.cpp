@@ -1,0 +1,138 @@
+#include "model/fast_tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "data/strict_json.h"
+#include "data/tokenizer.h"
+#include "model/tokenizer_files.h"
+#include "runtime/error.h"
+#include "runtime/file.h"
+
+namespace ember {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Its vocabulary makes the file large, so that no tree is built of it. Numbers come as json, ids and all.
+class FastTokenizerEvents final : public JsonEvents {
+ public:
+  explicit FastTokenizerEvents(const fs::path& path) : path_(path) {}
+
+  std::vector<std::pair<std::string, json>> ids;  // of tokens
+  FastTokenizer tokenizer;
+
+  bool start_object(std::size_t) override { return enter(""); }
+  bool start_array(std::size_t) override { return enter("[]"); }
+  bool end_object() override { return keys_.pop_back(), true; }
+  bool end_array() override { return keys_.pop_back(), true; }
+  bool key(string_t& name) override { return keys_.back() = name, true; }
+  bool null() override { return take(nullptr); }
+  bool boolean(bool value) override { return take(value); }
+  bool number_integer(number_integer_t value) override { return take(value); }
+  bool number_unsigned(number_unsigned_t value) override { return take(value); }
+  bool number_float(number_float_t value, const string_t&) override { return take(value); }
+  bool string(string_t& value) override { return take(value); }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    fail("{}: not JSON: {}", path_.string(), json_complaint(error));
+  }
+
+ private:
+  bool enter(const char* key) {
+    check(keys_.size() < 64, "{}: nested deeper than 64 levels", path_.string());
+    return keys_.push_back(key), true;
+  }
+
+  bool take(json value) {
+    if (keys_.size() == 3 && keys_[0] == "model" && keys_[1] == "vocab") {
+      ids.emplace_back(keys_[2], std::move(value));
+    } else if (keys_.size() == 3 && keys_[0] == "added_tokens") {
+      take_of_added(value);
+    } else if (keys_.size() == 2 && keys_[0].size() + keys_[1].size() < 100 && tokenizer.facts.size() < 1000) {
+      tokenizer.facts[keys_[0] + "." + keys_[1]] = std::move(value);
+    }
+    return true;
+  }
+
+  void take_of_added(const json& value) {
+    const std::string& key = keys_[2];
+    if (key == "content" && value.is_string()) {
+      require_known_token(value.get<std::string>(), path_, "added_tokens");
+      tokenizer.added.insert(value.get<std::string>());
+    }
+    check((key != "normalized" && key != "single_word") || value == false,
+          "{}: a token of added_tokens is {}, but Ember looks for tokens as they stand", path_.string(), key);
+  }
+
+  const fs::path& path_;
+  std::vector<std::string> keys_;
+};
+
+std::vector<std::string> vocabulary_of(const std::vector<std::pair<std::string, json>>& ids, const fs::path& path) {
+  std::vector<std::string> tokens(ids.size());
+  std::vector<bool> taken(ids.size());
+  for (const auto& [token, id] : ids) {
+    const bool fits = id.is_number_unsigned() && id.get<std::uint64_t>() < ids.size();
+    check(fits && !taken[id.get<std::size_t>()],
+          "{}: token {} of model.vocab has id {}, each from 0 to {} was expected once", path.string(), printable(token),
+          printable(id.dump()), ids.size() - 1);
+    // What the lines of vocab.txt are stripped of.
+    check(!token.empty() && token.find_first_of("\n\r") == token.npos && token.back() != ' ' && token.back() != '\t',
+          "{}: token {} of model.vocab could not be a line of vocab.txt", path.string(), id.dump());
+    taken[id.get<std::size_t>()] = true;
+    tokens[id.get<std::size_t>()] = token;
+  }
+  return tokens;
+}
+
+json fact(const FastTokenizer& tokenizer, const char* name, const json& otherwise) {
+  const auto found = tokenizer.facts.find(name);
+  return found == tokenizer.facts.end() ? otherwise : found->second;
+}
+
+void require_fact(const FastTokenizer& tokenizer, const fs::path& path, const char* name, const json& only,
+                  const json& otherwise) {
+  const json value = fact(tokenizer, name, otherwise);
+  check(value == only, "{}: {} is {}, but Ember does as {} says", path.string(), name, printable(value.dump(), 60),
+        only.dump());
+}
+
+}  // namespace
+
+FastTokenizer read_fast_tokenizer(const fs::path& path) {
+  const std::string text = read_file(path, kMostVocabularyBytes);
+  check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
+  FastTokenizerEvents events(path);
+  json::sax_parse(text, &events);
+  require_fact(events.tokenizer, path, "model.type", "WordPiece", "WordPiece");
+  require_fact(events.tokenizer, path, "truncation.direction", "Right", "Right");
+  events.tokenizer.vocabulary = vocabulary_of(events.ids, path);
+  return std::move(events.tokenizer);
+}
+
+void require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
+  const auto require = [&](const char* name, const json& only, const json& otherwise) {
+    require_fact(tokenizer, path, name, only, otherwise);
+  };
+  require("normalizer.type", "BertNormalizer", nullptr);
+  require("normalizer.clean_text", true, true);
+  require("normalizer.handle_chinese_chars", true, true);
+  const json lower_case = fact(tokenizer, "normalizer.lowercase", true),
+             strip = fact(tokenizer, "normalizer.strip_accents", nullptr);
+  check(lower_case.is_boolean() && (strip.is_null() || strip == lower_case),
+        "{}: normalizer.strip_accents is {}, but Ember does as normalizer.lowercase says", path.string(),
+        printable(strip.dump(), 60));
+  require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
+  require("model.continuing_subword_prefix", "##", "##");
+  require("model.max_input_chars_per_word", 100, 100);
+  for (const auto& [role, token] : kRoleTokens) {
+    const auto& words = tokenizer.vocabulary;
+    check(tokenizer.added.contains(token) || std::find(words.begin(), words.end(), token) == words.end(),
+          "{}: added_tokens lacks {}, which Ember finds in texts", path.string(), token);
+  }
+}
+
+}  // namespace ember

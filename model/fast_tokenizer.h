@@ -1,0 +1,29 @@
+// tokenizer.json, as far as it can contradict BertTokenizer with a vocab.txt (the format is that of Hugging Face's
+// tokenizers). Internal to model/.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace ember {
+
+struct FastTokenizer {
+  std::vector<std::string> vocabulary;  // by id
+  // Single values by their place, "normalizer.lowercase"; those of lists and of what is nested deeper are not kept.
+  std::map<std::string, nlohmann::json> facts;
+  std::set<std::string> added;  // contents of added_tokens
+};
+
+// Error naming the file where it is no JSON, its model is not WordPiece, its ids are not 0 to n - 1 or a token of its
+// vocabulary could not stand in a line; and for a token in added_tokens that Ember does not know, or that is found in
+// texts in another way than BertTokenizer's are.
+FastTokenizer read_fast_tokenizer(const std::filesystem::path& path);
+
+// Error unless it does as BertTokenizer does, in lower case where normalizer.lowercase says so.
+void require_bert_rules(const FastTokenizer& tokenizer, const std::filesystem::path& path);
+
+}  // namespace ember
