@@ -103,6 +103,8 @@ class Figures(unittest.TestCase):
                 self.assertAlmostEqual(report["weighted"][name], weighted / micro.support, places=9)
             self.assertEqual((report["rows"], report["split"], report["threshold"]), (300, "dev", threshold))
             self.assertNotIn("sweep", report)
+        untold = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json")[0])
+        self.assertEqual(untold["threshold"], 0.5)
 
     def test_sweep(self):
         data = data_directory("plain")

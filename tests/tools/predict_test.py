@@ -266,6 +266,12 @@ class Errors(unittest.TestCase):
             file.write("one\ntwo\n")
         self.refused("--model", directory, contains=str(len(VOCABULARY)))
 
+    def test_precision_counts(self):
+        exact, int8 = (rows("--model", drawn, "--all", "--precision", precision, "so happy")[0]["logits"]
+                       for precision in ("fp32", "int8"))
+        self.assertNotEqual(exact, int8)
+        self.assertTrue(all(abs(a - b) < 0.2 for a, b in zip(exact, int8, strict=True)), (exact, int8))
+
     def test_missing_and_misshapen_tensors(self):
         for name in "classifier.weight", "bert.pooler.dense.bias", "bert.encoder.layer.1.output.dense.weight":
             directory = self.broken("no " + name, change=lambda tensors: tensors.pop(name))
