@@ -141,6 +141,7 @@ TEST(Options, IdentityIsWhatDecidesTheBits) {
        std::vector<std::vector<std::string>>{{"--keep", "5"}, {"--save-every", "3"}, {"--threads", "1"}, {"--quiet"}})
     EXPECT_EQ(identity_of(flags), usual) << flags[0];
   for (const std::vector<std::string>& flags : std::vector<std::vector<std::string>>{{"--lr", "1e-5"},
+                                                                                     {"--batch-size", "8"},
                                                                                      {"--epochs", "5"},
                                                                                      {"--eval-every", "3"},
                                                                                      {"--seed", "1"},
@@ -152,6 +153,32 @@ TEST(Options, IdentityIsWhatDecidesTheBits) {
                                                                                      {"--max-length", "64"},
                                                                                      {"--early-stopping", "2"}})
     EXPECT_NE(identity_of(flags), usual) << flags[0];
+}
+
+// A run is resumed only where all of these are the same; whatever else a flag says may change.
+TEST(Options, IdentityHasTheseKeys) {
+  const std::map<std::string, std::string> usual = {
+      {"--epochs", "4"},        {"--batch-size", "16"},      {"--lr", "2e-05"},      {"--weight-decay", "0.01"},
+      {"--warmup-ratio", "0"},  {"--max-length", "default"}, {"--threshold", "0.5"}, {"--seed", "42"},
+      {"--metric", "f1_micro"}, {"--early-stopping", "0"},   {"--max-steps", "0"},   {"--eval-every", "epoch"},
+      {"--device", "cpu"},      {"--precision", "fp32"}};
+  EXPECT_EQ(identity_of({}), usual);
+  // Device and precision are those of the backend, whatever was asked for.
+  EXPECT_EQ(identity_of({"--device", "auto", "--precision", "bf16"}), usual);
+  EXPECT_EQ(identity_of({"--batch-size", "8"}).at("--batch-size"), "8");
+  EXPECT_EQ(identity_of({"--max-length", "64"}).at("--max-length"), "64");
+}
+
+TEST(Options, IdentityTellsPrecisionsApart) {
+  std::unique_ptr<Kernels> kernels;
+  try {
+    kernels = make_cpu_kernels(Precision::bf16, 1);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  std::map<std::string, std::string> expected = identity_of({});
+  expected["--precision"] = "bf16";
+  EXPECT_EQ(identity(parse({}), *kernels), expected);
 }
 
 std::string drawn(Progress::Style style, const std::vector<ProgressReport>& reports) {
