@@ -1,0 +1,53 @@
+#include "train/metrics_log.h"
+
+#include <sys/resource.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+
+#include "runtime/file.h"
+#include "tests/support.h"
+
+namespace ember {
+namespace {
+
+TEST(MetricsLog, StartsOverWithWhatItIsGiven) {
+  const testing::TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  write_file_atomically(path, "of another run\n");
+  MetricsLog log(path, "{\"event\":\"start\"}\n");
+  EXPECT_EQ(read_file(path), "{\"event\":\"start\"}\n");
+  log.append({{"step", 2}, {"event", "train"}});
+  EXPECT_EQ(read_file(path), "{\"event\":\"start\"}\n{\"step\":2,\"event\":\"train\"}\n");  // at once, keys as given
+  EXPECT_EQ(log.content(), read_file(path));
+}
+
+// A limit on the size of a file is a disk that fills up in the middle of a line.
+TEST(MetricsLog, AFullDiskIsAnErrorThatNamesTheFile) {
+  const testing::TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  MetricsLog log(path, "");
+  log.append({{"event", "train"}});
+  const std::string before = log.content();
+  rlimit unlimited{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limited{before.size() + 5, unlimited.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limited);
+  const std::string message = testing::error_of([&] { log.append({{"event", "eval"}}); });
+  setrlimit(RLIMIT_FSIZE, &unlimited);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(message, path.string() + ": cannot be written: File too large");
+  EXPECT_EQ(log.content(), before);  // a checkpoint would not keep half a line
+}
+
+TEST(MetricsLog, WhereItCannotBe) {
+  const testing::TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "none" / "metrics.jsonl";
+  const std::string message = testing::error_of([&] { MetricsLog(path, ""); });
+  EXPECT_NE(message.find("metrics.jsonl"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace ember
