@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 seconds=$1
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(safetensors pickle torch_file config vocabulary tsv jsonl csv)
+[ "${#targets[@]}" -gt 0 ] || targets=(safetensors pickle torch_file config fast_tokenizer vocabulary tsv jsonl csv)
 
 folder=build-fuzz
 launcher=()
