@@ -88,6 +88,7 @@ def inference(inputs):
             peer("ONNX Runtime", "fp32", "onnxruntime"), peer("CTranslate2", "fp32", "ctranslate2"),
             peer("CTranslate2, MKL", "fp32", "ctranslate2", CT2_USE_MKL="1"),
             ember("bf16"), peer("PyTorch", "bf16", "torch"),
+            peer("PyTorch, compiled", "bf16", "torch", "--compile"),
             ember("int8"), peer("ONNX Runtime", "int8", "onnxruntime"), peer("CTranslate2", "int8", "ctranslate2")]
 
 

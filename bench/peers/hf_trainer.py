@@ -130,7 +130,7 @@ def training_arguments(**changes):
     return TrainingArguments(**dict(
         output_dir=str(ARGS.out), num_train_epochs=ARGS.epochs, max_steps=ARGS.max_steps,
         per_device_train_batch_size=common.BATCH_SIZE, per_device_eval_batch_size=64, learning_rate=2e-5,
-        lr_scheduler_type="linear", warmup_steps=0, optim="adamw_torch", weight_decay=0.01, adam_beta1=0.9,
+        lr_scheduler_type="linear", warmup_steps=0, optim="adamw_torch_fused", weight_decay=0.01, adam_beta1=0.9,
         adam_beta2=0.999, adam_epsilon=1e-8, max_grad_norm=1.0, seed=ARGS.seed, bf16=ARGS.precision == "bf16",
         fp16=ARGS.precision == "fp16", use_cpu=ARGS.device == "cpu", eval_strategy="epoch", save_strategy="epoch",
         save_total_limit=1, save_only_model=True, load_best_model_at_end=True, metric_for_best_model="f1_micro",
@@ -179,6 +179,8 @@ def measure_speed():
 
 
 def main():
+    common.keep_freed_memory()
+    torch.set_flush_denormal(True)
     if ARGS.threads > 0:
         torch.set_num_threads(ARGS.threads)
     if SPEED_ALONE:
