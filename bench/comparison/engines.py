@@ -8,6 +8,7 @@ from worker import Train, Worker
 PEERS = Path(__file__).resolve().parent.parent / "peers"
 TASKS = ("training", "inference", "tokenisation")  # on the CPU
 CUDA_TRAINING = "training on CUDA"
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "THP_MEM_ALLOC_ENABLE": "1"}  # Ember asks for them itself
 
 
 @dataclass
@@ -42,7 +43,7 @@ def training(inputs):
 
     def peer(name, precision, script, *flags):
         return Engine(name, precision, [inputs.python, str(PEERS / script), *model, *threads, "--precision", precision,
-                                        "--worker", *flags])
+                                        "--worker", *flags], environment=HUGE_PAGES)
 
     return [ember("fp32"), peer("Trainer, padded to 128", "fp32", "hf_trainer.py", "--padding", "128"),
             peer("Trainer, dynamic padding", "fp32", "hf_trainer.py", "--padding", "longest"),
@@ -61,7 +62,7 @@ def cuda_training(inputs):
 
     def peer(name, precision, script, *flags):
         return Engine(name, precision, [inputs.python, str(PEERS / script), *model, "--precision", precision,
-                                        "--worker", *flags])
+                                        "--worker", *flags], environment=HUGE_PAGES)
 
     return [Engine("Ember", "fp16", ember, Train), peer("PyTorch, dynamic padding", "fp32", "train_torch.py"),
             peer("Trainer, padded to 128", "fp16", "hf_trainer.py", "--padding", "128"),
@@ -82,14 +83,18 @@ def inference(inputs):
 
     def peer(name, precision, engine, *more, **environment):
         command = [inputs.python, str(PEERS / "infer.py"), "--engine", engine, "--precision", precision, "--worker"]
-        return Engine(name, precision, [*command, *flags, *more], environment=environment)
+        return Engine(name, precision, [*command, *flags, *more], environment=HUGE_PAGES | environment)
 
     return [ember("fp32"), peer("PyTorch", "fp32", "torch"), peer("PyTorch, compiled", "fp32", "torch", "--compile"),
-            peer("ONNX Runtime", "fp32", "onnxruntime"), peer("CTranslate2", "fp32", "ctranslate2"),
+            peer("ONNX Runtime", "fp32", "onnxruntime"),
+            peer("ONNX Runtime, only [CLS] in the last layer", "fp32", "onnxruntime", "--only-cls"),
+            peer("CTranslate2", "fp32", "ctranslate2"),
             peer("CTranslate2, MKL", "fp32", "ctranslate2", CT2_USE_MKL="1"),
             ember("bf16"), peer("PyTorch", "bf16", "torch"),
             peer("PyTorch, compiled", "bf16", "torch", "--compile"),
-            ember("int8"), peer("ONNX Runtime", "int8", "onnxruntime"), peer("CTranslate2", "int8", "ctranslate2")]
+            ember("int8"), peer("ONNX Runtime", "int8", "onnxruntime"),
+            peer("ONNX Runtime, only [CLS] in the last layer", "int8", "onnxruntime", "--only-cls"),
+            peer("CTranslate2", "int8", "ctranslate2")]
 
 
 def tokenisation(inputs):

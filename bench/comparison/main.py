@@ -143,27 +143,28 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def first_lines(source, count, target):
-    with open(source, "rb") as file:
-        lines = [line for line, _ in zip(file, range(count))]
-    target.write_bytes(b"".join(lines))
-    return len(lines)
+def spread(items, count):
+    """`count` of them, or all, at even distances: the lengths of texts drift over GoEmotions' files."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def make_inputs(args, scratch):
-    """The first rows of each file for training, and texts of test."""
+    """Rows of train and dev, and texts of test, from all over each file."""
     data = scratch_folder(scratch, "data")
     for name, least in ("train.tsv", args.rows), ("dev.tsv", 1):
-        if first_lines(args.data / name, args.rows, data / name) < least:
+        lines = spread([line for line in (args.data / name).read_bytes().splitlines(True) if line.strip()], args.rows)
+        if len(lines) < least:
             raise Wrong(f"{args.data / name}: has fewer than {least} rows")
+        (data / name).write_bytes(b"".join(lines))
     (data / "labels.txt").write_bytes((args.data / "labels.txt").read_bytes())
     test = args.data / "test.tsv"
     try:
         with open(test, encoding="utf-8", newline="") as file:
-            texts = [row[0] for row, _ in zip(csv.reader(file, delimiter="\t"), range(args.texts)) if row]
+            texts = [row[0] for row in csv.reader(file, delimiter="\t") if row and row[0]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise Wrong(f"{test}: {error}") from error
-    texts = [" ".join(text.splitlines()) for text in texts if text]
+    texts = [" ".join(text.splitlines()) for text in spread(texts, args.texts)]
     path = Path(scratch) / "texts.txt"
     path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
     return engines.Inputs(args.build, args.model, data, path, args.python, args.threads, args.inference_threads)

@@ -2,13 +2,15 @@
 """Inference by others: throughput on a file of texts and median latency of one text, tokenisation included.
 
     infer.py --engine torch|onnxruntime|ctranslate2 --model MODEL --texts FILE [--precision fp32|bf16|fp16|int8]
-             [--compile] [--threads 1] [--device cpu|cuda] [--rounds 5]
+             [--compile] [--only-cls] [--threads 1] [--device cpu|cuda] [--rounds 5]
 
 Every engine starts from the folder that Ember reads and gets its best case: texts sorted by length before they are
 batched, the fastest of several batch sizes, and where there are several ways to run the model (ONNX Runtime's graph as
-exported or with attention and LayerNorm fused), the fastest by measurement. Precisions: torch fp32, bf16 and fp16
-(weights as well); ONNX Runtime fp32, int8 (weights by channel, activations quantised as they come); CTranslate2 fp32,
-int8. What CTranslate2 multiplies with is its own choice; CT2_USE_MKL=1 in the environment makes it MKL.
+exported, with GELU fused, or with attention and the residual's LayerNorm too), the fastest by measurement. Precisions:
+torch fp32, bf16 and fp16 (weights as well); ONNX Runtime fp32, int8 (weights by channel, activations quantised as they
+come); CTranslate2 fp32, int8. What CTranslate2 multiplies with is its own choice; CT2_USE_MKL=1 in the environment
+makes it MKL. `--only-cls` computes the last layer for [CLS] alone, as Ember does, which is all that the classifier
+reads; no stock model does it.
 """
 
 import os
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import common
 
-BATCH_SIZES = (4, 16, 32, 64)
+BATCH_SIZES = (4, 8, 16, 32, 64)
 TUNING_TEXTS = 128
 PACKAGES = {"torch": ["torch", "transformers"], "onnxruntime": ["onnxruntime", "onnx", "torch", "transformers"],
             "ctranslate2": ["ctranslate2", "torch", "transformers"]}
@@ -32,17 +34,24 @@ def arguments():
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16", "int8"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
+    parser.add_argument("--only-cls", action="store_true", help="the last layer for [CLS] alone")
     args = parser.parse_args()
     if args.precision not in PRECISIONS[args.engine]:
         parser.error(f"--precision {args.precision}: {args.engine} is run here in {', '.join(PRECISIONS[args.engine])}")
     if args.device == "cuda" and args.engine == "ctranslate2":
         parser.error("--device cuda: ctranslate2 is compared on the CPU only")
+    if args.only_cls and args.engine != "onnxruntime":
+        parser.error(f"--only-cls: {args.engine} is compared as it comes; onnxruntime's graph can be changed so")
     return args
 
 
 def load(args, **options):
     from transformers import AutoModelForSequenceClassification
-    return AutoModelForSequenceClassification.from_pretrained(args.model, **options).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(args.model, **options).eval()
+    if args.only_cls:
+        from last_layer import for_cls_alone
+        for_cls_alone(model)
+    return model
 
 
 class Torch:
@@ -68,7 +77,7 @@ class Torch:
 
 
 class OnnxRuntime:
-    """The graph of torch.onnx, as it comes and with ONNX Runtime's own fusions for BERT."""
+    """The graph of torch.onnx, as it comes and with some or all of ONNX Runtime's own fusions for BERT."""
 
     def __init__(self, args):
         import onnxruntime
@@ -81,18 +90,18 @@ class OnnxRuntime:
             self.variants = [self.session(path) for path in files]
 
     def files(self, folder):
-        plain, fused = folder / "plain.onnx", folder / "fused.onnx"
+        plain = folder / "plain.onnx"
         model = load(self.args, attn_implementation="eager")
         export(model, plain)
-        from onnxruntime.transformers import optimizer
-        optimizer.optimize_model(str(plain), model_type="bert", num_heads=model.config.num_attention_heads,
-                                 hidden_size=model.config.hidden_size, opt_level=0).save_model_to_file(str(fused))
+        graphs = [plain, fused(plain, model.config, folder / "gelu fused.onnx", enable_attention=False,
+                               enable_skip_layer_norm=False, enable_bias_skip_layer_norm=False),
+                  fused(plain, model.config, folder / "fused.onnx")]
         if self.args.precision == "fp32":
-            return [plain, fused]
+            return graphs
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
         files = []
-        for path in (plain, fused):
+        for path in graphs:
             files.append(path.with_suffix(".int8.onnx"))
             quantize_dynamic(path, files[-1], op_types_to_quantize=["MatMul", "Attention", "Gemm"], per_channel=True,
                              weight_type=QuantType.QInt8, extra_options={"MatMulConstBOnly": True,
@@ -132,6 +141,19 @@ def export(model, path):
         torch.onnx.export(Logits(), (ids, torch.ones_like(ids)), str(path), input_names=list(axes),
                           output_names=["logits"], dynamic_axes=axes | {"logits": {0: "texts"}}, opset_version=17,
                           dynamo=False)
+
+
+def fused(source, config, target, **switches):
+    """The graph with ONNX Runtime's fusions for BERT, but for those that are switched off."""
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    options = FusionOptions("bert")
+    for name, value in switches.items():
+        setattr(options, name, value)
+    optimizer.optimize_model(str(source), model_type="bert", num_heads=config.num_attention_heads,
+                             hidden_size=config.hidden_size, opt_level=0,
+                             optimization_options=options).save_model_to_file(str(target))
+    return target
 
 
 class CTranslate2:
@@ -196,7 +218,7 @@ def main():
         path.write_bytes(predictor(texts).tobytes())
         return {}
 
-    compiled = ", compiled" if args.compile else ""
+    compiled = (", only [CLS]" if args.only_cls else "") + (", compiled" if args.compile else "")
     mkl = ", MKL" if args.engine == "ctranslate2" and os.environ.get("CT2_USE_MKL") == "1" else ""
     facts = {"engine": args.engine, "precision": args.precision, "threads": args.threads, "device": args.device,
              "variant": predictor.variant() + compiled + mkl, **common.versions(PACKAGES[args.engine][0])}

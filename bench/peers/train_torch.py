@@ -7,8 +7,8 @@
 Batches of 16, tokenised, collated and on the device before anything is timed; scaled dot product attention; fused
 AdamW; gradients set to None; denormals flushed; bf16 and fp16 by autocast over fp32 weights. `--layout padded` is
 transformers' model on batches padded to their longest text; `packed` runs the products and LayerNorm on the tokens
-alone and pads for attention only, which stock transformers does not do. `--compile` is torch.compile: inductor's C++ on
-a CPU, max-autotune with CUDA graphs on a GPU (not tried on one).
+alone, pads for attention only and computes the last layer for [CLS] alone, none of which stock transformers does.
+`--compile` is torch.compile: inductor's C++ on a CPU, max-autotune with CUDA graphs on a GPU (not tried on one).
 
 A round is one epoch over train.tsv from the model's weights. A check is two epochs with linear decay to 0, then the
 loss on dev.tsv. Each epoch is shuffled, by --seed.
@@ -54,28 +54,40 @@ class Packed(torch.nn.Module):
     def forward(self, batch):
         bert = self.model.bert
         x = self.embed(bert.embeddings, batch)
-        for layer in bert.encoder.layer:
-            x = layer.attention.output(self.attend(layer.attention.self, x, batch), x)
-            x = layer.output(layer.intermediate(x), x)
-        pooled = torch.tanh(bert.pooler.dense(x[batch["first"]]))
+        for layer in bert.encoder.layer[:-1]:
+            x = self.after_attention(layer, self.attend(layer.attention.self, x, batch), x)
+        last, first = bert.encoder.layer[-1], x[batch["first"]]
+        x = self.after_attention(last, self.attend_first(last.attention.self, first, x, batch), first)
+        pooled = torch.tanh(bert.pooler.dense(x))
         return self.model.classifier(self.model.dropout(pooled))
 
     def embed(self, embeddings, batch):
         x = embeddings.word_embeddings(batch["ids"]) + embeddings.token_type_embeddings.weight[0]
         return embeddings.dropout(embeddings.LayerNorm(x + embeddings.position_embeddings(batch["positions"])))
 
+    def after_attention(self, layer, context, x):
+        x = layer.attention.output(context, x)
+        return layer.output(layer.intermediate(x), x)
+
     def attend(self, attention, x, batch):
-        """`rows` says where each token stands in the padded (texts, width)."""
+        query = self.padded(attention.query(x), batch)
+        return self.context(attention, query, x, batch).flatten(0, 1)[batch["rows"]]
+
+    def attend_first(self, attention, first, x, batch):
+        query = attention.query(first).view(len(first), 1, self.heads, -1).transpose(1, 2)
+        return self.context(attention, query, x, batch).flatten(0, 1)
+
+    def context(self, attention, query, x, batch):
+        y = functional.scaled_dot_product_attention(
+            query, self.padded(attention.key(x), batch), self.padded(attention.value(x), batch),
+            attn_mask=batch["mask"], dropout_p=self.attention_dropout if self.training else 0.0)
+        return y.transpose(1, 2).flatten(2)
+
+    def padded(self, y, batch):
+        """(texts, heads, width, head dim); `rows` says where each token stands in the padded (texts, width)."""
         texts, width = batch["mask"].shape[0], batch["mask"].shape[3]
-
-        def spread(y):
-            room = y.new_zeros(texts * width, y.shape[1]).index_copy(0, batch["rows"], y)
-            return room.view(texts, width, self.heads, -1).transpose(1, 2)
-
-        context = functional.scaled_dot_product_attention(
-            spread(attention.query(x)), spread(attention.key(x)), spread(attention.value(x)), attn_mask=batch["mask"],
-            dropout_p=self.attention_dropout if self.training else 0.0)
-        return context.transpose(1, 2).reshape(texts * width, -1)[batch["rows"]]
+        room = y.new_zeros(texts * width, y.shape[1]).index_copy(0, batch["rows"], y)
+        return room.view(texts, width, self.heads, -1).transpose(1, 2)
 
 
 class Padded(torch.nn.Module):

@@ -36,6 +36,9 @@ if behaviour == "broken":
     print("first\nthe last words", file=sys.stderr); sys.exit(3)
 with open(os.environ["STARTED"], "a") as file:
     file.write(joined + "\n")
+with open(os.environ["INPUTS"], "w") as file:
+    paths = [flag("--texts")] if flag("--texts") else [os.path.join(flag("--data"), p + ".tsv") for p in ("train", "dev")]
+    json.dump([*(open(path).read() for path in paths), os.environ.get("GLIBC_TUNABLES")], file)
 print(json.dumps({"ready": True, "engine": name}), flush=True)
 rounds = 0
 for line in sys.stdin:
@@ -108,7 +111,7 @@ class Case(unittest.TestCase):
 
     def compare(self, *flags, behaviour="", arguments=None, log=True, **options):
         environment = {**os.environ, "BEHAVIOUR": behaviour, "TMPDIR": str(self.out),
-                       **{name: str(self.out / name.lower()) if log else os.devnull for name in ("STARTED", "ORDERS")}}
+                       **{name: str(self.out / name.lower()) if log else os.devnull for name in ("STARTED", "ORDERS", "INPUTS")}}
         arguments = arguments or [scratch / "build", scratch / "model", scratch / "data", "--out", self.out / "results",
                                   "--python", scratch / "python", "--rows", "16", "--texts", "8"]
         return subprocess.run([str(a) for a in (COMPARE, *arguments, *flags)], env=environment, capture_output=True,
@@ -162,7 +165,9 @@ class Tables(Case):
     def test_some_engines(self):
         rows, _ = self.table("--only", "inference", "--engines", "ONNX|PyTorch fp32")
         self.assertEqual(set(rows), {("Ember", "fp32"), ("Ember", "bf16"), ("Ember", "int8"), ("PyTorch", "fp32"),
-                                     ("ONNX Runtime", "fp32"), ("ONNX Runtime", "int8")})
+                                     ("ONNX Runtime", "fp32"), ("ONNX Runtime", "int8"),
+                                     ("ONNX Runtime, only [CLS] in the last layer", "fp32"),
+                                     ("ONNX Runtime, only [CLS] in the last layer", "int8")})
 
     def test_they_take_turns_after_a_check_each(self):
         self.table("--only", "tokenisation", "--rounds", "3")
@@ -171,11 +176,20 @@ class Tables(Case):
                          [("bench_texts", "check"), ("tokenization", "check")] +
                          [("bench_texts", "round"), ("tokenization", "round")] * 3)
 
-    def test_inputs_are_the_first_rows_unquoted(self):
+    def test_texts_are_unquoted_and_from_all_over_the_file(self):
         self.table("--only", "tokenisation")
         command = (self.out / "started").read_text()
         self.assertIn("--model " + str(scratch / "model"), command)
+        texts, _ = json.loads((self.out / "inputs").read_text())
+        self.assertEqual(texts.splitlines(), [f'text "{i}"' for i in range(0, 40, 5)])
         self.assertEqual([r["texts"] for r in self.records() if r["event"] == "machine"], [8])
+
+    def test_rows_are_whole_lines_from_all_over_the_files(self):
+        self.table("--only", "training", "--rows", "32")
+        train, dev, tunables = json.loads((self.out / "inputs").read_text())
+        self.assertEqual(train.splitlines(), [f'"text ""{i * 40 // 32}"""\t0,1\tid' for i in range(32)])
+        self.assertEqual(dev, train)
+        self.assertEqual(tunables, "glibc.malloc.hugetlb=1", "what Ember has peers get too")
 
     def test_all_tasks_and_results(self):
         done = self.compare("--quick")
@@ -184,7 +198,7 @@ class Tables(Case):
             self.assertIn("\n| " + task, "\n" + done.stdout)
         records = self.records()
         self.assertEqual(records[0]["event"], "machine")
-        self.assertEqual(sum(r["event"] == "round" for r in records), 2 * (8 + 12 + 2))
+        self.assertEqual(sum(r["event"] == "round" for r in records), 2 * (8 + 14 + 2))
         self.compare("--only", "tokenisation", "--rounds", "1")
         self.assertEqual(len(self.records()), len(records) + 1 + 2 + 2 + 2, "a second run is appended")
         self.assertEqual([p.name for p in self.out.glob("ember-compare-*")], [], "scratch is removed")
@@ -230,9 +244,9 @@ class Failures(Case):
         self.assertIn("3 logits where transformers has 2", rows["ONNX Runtime", "int8"][-1])
         self.assertIn("without a figure", rows["CTranslate2", "int8"][-1])
         self.assertEqual(rows["Ember", "bf16"][0], "600")
-        # CTranslate2 with MKL dies too, and PyTorch compiled babbles.
-        self.assertEqual(sum(r["event"] == "failed" for r in self.records()), 7)
-        self.assertEqual(done.stderr.count("\n"), 7)
+        # CTranslate2 with MKL dies too, PyTorch compiled babbles, and ONNX Runtime is there twice.
+        self.assertEqual(sum(r["event"] == "failed" for r in self.records()), 9)
+        self.assertEqual(done.stderr.count("\n"), 9)
 
     def test_a_peer_that_hangs_is_given_up(self):
         rows, _ = self.table("--only", "tokenisation", "--timeout", "2", behaviour="tokenization:fp32=hangs")

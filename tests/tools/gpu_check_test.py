@@ -44,6 +44,9 @@ case " $BEHAVIOUR " in *" hazard="*) kernel=${BEHAVIOUR#*hazard=}
 esac
 [ "$1" = --tool ] && "${@: -1}"
 """
+FAKE_PYTHON = FAKE + r"""
+[ "$1" != bench/peers/sdpa.py ] || echo '{"head_dim": 26}'
+"""
 FAKE_COMPARE = """#!/bin/bash
 printf '| training on CUDA | precision |\\n| Ember | fp16 | %s |\\n' "$EMBER_ROW"
 [[ $EMBER_ROW != *wrong* ]]
@@ -69,7 +72,7 @@ class Case(unittest.TestCase):
             write(self.bundle / name, FAKE)
         write(self.bundle / "train" / "train", FAKE_TRAIN)
         (self.bundle / "manifest").write_text("commit abc1234\ndate 2026-11-01\narchitectures 75 90\nglibc 2.34\n")
-        for name, text in ("nvidia-smi", FAKE_SMI), ("compute-sanitizer", FAKE_SANITIZER), ("python3", FAKE):
+        for name, text in ("nvidia-smi", FAKE_SMI), ("compute-sanitizer", FAKE_SANITIZER), ("python3", FAKE_PYTHON):
             write(self.bin / name, text)
 
     def check(self, *flags, bundle=True, behaviour="", **environment):
@@ -162,10 +165,11 @@ class Passing(Case):
     def test_the_reference_run_and_the_peers(self):
         done = self.check("--only", "training,peers", *self.model_and_data())
         self.ended(done, 0)
-        self.assertEqual(list(self.rows())[3:], ["reference training", "evaluate", "peers"])
+        self.assertEqual(list(self.rows())[3:], ["reference training", "evaluate", "peers", "PyTorch's attention"])
         table = (self.root / "build-gpu" / "logs" / "table.md").read_text()
         self.assertIn("dev loss 0.25 at the end", table)
         self.assertIn("\n| Ember | fp16 | 1.00 |\n", table)
+        self.assertIn('\n    {"head_dim": 26}\n', table)
         self.assertTrue((self.root / "build-gpu" / "logs" / "reference_metrics.jsonl").exists())
 
     def test_a_model_without_weights(self):
@@ -210,7 +214,7 @@ class Failing(Case):
 
     def test_ember_fails_beside_its_peers(self):
         self.ended(self.check("--only", "peers", *self.model_and_data(), EMBER_ROW="0.25 (wrong)"), 1)
-        self.assertEqual(self.rows(), {"peers": "FAILED (exit status 1)"})
+        self.assertEqual(self.rows(), {"peers": "FAILED (exit status 1)", "PyTorch's attention": "passed"})
         self.assertIn("0.25 (wrong)", (self.root / "build-gpu" / "logs" / "table.md").read_text())
 
     def test_peers_without_torch(self):

@@ -66,15 +66,17 @@ no_peers() {
 }
 
 # The table of bench/compare.sh goes below ours; it leaves torch.compile out, which alone takes minutes. A peer that fails
-# is none of our failures, Ember is.
+# is none of our failures, Ember is. PyTorch's attention by itself stands beside what bench_kernels says of ours.
 part_peers() {
-  local why peers
+  local why peers attention
   why=$(no_peers)
   [ -z "$why" ] || { skip "peers" "$why"; return; }
   begin_part 500 500
   check "peers" bench/compare.sh "$programs" "$model" "$data" --device cuda --out "$logs/compare" --timeout 150 \
     --engines '^Trainer|(padding|packed) '
   peers=$(grep '^|' "$(log_of peers)") && note "$peers"
+  check "PyTorch's attention" python3 bench/peers/sdpa.py --device cuda --precision fp16
+  attention=$(sed -n 's/^{/    {/p' "$(log_of "PyTorch's attention")") && note "$attention"
 }
 
 part_ptx() {
