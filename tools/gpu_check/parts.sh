@@ -76,7 +76,7 @@ part_peers() {
     --engines '^Trainer|(padding|packed) '
   peers=$(grep '^|' "$(log_of peers)") && note "$peers"
   check "PyTorch's attention" python3 bench/peers/sdpa.py --device cuda --precision fp16
-  attention=$(sed -n 's/^{/    {/p' "$(log_of "PyTorch's attention")") && note "$attention"
+  attention=$(grep '^{' "$(log_of "PyTorch's attention")" | sed 's/^/    /') && note "$attention"
 }
 
 part_ptx() {
