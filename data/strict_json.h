@@ -9,15 +9,10 @@
 
 namespace ember {
 
-// The value that `text` holds. Where it is not JSON, holds a NUL byte, has a key twice in one object or is nested
-// deeper than `most_levels`, refuse(what is wrong) is called, which must throw. Takes time in proportion to the text.
-nlohmann::json parse_strictly(const std::string& text, std::size_t most_levels,
-                              const std::function<void(const std::string&)>& refuse);
+// Is told what is wrong, and must throw.
+using Refuse = std::function<void(const std::string&)>;
 
-// The part of a JSON library's message that helps a user.
-std::string json_complaint(const std::exception& error);
-
-// The events of a parse, all ignored. Of text that is not JSON they end where it is wrong, and nothing is said.
+// The events of a parse, all ignored. One that returns false ends it.
 class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
  public:
   bool start_object(std::size_t) override { return true; }
@@ -32,7 +27,19 @@ class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
   bool number_float(number_float_t, const string_t&) override { return true; }
   bool string(string_t&) override { return true; }
   bool binary(binary_t&) override { return true; }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+  // Not called: parse_events says itself what is wrong.
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) final { return false; }
 };
+
+// Hands `events` the parts of the value that `text` holds. Where it is not JSON, holds a NUL byte, has a key twice in
+// one object or is nested deeper than `most_levels`, `refuse` is called, after the events before that place. Takes time
+// in proportion to the text, and memory for the keys of the objects around a place.
+void parse_events(const std::string& text, std::size_t most_levels, JsonEvents& events, const Refuse& refuse);
+
+// The value itself; what parse_events refuses it refuses.
+nlohmann::json parse_strictly(const std::string& text, std::size_t most_levels, const Refuse& refuse);
+
+// The part of a JSON library's message that helps a user.
+std::string json_complaint(const std::exception& error);
 
 }  // namespace ember

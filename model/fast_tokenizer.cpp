@@ -7,6 +7,7 @@
 
 #include "data/strict_json.h"
 #include "data/tokenizer.h"
+#include "model/json_file.h"
 #include "model/tokenizer_files.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -25,8 +26,8 @@ class FastTokenizerEvents final : public JsonEvents {
   std::vector<std::pair<std::string, json>> ids;  // of tokens
   FastTokenizer tokenizer;
 
-  bool start_object(std::size_t) override { return enter(""); }
-  bool start_array(std::size_t) override { return enter("[]"); }
+  bool start_object(std::size_t) override { return keys_.push_back(""), true; }
+  bool start_array(std::size_t) override { return keys_.push_back("[]"), true; }
   bool end_object() override { return keys_.pop_back(), true; }
   bool end_array() override { return keys_.pop_back(), true; }
   bool key(string_t& name) override { return keys_.back() = name, true; }
@@ -36,16 +37,8 @@ class FastTokenizerEvents final : public JsonEvents {
   bool number_unsigned(number_unsigned_t value) override { return take(value); }
   bool number_float(number_float_t value, const string_t&) override { return take(value); }
   bool string(string_t& value) override { return take(value); }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    fail("{}: not JSON: {}", path_.string(), json_complaint(error));
-  }
 
  private:
-  bool enter(const char* key) {
-    check(keys_.size() < 64, "{}: nested deeper than 64 levels", path_.string());
-    return keys_.push_back(key), true;
-  }
-
   bool take(json value) {
     if (keys_.size() == 3 && keys_[0] == "model" && keys_[1] == "vocab") {
       ids.emplace_back(keys_[2], std::move(value));
@@ -103,10 +96,9 @@ void require_fact(const FastTokenizer& tokenizer, const fs::path& path, const ch
 }  // namespace
 
 FastTokenizer read_fast_tokenizer(const fs::path& path) {
-  const std::string text = read_file(path, kMostVocabularyBytes);
-  check(text.find('\0') == text.npos, "{}: not JSON: it holds a NUL byte", path.string());
   FastTokenizerEvents events(path);
-  json::sax_parse(text, &events);
+  parse_events(read_file(path, kMostVocabularyBytes), kMostJsonLevels, events,
+               [&](const auto& what) { fail("{}: {}", path.string(), what); });
   require_fact(events.tokenizer, path, "model.type", "WordPiece", "WordPiece");
   require_fact(events.tokenizer, path, "truncation.direction", "Right", "Right");
   events.tokenizer.vocabulary = vocabulary_of(events.ids, path);

@@ -9,8 +9,7 @@
 namespace ember {
 
 nlohmann::json read_json_object(const std::filesystem::path& path) {
-  constexpr std::size_t kMostLevels = 64;
-  nlohmann::json object = parse_strictly(read_file(path, kMaxJsonBytes), kMostLevels,
+  nlohmann::json object = parse_strictly(read_file(path, kMaxJsonBytes), kMostJsonLevels,
                                          [&](const auto& what) { fail("{}: {}", path.string(), what); });
   check(object.is_object(), "{}: a JSON object was expected, not {}", path.string(), object.type_name());
   return object;

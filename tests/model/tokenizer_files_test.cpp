@@ -118,6 +118,9 @@ TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
   EXPECT_NE(complaint(fast("", R"(, "on ": 6)")), "");
   EXPECT_TRUE(complaint("{\"added_tokens\": [").starts_with("tokenizer.json: not JSON: "));
   EXPECT_EQ(complaint(std::string("{}\0{", 4)), "tokenizer.json: not JSON: it holds a NUL byte");
+  EXPECT_EQ(complaint(fast("", R"(, "on": 6, "on": 7)")), "tokenizer.json: key \"on\" stands there twice");
+  EXPECT_EQ(complaint(R"({"model": {}, "model": {}})"), "tokenizer.json: key \"model\" stands there twice");
+  EXPECT_EQ(complaint("{\"model\":" + std::string(64, '[')), "tokenizer.json: nested deeper than 64 levels");
   EXPECT_EQ(complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})"),
             "tokenizer.json: model.type is \"BPE\", but Ember does as \"WordPiece\" says");
   EXPECT_NE(complaint(R"({"truncation": {"direction": "Left"}})"), "");
