@@ -4,8 +4,7 @@
 #include <array>
 #include <bit>
 
-#include "data/unicode.h"
-#include "data/utf8.h"
+#include "data/vocabulary.h"
 #include "data/words.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -14,7 +13,6 @@ namespace ember {
 namespace {
 
 constexpr std::array<std::string_view, 5> kSpecialTokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
-constexpr std::string_view kContinuation = "##";
 
 // FNV-1a (Fowler, Noll and Vo), one byte at a time: the hashes of all beginnings of a word come from one pass.
 constexpr std::uint64_t kHashSeed = 0xCBF29CE484222325u;
@@ -73,21 +71,6 @@ class PieceTable {
   std::size_t longest_ = 0;
 };
 
-// The lines of vocab.txt without the white space at their ends.
-std::vector<std::string> lines_of_vocabulary(std::string_view content, const std::filesystem::path& path) {
-  std::vector<std::string> tokens;
-  for (std::string_view rest = content; !rest.empty();) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
-    check(tokens.size() < kMostTokens, "{}: more than {} lines, a token a line was expected", path.string(),
-          kMostTokens);
-    check(valid_utf8(line), "{}:{}: not UTF-8; a vocabulary with one token on each line was expected", path.string(),
-          tokens.size() + 1);
-    tokens.emplace_back(unicode::trim_end(line));
-  }
-  return tokens;
-}
-
 }  // namespace
 
 struct Tokenizer::Implementation {
@@ -105,7 +88,7 @@ struct Tokenizer::Implementation {
 
 Tokenizer::Implementation::Implementation(const TokenizerSource& source)
     : lower_case(source.lower_case),
-      tokens(lines_of_vocabulary(source.vocabulary, source.file)),
+      tokens(split_vocabulary(source.vocabulary, source.file)),
       beginnings(tokens, ""),
       continuations(tokens, kContinuation) {
   for (const std::string_view name : kSpecialTokens) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "data/vocabulary.h"
 #include "model/json_file.h"
 #include "model/tokenizer_files.h"
 #include "runtime/error.h"
@@ -68,11 +69,6 @@ std::int64_t classifier_rows(const Index& index) {
     if (const StoredTensor* tensor = find(index, kClassifier, member))
       if (!tensor->shape.empty()) return tensor->shape[0];
   return 0;
-}
-
-std::int64_t count_lines(std::string_view text) {
-  const bool open_line = !text.empty() && text.back() != '\n';
-  return std::count(text.begin(), text.end(), '\n') + (open_line ? 1 : 0);
 }
 
 std::string difference_in_labels(std::int64_t rows, const std::vector<std::string>& model,
@@ -186,7 +182,7 @@ void require_storable(BertConfig config, const Labels& labels) {
 }  // namespace
 
 void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
-  const std::int64_t lines = count_lines(content);
+  const std::int64_t lines = std::ssize(split_vocabulary(content, path));
   check(lines > 0, "{}: is empty, a token a line was expected", path.string());
   check(lines <= vocabulary && vocabulary - lines < kMostRowsWithoutToken,
         "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile, vocabulary);

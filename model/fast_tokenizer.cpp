@@ -7,6 +7,7 @@
 
 #include "data/strict_json.h"
 #include "data/tokenizer.h"
+#include "data/vocabulary.h"
 #include "model/json_file.h"
 #include "model/tokenizer_files.h"
 #include "runtime/error.h"
@@ -72,11 +73,10 @@ std::vector<std::string> vocabulary_of(const std::vector<std::pair<std::string, 
     check(fits && !taken[id.get<std::size_t>()],
           "{}: token {} of model.vocab has id {}, each from 0 to {} was expected once", path.string(), printable(token),
           printable(id.dump()), ids.size() - 1);
-    // What the lines of vocab.txt are stripped of.
-    check(!token.empty() && token.find_first_of("\n\r") == token.npos && token.back() != ' ' && token.back() != '\t',
-          "{}: token {} of model.vocab could not be a line of vocab.txt", path.string(), id.dump());
+    const auto line = vocabulary_line(token);
+    check(line.has_value(), "{}: token {} of model.vocab could not be a line of vocab.txt", path.string(), id.dump());
     taken[id.get<std::size_t>()] = true;
-    tokens[id.get<std::size_t>()] = token;
+    tokens[id.get<std::size_t>()] = *line;
   }
   return tokens;
 }
@@ -118,7 +118,7 @@ void require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
         "{}: normalizer.strip_accents is {}, but Ember does as normalizer.lowercase says", path.string(),
         printable(strip.dump(), 60));
   require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
-  require("model.continuing_subword_prefix", "##", "##");
+  require("model.continuing_subword_prefix", kContinuation, kContinuation);
   require("model.max_input_chars_per_word", 100, 100);
   for (const auto& [role, token] : kRoleTokens) {
     const auto& words = tokenizer.vocabulary;

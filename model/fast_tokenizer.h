@@ -12,7 +12,7 @@
 namespace ember {
 
 struct FastTokenizer {
-  std::vector<std::string> vocabulary;  // by id
+  std::vector<std::string> vocabulary;  // by id, as the lines of vocab.txt
   // Single values by their place, "normalizer.lowercase"; those of lists and of what is nested deeper are not kept.
   std::map<std::string, nlohmann::json> facts;
   std::set<std::string> added;  // contents of added_tokens

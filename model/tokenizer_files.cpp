@@ -1,10 +1,10 @@
 #include "model/tokenizer_files.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <string_view>
 
+#include "data/vocabulary.h"
 #include "model/fast_tokenizer.h"
 #include "model/hugging_face.h"
 #include "model/json_file.h"
@@ -98,26 +98,15 @@ std::string lines_of(const std::vector<std::string>& tokens) {
   return lines;
 }
 
-// Of equal tokens the last counts, as data/tokenizer.h has it.
-void require_same_vocabulary(const FastTokenizer& fast, const fs::path& path, const std::string& vocabulary,
+void require_same_vocabulary(const FastTokenizer& fast, const fs::path& path, const std::vector<std::string>& tokens,
                              const fs::path& file) {
   if (fast.vocabulary.empty()) return;
-  std::map<std::string_view, std::size_t> ids;
-  std::size_t id = 0;
-  for (std::size_t begin = 0; begin < vocabulary.size(); ++id) {
-    const std::size_t end = std::min(vocabulary.find('\n', begin), vocabulary.size());
-    std::string_view line(vocabulary.data() + begin, end - begin);
-    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
-    ids[line] = id;
-    begin = end + 1;
-  }
-  for (std::size_t i = 0; i < fast.vocabulary.size(); ++i) {
-    const auto found = ids.find(fast.vocabulary[i]);
-    check(found != ids.end() && found->second == i, "{}: token {} of model.vocab is {}, in {} it is another",
-          path.string(), i, printable(fast.vocabulary[i]), file.string());
-  }
-  check(ids.size() <= fast.vocabulary.size(), "{}: model.vocab has {} tokens, {} has {}", path.string(),
-        fast.vocabulary.size(), file.string(), ids.size());
+  for (std::size_t i = 0; i < fast.vocabulary.size(); ++i)
+    check(i < tokens.size() && tokens[i] == fast.vocabulary[i],
+          "{}: token {} of model.vocab is {}, in {} it is another", path.string(), i, printable(fast.vocabulary[i]),
+          file.string());
+  check(tokens.size() == fast.vocabulary.size(), "{}: model.vocab has {} tokens, {} has {}", path.string(),
+        fast.vocabulary.size(), file.string(), tokens.size());
 }
 
 }  // namespace
@@ -136,7 +125,8 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   const bool from_fast = fast && !fs::exists(vocabulary);
   source.file = from_fast ? fast_path : vocabulary;
   source.vocabulary = from_fast ? lines_of(fast->vocabulary) : read_file(vocabulary, kMostVocabularyBytes);
-  if (fast) require_same_vocabulary(*fast, fast_path, source.vocabulary, source.file);
+  const std::vector<std::string> tokens = split_vocabulary(source.vocabulary, source.file);
+  if (fast) require_same_vocabulary(*fast, fast_path, tokens, source.file);
 
   if (const fs::path path = folder / kSpecialTokensFile; fs::exists(path))
     require_special_tokens(read_json_object(path), path);

@@ -14,6 +14,7 @@
 #include "data/examples.h"
 #include "data/unicode.h"
 #include "data/utf8.h"
+#include "data/vocabulary.h"
 #include "data/words.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
@@ -221,6 +222,17 @@ TEST(Vocabulary, OfEqualSpecialTokensTheLastCounts) {
   EXPECT_EQ(small.tokenizer.unknown_id(), 5);
   EXPECT_EQ(small.tokenizer.cls_id(), 7);
   EXPECT_EQ(small.tokenizer.encode("a b [UNK]", 128), (Ids{7, 6, 5, 5, 3}));
+}
+
+// As bert-base-chinese has U+2028 for one.
+TEST(Vocabulary, LinesHoldWhatIsReadBackOrMatchesNothing) {
+  for (const char* token : {"in", "  in", "##s", "a b", "[MASK]"}) EXPECT_EQ(vocabulary_line(token), token);
+  for (const char* white : {"", " ", "\t", "\n", "\u2028", "\u3000 "}) {
+    EXPECT_EQ(vocabulary_line(white), "") << white;
+    EXPECT_EQ(vocabulary_line("##"s + white), "##") << white;
+  }
+  for (const char* token : {"in ", "in\t", "in\n", "in\u3000", "a\nb", "a\rb", "##s\u0085"})
+    EXPECT_EQ(vocabulary_line(token), std::nullopt) << token;
 }
 
 TEST(Vocabulary, MayLackOnlyTheMask) {

@@ -126,12 +126,21 @@ TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
   EXPECT_NE(complaint(R"({"truncation": {"direction": "Left"}})"), "");
 }
 
+TEST(TokenizerFiles, WhiteSpaceAtTheEndOfALineIsNoPartOfItsToken) {
+  const Folder folder;
+  put(folder.path() / "vocab.txt", "[PAD]\r\n[UNK] \n[CLS]\n[SEP]\n[MASK]\nin\u3000\n\u2028\n");
+  EXPECT_EQ(folder.complaint(fast("", R"(, "\u2028": 6)"), "tokenizer.json"), "");
+  EXPECT_EQ(folder.complaint(fast("", R"(, "": 6)"), "tokenizer.json"), "");
+  EXPECT_EQ(folder.complaint(fast("", R"(, "on\u3000": 6)"), "tokenizer.json"),
+            "tokenizer.json: token 6 of model.vocab could not be a line of vocab.txt");
+}
+
 // All that transformers 5 writes.
 TEST(TokenizerFiles, TokenizerJsonAloneIsAVocabulary) {
   const Folder folder;
-  put(folder.path() / "tokenizer.json", fast(kAllAdded));
+  put(folder.path() / "tokenizer.json", fast(kAllAdded, R"(, "\u2028": 6)"));
   std::filesystem::remove(folder.path() / "vocab.txt");
-  EXPECT_EQ(folder.read().vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n");
+  EXPECT_EQ(folder.read().vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n\n");
   EXPECT_EQ(folder.read().file, folder.path() / "tokenizer.json");
   EXPECT_TRUE(folder.read().lower_case);  // BertTokenizer's rules are tokenizer_config.json's
 }

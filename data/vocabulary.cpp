@@ -1,0 +1,34 @@
+#include "data/vocabulary.h"
+
+#include <algorithm>
+
+#include "data/tokenizer.h"
+#include "data/unicode.h"
+#include "data/utf8.h"
+#include "runtime/error.h"
+
+namespace ember {
+
+std::vector<std::string> split_vocabulary(std::string_view content, const std::filesystem::path& path) {
+  std::vector<std::string> tokens;
+  for (std::string_view rest = content; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    check(tokens.size() < kMostTokens, "{}: more than {} lines, a token a line was expected", path.string(),
+          kMostTokens);
+    check(valid_utf8(line), "{}:{}: not UTF-8; a vocabulary with one token on each line was expected", path.string(),
+          tokens.size() + 1);
+    tokens.emplace_back(unicode::trim_end(line));
+  }
+  return tokens;
+}
+
+std::optional<std::string_view> vocabulary_line(std::string_view token) {
+  const std::string_view line = unicode::trim_end(token);
+  if (line.empty() || line == kContinuation) return line;
+  // Python takes a carriage return for the end of a line, too.
+  if (line != token || line.find_first_of("\n\r") != line.npos) return std::nullopt;
+  return line;
+}
+
+}  // namespace ember
