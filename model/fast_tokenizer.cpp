@@ -105,7 +105,7 @@ FastTokenizer read_fast_tokenizer(const fs::path& path) {
   return std::move(events.tokenizer);
 }
 
-void require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
+bool require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
   const auto require = [&](const char* name, const json& only, const json& otherwise) {
     require_fact(tokenizer, path, name, only, otherwise);
   };
@@ -114,7 +114,8 @@ void require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
   require("normalizer.handle_chinese_chars", true, true);
   const json lower_case = fact(tokenizer, "normalizer.lowercase", true),
              strip = fact(tokenizer, "normalizer.strip_accents", nullptr);
-  check(lower_case.is_boolean() && (strip.is_null() || strip == lower_case),
+  check(lower_case.is_boolean(), "{}: normalizer.lowercase must be true or false", path.string());
+  check(strip.is_null() || strip == lower_case,
         "{}: normalizer.strip_accents is {}, but Ember does as normalizer.lowercase says", path.string(),
         printable(strip.dump(), 60));
   require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
@@ -125,6 +126,7 @@ void require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
     check(tokenizer.added.contains(token) || std::find(words.begin(), words.end(), token) == words.end(),
           "{}: added_tokens lacks {}, which Ember finds in texts", path.string(), token);
   }
+  return lower_case.get<bool>();
 }
 
 }  // namespace ember

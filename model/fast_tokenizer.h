@@ -23,7 +23,7 @@ struct FastTokenizer {
 // texts in another way than BertTokenizer's are.
 FastTokenizer read_fast_tokenizer(const std::filesystem::path& path);
 
-// Error unless it does as BertTokenizer does, in lower case where normalizer.lowercase says so.
-void require_bert_rules(const FastTokenizer& tokenizer, const std::filesystem::path& path);
+// Whether it does as BertTokenizer does in lower case (normalizer.lowercase) or without; Error where it does otherwise.
+bool require_bert_rules(const FastTokenizer& tokenizer, const std::filesystem::path& path);
 
 }  // namespace ember

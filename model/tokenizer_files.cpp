@@ -138,9 +138,7 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   require_rules(object, path);
   require_special_tokens(object, path);
   if (has_own_rules(object, path, config) && fast) {
-    require_bert_rules(*fast, fast_path);
-    const auto found = fast->facts.find("normalizer.lowercase");
-    source.lower_case = found == fast->facts.end() || found->second == true;
+    source.lower_case = require_bert_rules(*fast, fast_path);
     return source;
   }
   source.lower_case = flag(object, path, "do_lower_case", true);

@@ -154,6 +154,12 @@ TEST(TokenizerFiles, TokenizerJsonHasTheRulesOfSomeClasses) {
     EXPECT_FALSE(folder.lower_case(fast(kAllAdded), "tokenizer.json"));
     EXPECT_EQ(folder.complaint(fast(R"({"content": "[SEP]"})"), "tokenizer.json"),
               "tokenizer.json: added_tokens lacks [UNK], which Ember finds in texts");
+    std::string unknown = fast(kAllAdded), silent = unknown;
+    unknown.replace(unknown.find("false"), 5, "\"no\"");
+    EXPECT_EQ(folder.complaint(unknown, "tokenizer.json"),
+              "tokenizer.json: normalizer.lowercase must be true or false");
+    silent.erase(silent.find(R"(, "lowercase": false)"), 20);
+    EXPECT_TRUE(folder.lower_case(silent, "tokenizer.json"));
     for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
              {R"("BertNormalizer")", R"("NFKC")"},
              {R"("BertPreTokenizer")", R"("WhitespaceSplit")"},
