@@ -1,6 +1,8 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <set>
 
 #include "data/strict_json.h"
@@ -52,11 +54,11 @@ class ConfigReader {
     return number(key, otherwise, 0, std::nextafter(1.0f, 0.0f));
   }
 
-  // Ember computes one value of this key only, which is also what its absence means.
-  void require(const char* key, const json& only) const {
+  // Ember computes one thing of this key only, by any of these names, which is also what its absence means.
+  void require(const char* key, std::initializer_list<json> names) const {
     const json* value = find(key);
-    if (value != nullptr && *value != only)
-      refuse(key, fmt::format("is {}, but Ember computes {} only", shown(*value), only.dump()));
+    if (value != nullptr && std::find(names.begin(), names.end(), *value) == names.end())
+      refuse(key, fmt::format("is {}, but Ember computes {} only", shown(*value), names.begin()->dump()));
   }
 
   std::vector<std::string> labels() const {
@@ -133,14 +135,12 @@ std::vector<std::string> anonymous_labels(std::int64_t count) {
 
 BertConfig read_config(const std::filesystem::path& path) {
   const ConfigReader reader(path);
-  reader.require("model_type", "bert");
-  if (const json* activation = reader.find("hidden_act"); activation == nullptr || *activation != "gelu_python")
-    reader.require("hidden_act", "gelu");
-  if (const json* kind = reader.find("position_embedding_type"); kind == nullptr || !kind->is_null())
-    reader.require("position_embedding_type", "absolute");
-  reader.require("transformers_weights", "model.safetensors");  // the file that transformers reads instead
-  reader.require("is_decoder", false);
-  reader.require("add_cross_attention", false);
+  reader.require("model_type", {"bert"});
+  reader.require("hidden_act", {"gelu", "gelu_python"});
+  reader.require("position_embedding_type", {"absolute", nullptr});
+  reader.require("transformers_weights", {"model.safetensors"});  // the file that transformers reads instead
+  reader.require("is_decoder", {false});
+  reader.require("add_cross_attention", {false});
 
   BertConfig config;
   config.vocabulary = reader.size("vocab_size");
