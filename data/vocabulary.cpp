@@ -23,6 +23,10 @@ std::vector<std::string> split_vocabulary(std::string_view content, const std::f
   return tokens;
 }
 
+bool has_token(const std::vector<std::string>& tokens, std::string_view token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
 std::optional<std::string_view> vocabulary_line(std::string_view token) {
   const std::string_view line = unicode::trim_end(token);
   if (line.empty() || line == kContinuation) return line;

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "data/strict_json.h"
@@ -121,11 +120,9 @@ bool require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
   require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
   require("model.continuing_subword_prefix", kContinuation, kContinuation);
   require("model.max_input_chars_per_word", 100, 100);
-  for (const auto& [role, token] : kRoleTokens) {
-    const auto& words = tokenizer.vocabulary;
-    check(tokenizer.added.contains(token) || std::find(words.begin(), words.end(), token) == words.end(),
+  for (const auto& [role, token] : kRoleTokens)
+    check(tokenizer.added.contains(token) || !has_token(tokenizer.vocabulary, token),
           "{}: added_tokens lacks {}, which Ember finds in texts", path.string(), token);
-  }
   return lower_case.get<bool>();
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "data/vocabulary.h"
 #include "model/checkpoint_match.h"
 #include "model/safetensors.h"
 #include "model/stored_tensor.h"
@@ -47,14 +48,18 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
   return {std::move(config), std::move(weights), around.tokenizer, std::move(report)};
 }
 
-ordered_json special_tokens() {
-  ordered_json tokens;
-  for (const auto& [role, token] : kRoleTokens) tokens[role] = token;
-  return tokens;
+// A token that the vocabulary lacks, as [MASK] may be, is null: whether it is named or not, transformers would add it,
+// with an id for which there are no weights.
+ordered_json special_tokens(const TokenizerSource& tokenizer) {
+  const std::vector<std::string> tokens = split_vocabulary(tokenizer.vocabulary, tokenizer.file);
+  ordered_json out;
+  for (const auto& [role, token] : kRoleTokens)
+    out[role] = has_token(tokens, token) ? ordered_json(token) : ordered_json();
+  return out;
 }
 
-ordered_json tokenizer_config(const BertConfig& config, bool lower_case) {
-  ordered_json out = special_tokens();
+ordered_json tokenizer_config(const BertConfig& config, const ordered_json& special, bool lower_case) {
+  ordered_json out = special;
   out["tokenizer_class"] = "BertTokenizer";
   out["do_lower_case"] = lower_case;
   out["strip_accents"] = nullptr;
@@ -112,10 +117,11 @@ void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weig
 void save_surroundings(const fs::path& directory, const BertConfig& config, const TokenizerSource& tokenizer,
                        DType weights, const WriteFile& write) {
   check_vocabulary(directory / kVocabularyFile, tokenizer.vocabulary, config.vocabulary);
+  const ordered_json special = special_tokens(tokenizer);
   write(directory / kConfigFile, config_json(config, weights));
   write(directory / kVocabularyFile, tokenizer.vocabulary);
-  write(directory / kTokenizerFile, tokenizer_config(config, tokenizer.lower_case).dump(2) + "\n");
-  write(directory / kSpecialTokensFile, special_tokens().dump(2) + "\n");
+  write(directory / kTokenizerFile, tokenizer_config(config, special, tokenizer.lower_case).dump(2) + "\n");
+  write(directory / kSpecialTokensFile, special.dump(2) + "\n");
 }
 
 void save_hugging_face(const fs::path& directory, const BertConfig& config, const BertWeights& weights,

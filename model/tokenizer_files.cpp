@@ -36,10 +36,11 @@ void require_plain(const json& token, const fs::path& path) {
           "{}: {} is {}, but Ember looks for tokens as they stand", path.string(), printable(content_of(token)), flag);
 }
 
-void require_special_tokens(const json& object, const fs::path& path) {
+// `tokens` are the vocabulary's. One that it lacks may be null.
+void require_special_tokens(const json& object, const fs::path& path, const std::vector<std::string>& tokens) {
   for (const auto& [role, content] : kRoleTokens) {
     const auto token = object.find(role);
-    if (token == object.end()) continue;
+    if (token == object.end() || (token->is_null() && !has_token(tokens, content))) continue;
     check(content_of(*token) == content, "{}: {} is {}, but Ember takes {}", path.string(), role,
           printable(content_of(*token)), content);
     require_plain(*token, path);
@@ -129,14 +130,14 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   if (fast) require_same_vocabulary(*fast, fast_path, tokens, source.file);
 
   if (const fs::path path = folder / kSpecialTokensFile; fs::exists(path))
-    require_special_tokens(read_json_object(path), path);
+    require_special_tokens(read_json_object(path), path, tokens);
   if (const fs::path path = folder / kAddedTokensFile; fs::exists(path))  // of older versions of transformers
     for (const json object = read_json_object(path); const auto& [token, id] : object.items())
       require_known_token(token, path);
   const fs::path path = folder / kTokenizerFile;
   const json object = fs::exists(path) ? read_json_object(path) : json::object();
   require_rules(object, path);
-  require_special_tokens(object, path);
+  require_special_tokens(object, path, tokens);
   if (has_own_rules(object, path, config) && fast) {
     source.lower_case = require_bert_rules(*fast, fast_path);
     return source;

@@ -77,6 +77,34 @@ TEST(TokenizerFiles, OtherTokenizersAreRefused) {
     EXPECT_NE(Folder().complaint(fmt::format("{{{}}}", other)), "") << other;
 }
 
+TEST(TokenizerFiles, ATokenThatTheVocabularyLacksMayBeNull) {
+  const Folder folder;
+  const std::string null = R"({"mask_token": null})";
+  EXPECT_EQ(folder.complaint(null), "tokenizer_config.json: mask_token is null, but Ember takes [MASK]");
+  put(folder.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nmask\nin\n");
+  for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"})
+    for (const std::string& content : {null, std::string(R"({"mask_token": "[MASK]"})"), std::string("{}")})
+      EXPECT_EQ(folder.complaint(content, file), "") << file << content;
+  EXPECT_NE(folder.complaint(R"({"cls_token": null})"), "");
+}
+
+TEST(TokenizerFiles, ASavedModelNamesNoMaskThatItsVocabularyLacks) {
+  const Folder folder;
+  const BertConfig config = testing::small();
+  for (const bool has_mask : {true, false}) {
+    TokenizerSource tokenizer{"[PAD]\n[UNK]\n[CLS]\n[SEP]\nin\nthe\nend\nmore\n"};
+    tokenizer.vocabulary += has_mask ? "[MASK]\n" : "mask\n";
+    save_surroundings(folder.path().path(), config, tokenizer, DType::f32,
+                      [](const auto& path, std::string_view content) { put(path, std::string(content)); });
+    for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
+      const auto saved = nlohmann::json::parse(read_file(folder.path() / file));
+      EXPECT_EQ(saved.at("mask_token"), has_mask ? nlohmann::json("[MASK]") : nlohmann::json()) << file;
+      EXPECT_EQ(saved.at("unk_token"), "[UNK]") << file;
+    }
+    EXPECT_EQ(folder.read().vocabulary, tokenizer.vocabulary);
+  }
+}
+
 TEST(TokenizerFiles, TokensBesideTheVocabularyAreRefusedWhereverTheyStand) {
   const char* map = "special_tokens_map.json";
   EXPECT_EQ(Folder().complaint(R"({"cls_token": "[CLS]", "mask_token": {"content": "[MASK]"}})", map), "");
