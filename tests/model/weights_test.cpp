@@ -6,10 +6,15 @@
 #include <map>
 #include <set>
 
+#include "tests/model/model_directory.h"
 #include "tests/support.h"
 
 namespace ember {
 namespace {
+
+using testing::kernels;
+using testing::ModelDirectory;
+using testing::values;
 
 BertConfig small_bert() {
   BertConfig config;
@@ -193,6 +198,47 @@ TEST(Draw, IsNormal) {
   for (const auto& [sigma, count] : within) {
     const double p = std::erf(sigma / std::sqrt(2.0));
     EXPECT_NEAR(count / n, p, 5 * std::sqrt(p * (1 - p) / n)) << sigma;
+  }
+}
+
+LoadedModel from_scratch(const ModelDirectory& directory, std::uint64_t seed) {
+  LoadOptions options;
+  options.from_scratch = true, options.seed = seed;
+  return load_hugging_face(directory.path(), kernels(), options);
+}
+
+TEST(FromScratch, InitializerRangeIsTheStandardDeviation) {
+  const ModelDirectory directory;
+  directory.configure("hidden_size", 96);
+  directory.configure("intermediate_size", 160);
+  for (const float range : {0.02f, 0.3f}) {
+    directory.configure("initializer_range", range);
+    const LoadedModel model = from_scratch(directory, 42);
+    for (const Parameter& parameter : model.weights.list) {
+      const std::vector<float> found = values(model, parameter.name);
+      if (parameter.name.ends_with(".bias")) {
+        EXPECT_EQ(found, std::vector<float>(found.size(), 0.0f)) << parameter.name;
+      } else if (parameter.name.ends_with("LayerNorm.weight")) {
+        EXPECT_EQ(found, std::vector<float>(found.size(), 1.0f)) << parameter.name;
+      } else {
+        double squares = 0, count = 0;
+        for (const float value : found) squares += double{value} * value, count += value != 0;  // but the padding row
+        EXPECT_NEAR(std::sqrt(squares / count) / range, 1, 5 / std::sqrt(2 * count)) << parameter.name;
+      }
+    }
+  }
+}
+
+TEST(FromScratch, AnotherSeedGivesOtherWeights) {
+  const ModelDirectory directory;
+  const LoadedModel model = from_scratch(directory, 1), again = from_scratch(directory, 1),
+                    other = from_scratch(directory, 2);
+  for (const Parameter& parameter : model.weights.list) {
+    const std::string& name = parameter.name;
+    EXPECT_EQ(values(again, name), values(model, name)) << name;
+    if (parameter.start == Start::normal) {
+      EXPECT_NE(values(other, name), values(model, name)) << name;
+    }
   }
 }
 

@@ -9,6 +9,8 @@
 #include "model/hugging_face.h"
 #include "tests/train/trainer_fixture.h"
 #include "train/evaluation.h"
+#include "train/fingerprint.h"
+#include "train/inputs.h"
 #include "train/metrics.h"
 
 namespace ember {
@@ -34,6 +36,18 @@ std::vector<double> losses_in(const std::vector<Json>& events) {
   std::vector<double> losses;
   for (const Json& event : events) losses.push_back(event.at("loss"));
   return losses;
+}
+
+TEST_F(TrainerLearningTest, TheSeedDrawsTheStartingWeights) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  const auto fingerprint = [&](std::uint64_t seed) {
+    TrainOptions o = options("out");
+    o.recipe.seed = seed;
+    const LoadedModel model = load_inputs(o, *kernels).model;
+    return model_fingerprint(model.config, model.weights, *kernels);
+  };
+  EXPECT_EQ(fingerprint(1), fingerprint(1));
+  EXPECT_NE(fingerprint(1), fingerprint(2));
 }
 
 TEST_F(TrainerLearningTest, EveryStepDrawsMasksOfItsOwn) {
