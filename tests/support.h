@@ -55,6 +55,12 @@ std::string error_of(const Action& action) {
   return "";
 }
 
+#define EXPECT_CONTAINS(text, part)                                                                     \
+  do {                                                                                                  \
+    const std::string whole = (text);                                                                   \
+    EXPECT_NE(whole.find(part), std::string::npos) << "\"" << whole << "\" lacks \"" << (part) << "\""; \
+  } while (false)
+
 // Finite first, then |actual - expected| <= atol + rtol |expected|, reporting the worst element.
 template <typename A, typename E>
 ::testing::AssertionResult all_close(std::span<const A> actual, std::span<const E> expected, double atol, double rtol) {

@@ -7,7 +7,8 @@ To be held against `bench_kernels --benchmark_filter='^attention_(forward|backwa
 dims, dropout 0.1, the batch padded to its longest text. PyTorch has fast kernels for head dims that are multiples of 8,
 so heads padded with zeros to 32 are measured too, which gives the same; what the padding itself would take is not
 counted. Without a mask tokens attend to padding as well, which is another result and the bound of what it could reach.
-On a GPU a CUDA graph is replayed, so that the host's launches do not count. One line of JSON for each, microseconds.
+On a GPU the calls of a round are one CUDA graph, so that the host's launches do not count (not tried on one). One line
+of JSON for each, microseconds.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import common
 
 LENGTHS = (19, 8, 25, 15, 36, 21, 11, 28, 17, 7, 24, 14, 32, 20, 9, 22)  # bench/shapes.cpp, lengths_of_tokens(308)
 HEADS, HEAD_DIM, DROPOUT = 12, 26, 0.1
-CALLS = 20  # to a round
 
 
 def arguments():
@@ -58,32 +58,35 @@ class Attention:
         return torch.autograd.grad(self.forward(), self.operands, self.gradient)
 
 
-def replayed(call):
-    """The call as a CUDA graph; recording wants it to have run on another stream before."""
+def recorded(call):
+    """A CUDA graph of the calls. Recording wants them to have run on another stream before; and a replay first sets the
+    state of dropout's generator, so that it takes many calls for that not to count."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
+        call()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return graph.replay
+
+    def replay():
+        graph.replay()
+        torch.cuda.synchronize()
+    return replay
 
 
 def microseconds(call):
     """Of one call, the median of the rounds."""
-    if ARGS.device == "cuda":
-        call = replayed(call)
+    calls = 200 if ARGS.device == "cuda" else 20
 
     def several():
-        for _ in range(CALLS):
+        for _ in range(calls):
             call()
-        if ARGS.device == "cuda":
-            torch.cuda.synchronize()
 
-    several()
-    return 1e6 / CALLS * statistics.median(common.seconds(several) for _ in range(ARGS.rounds))
+    run = recorded(several) if ARGS.device == "cuda" else several
+    run()
+    return 1e6 / calls * statistics.median(common.seconds(run) for _ in range(ARGS.rounds))
 
 
 def main():

@@ -238,9 +238,10 @@ dim3 grid_of(const FewRowsProduct& p) {
 // Whether all blocks of a product run at once, by their shared memory, and no more than `most` on a multiprocessor.
 template <typename Divided>
 bool at_once(const FewRowsProduct& p, const DeviceInfo& device, std::int64_t most = kTogether) {
+  constexpr std::int64_t kReserved = 1024;  // bytes that the device takes for itself beside each block's
   const dim3 grid = grid_of<Divided>(p);
-  const std::int64_t together =
-      std::min(static_cast<std::int64_t>(device.shared_memory) / Divided::shared_bytes(p.in.cols), most);
+  const std::int64_t room = static_cast<std::int64_t>(device.shared_memory) + kReserved;
+  const std::int64_t together = std::min(room / (Divided::shared_bytes(p.in.cols) + kReserved), most);
   return std::int64_t{grid.x} * grid.y <= together * device.multiprocessors;
 }
 

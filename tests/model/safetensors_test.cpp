@@ -55,12 +55,6 @@ std::string safetensors_complaint(const Header& header) {
   return safetensors_complaint(image(header.text(), 8));
 }
 
-#define EXPECT_CONTAINS(text, part)                                                                     \
-  do {                                                                                                  \
-    const std::string whole = (text);                                                                   \
-    EXPECT_NE(whole.find(part), std::string::npos) << "\"" << whole << "\" lacks \"" << (part) << "\""; \
-  } while (false)
-
 TEST(SafetensorsReader, ReadsTensorsMetadataAndPadding) {
   const std::string header =
       R"({ "b" : {"data_offsets":[8,14],"shape":[3,1],"dtype":"BF16"},)"

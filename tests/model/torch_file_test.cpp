@@ -35,11 +35,6 @@ std::string torch_file_complaint(const std::string& content) {
   }
 }
 
-void expect_contains(const std::string& message, const std::string& part, int line) {
-  EXPECT_NE(message.find(part), message.npos) << "in \"" << message << "\", expected \"" << part << "\", line " << line;
-}
-#define EXPECT_CONTAINS(message, part) expect_contains(message, part, __LINE__)
-
 // Opcodes.
 template <typename T>
 std::string raw(T value) {
