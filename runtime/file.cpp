@@ -19,9 +19,17 @@ namespace {
 namespace fs = std::filesystem;
 
 // A call and the errno that it leaves must not be arguments of one check: their order is the compiler's choice.
-void require(bool succeeded, const fs::path& path, const char* what = "") {
+void require(bool succeeded, const fs::path& path, const char* what) {
   const int error = errno;
   check(succeeded, "{}: {}{}", path.string(), what, errno_text(error));
+}
+// The same of a call that opens or reads a file.
+void require_readable(bool succeeded, const fs::path& path) {
+  const int error = errno;
+  if (succeeded) return;
+  const std::string message = fmt::format("{}: {}", path.string(), errno_text(error));
+  if (error == ENOENT || error == ENOTDIR) throw Error(message);
+  throw ReadRefused(message);
 }
 constexpr const char* kNotWritten = "cannot be written: ";
 constexpr std::size_t kPiece = std::size_t{8} << 20;  // written before the device is set to work
@@ -38,9 +46,9 @@ struct Descriptor {
 };
 
 struct stat open_file(const fs::path& path, int descriptor) {
-  require(descriptor >= 0, path);
+  require_readable(descriptor >= 0, path);
   struct stat info {};
-  require(::fstat(descriptor, &info) == 0, path);
+  require_readable(::fstat(descriptor, &info) == 0, path);
   check(!S_ISDIR(info.st_mode), "{}: is a directory, a file was expected", path.string());
   return info;
 }
@@ -98,7 +106,7 @@ std::string read_file(const fs::path& path, std::size_t most) {
   for (;;) {
     const ssize_t got = ::read(file.value, block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
-    require(got >= 0, path);
+    require_readable(got >= 0, path);
     if (got == 0) return content;
     require_room(content.size() + static_cast<std::size_t>(got));  // of a pipe nobody knew
     content.append(block, static_cast<std::size_t>(got));
@@ -113,7 +121,7 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   size_ = static_cast<std::size_t>(info.st_size);
   if (size_ == 0) return;
   void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
-  require(mapped != MAP_FAILED, path);
+  require_readable(mapped != MAP_FAILED, path);
   data_ = static_cast<const std::byte*>(mapped);
 }
 

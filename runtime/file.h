@@ -11,7 +11,16 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/error.h"
+
 namespace ember {
+
+// That the system does not let a file be read that is there, for want of a permission or of memory, say. It tells
+// nothing of what the file holds.
+class ReadRefused : public Error {
+ public:
+  using Error::Error;
+};
 
 // The file's bytes. Error naming the path when it is missing, unreadable or a directory, or has more than `most` bytes.
 std::string read_file(const std::filesystem::path& path, std::size_t most = std::string::npos);

@@ -1,11 +1,8 @@
 #include "train/checkpoint.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -120,17 +117,6 @@ void read_state(const fs::path& file, Checkpoint& checkpoint) {
     fail("{}: {}", file.string(), json_complaint(error));
   } catch (const Error& error) {
     fail("{}: {}", file.string(), error.what());
-  }
-}
-
-// What is there and cannot be opened, for want of a permission say, is no damage, and must not be replaced.
-void require_access(const fs::path& path) {
-  for (const char* name : {kState, kConfigFile, kChoices, kMetricsFile, kWeightsFile, kMoments}) {
-    const fs::path file = path / name;
-    const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    const int problem = descriptor < 0 ? errno : 0;
-    if (descriptor >= 0) ::close(descriptor);
-    check(problem == 0 || problem == ENOENT || problem == ENOTDIR, "{}: {}", file.string(), errno_text(problem));
   }
 }
 
@@ -263,11 +249,12 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
   std::string problem;
   for (const std::int64_t step : steps_in(out)) {
     const fs::path path = checkpoint_path(out, step);
-    require_access(path);
     try {
       Checkpoint checkpoint = open_checkpoint(path);
       check(checkpoint.state.step == step, "{}: the state is of step {}", path.string(), checkpoint.state.step);
       return checkpoint;
+    } catch (const ReadRefused&) {  // no damage: what may be whole must not be replaced
+      throw;
     } catch (const Error& error) {
       if (problem.empty()) problem = error.what();
       notes.push_back(fmt::format("a damaged checkpoint is passed over: {}", error.what()));

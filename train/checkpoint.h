@@ -74,7 +74,7 @@ void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& 
 
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
 // passed over, by a missing or malformed file or a state whose numbers cannot be; Error when there are only such, or
-// when the folder or a file that is there cannot be opened.
+// when the folder or a file that is there cannot be read.
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
 
 // Puts a checkpoint's weights and moments back. Error naming the file and the tensor that does not fit.

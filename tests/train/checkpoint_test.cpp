@@ -180,15 +180,19 @@ TEST_F(CheckpointTest, PassesOverDamagedOnes) {
   EXPECT_NE(notes[3].find("step-10/state.json"), std::string::npos) << notes[3];
 }
 
-// What is there and cannot be opened may be whole.
-TEST_F(CheckpointTest, AFileThatCannotBeOpenedIsNoDamage) {
+// What is there and cannot be read may be whole.
+TEST_F(CheckpointTest, AFileThatCannotBeReadIsNoDamage) {
   save(8), save(9);
-  const fs::path file = out / "checkpoints" / "step-9" / "config.json";
-  fs::remove(file);
-  fs::create_symlink(file, file);  // a loop; permissions are nothing to root
-  const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
-  EXPECT_NE(message.find("step-9/config.json: Too many levels"), std::string::npos) << message;
-  EXPECT_TRUE(notes.empty());
+  for (const std::string name :
+       {"state.json", "config.json", "choices.txt", "metrics.jsonl", "model.safetensors", "optimizer.safetensors"}) {
+    const fs::path file = out / "checkpoints" / "step-9" / name, kept = scratch / name;
+    fs::rename(file, kept);
+    fs::create_symlink(file, file);  // a loop; permissions are nothing to root
+    const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
+    EXPECT_NE(message.find("step-9/" + name + ": Too many levels"), std::string::npos) << message;
+    EXPECT_TRUE(notes.empty());
+    fs::rename(kept, file);
+  }
 }
 
 TEST_F(CheckpointTest, WeightsThatAreNotFiniteAreNotSaved) {
