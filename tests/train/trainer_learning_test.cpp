@@ -170,44 +170,5 @@ TEST_F(TrainerLearningTest, AGradientThatIsNotFiniteEndsTheRunAtItsStep) {
   EXPECT_FALSE(fs::exists(o.out / "model.safetensors"));
 }
 
-// A checkpoint whose parts are whole and do not belong together.
-TEST_F(TrainerLearningTest, ACheckpointOfAnotherPlaceInTheDataIsNotResumed) {
-  TrainOptions o = options("out");
-  run(o, 21);
-  const fs::path file = o.out / "checkpoints/step-21/state.json";
-  const std::string whole = read_file(file), log = read_file(o.out / "metrics.jsonl");
-  ASSERT_EQ(Json::parse(whole).at("position"), 20);  // the sixth batch of the second epoch is next
-  ASSERT_EQ(Json::parse(whole).at("epoch"), 1);
-  o.resume = true;
-  for (const auto& [key, value] : std::vector<std::pair<std::string, int>>{
-           {"position", 21}, {"position", 24}, {"position", 0}, {"position", 84}, {"epoch", 0}, {"epoch", 2}}) {
-    Json damaged = Json::parse(whole);
-    damaged[key] = value;
-    std::ofstream(file) << damaged;
-    const std::string message = complaint(o);
-    EXPECT_NE(message.find("checkpoints/step-21/state.json: is damaged: step 21 of 48"), std::string::npos)
-        << key << " " << value << ": " << message;
-    EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
-  }
-  std::ofstream(file) << whole;
-  EXPECT_EQ(run(o).state.step, 48);
-}
-
-TEST_F(TrainerLearningTest, ACheckpointUnderAnotherStepsNameIsNotResumed) {
-  TrainOptions o = options("out");
-  run(o, 12);
-  const fs::path checkpoints = o.out / "checkpoints";
-  fs::copy(checkpoints / "step-12", scratch / "step-12", fs::copy_options::recursive);
-  fs::rename(checkpoints / "step-12", checkpoints / "step-20");
-  o.resume = true;
-  const std::string message = complaint(o);
-  EXPECT_NE(message.find("checkpoints/step-20: the state is of step 12"), std::string::npos) << message;
-  // The one before is taken where there is one, and the run is that of step 12.
-  fs::copy(scratch / "step-12", checkpoints / "step-12", fs::copy_options::recursive);
-  run(o);
-  run(options("whole"));
-  expect_same_run(scratch / "whole", o.out);
-}
-
 }  // namespace
 }  // namespace ember
