@@ -33,8 +33,19 @@ void occupy_standard_streams() {
       static_cast<void>(open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
 }
 
-// CLI11 takes an empty text, as of a variable that is not set, for zero, and a leading zero for octal, or says of
-// either, or of 2.5 where a whole number is meant, what does not help.
+// What an option takes, by the name of its type: N, or N:INT in [..], and so on.
+struct Expected {
+  explicit Expected(const CLI::Option& option) {
+    const std::string written = option.get_type_name(), type = written.substr(0, written.find(':'));
+    whole = type == "INT" || type == "UINT" || type == "N";
+    number = whole || type == "FLOAT" || type == "P";
+  }
+  const char* what() const { return whole ? "a whole number" : number ? "a number" : "a value"; }
+  bool whole, number;
+};
+
+// CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, and another option
+// for the value that was forgotten, or says of these, or of 2.5 where a whole number is meant, what does not help.
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) continue;
@@ -43,24 +54,36 @@ void require_values(const CLI::App& app) {
         check(value == "true" || value == "false", "{}: takes no value", option->get_name());
       continue;
     }
-    const std::string written = option->get_type_name(),
-                      type = written.substr(0, written.find(':'));  // or N:INT in [..]
-    const bool is_whole = type == "INT" || type == "UINT" || type == "N";
-    const bool is_number = is_whole || type == "FLOAT";
+    const Expected expected(*option);
     for (const std::string& value : option->results()) {
       check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
+      check(app.get_option_no_throw(value) == nullptr, "{}: {} follows, {} was expected", option->get_name(), value,
+            expected.what());
       const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
       const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
-      check(!is_whole || has_digits_alone, "{} {}: a whole number was expected", option->get_name(), printable(value));
-      const bool octal = is_number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
+      check(!expected.whole || has_digits_alone, "{} {}: a whole number was expected", option->get_name(),
+            printable(value));
+      const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
     }
   }
 }
 
+// CLI11 names the option before a colon and says how many of its type are missing or too many.
+void require_one_value(const CLI::App& app, const CLI::ArgumentMismatch& error) {
+  const std::string text = error.what();
+  const CLI::Option* option = app.get_option_no_throw(text.substr(0, text.find(':')));
+  if (option == nullptr) return;
+  check(option->count() > 1, "{}: nothing follows, {} was expected", option->get_name(), Expected(*option).what());
+  fail("{}: has {} values, one was expected", option->get_name(), option->count());
+}
+
 void parse(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ArgumentMismatch& error) {
+    require_one_value(app, error);
+    throw;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() != 0) require_values(app);
     throw;

@@ -27,6 +27,8 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   std::string choice;
   app.add_option("--number", number)->check(CLI::Range(0, 9))->type_name("N");
   app.add_option("--choice", choice)->check(CLI::IsMember({"a", "b"}));
+  double rate = 0;
+  app.add_option("--rate", rate);
   app.add_flag("--flag");
   arguments.insert(arguments.begin(), "somewhere/program");
   std::vector<char*> argv;
@@ -83,6 +85,14 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
   EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: a whole number was expected\n");
   EXPECT_EQ(refused({"--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
+  EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
+  EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
+  EXPECT_EQ(refused({"--flag", "--rate"}), "program: --rate: nothing follows, a number was expected\n");
+  EXPECT_EQ(refused({"--rate", "--flag"}), "program: --rate: --flag follows, a number was expected\n");
+  EXPECT_EQ(refused({"--choice", "--flag"}), "program: --choice: --flag follows, a value was expected\n");
+  EXPECT_EQ(refused({"--number", "7", "--number"}),
+            "program: --number: nothing follows, a whole number was expected\n");
+  EXPECT_EQ(refused({"--rate", "2", "--rate", "3"}), "program: --rate: has 2 values, one was expected\n");
   EXPECT_NE(refused({"--number", "12"}).find("12"), std::string::npos);
   EXPECT_NE(refused({"--nothing"}).find("--nothing"), std::string::npos);
 }
