@@ -1,0 +1,44 @@
+// Google Benchmark's --benchmark_filter, looked at before anything is measured or printed. Only for the programs, which
+// link that library.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <ostream>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "runtime/error.h"
+
+namespace ember {
+
+// With it RunSpecifiedBenchmarks runs nothing and prints nothing: it counts what it would run.
+class CountingReporter : public benchmark::BenchmarkReporter {
+ public:
+  CountingReporter() {
+    SetOutputStream(&nowhere_);
+    SetErrorStream(&nowhere_);
+  }
+  bool ReportContext(const Context&) override { return false; }
+  void ReportRuns(const std::vector<Run>&) override {}
+
+ private:
+  std::ostream nowhere_{nullptr};
+};
+
+// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least.
+inline std::string checked_filter() {
+  const std::string filter = benchmark::GetBenchmarkFilter(), shown = "--benchmark_filter=" + printable(filter);
+  try {
+    static_cast<void>(std::regex(filter, std::regex::extended));
+  } catch (const std::regex_error&) {
+    fail("{}: not a regular expression", shown);
+  }
+  CountingReporter counter;
+  check(benchmark::RunSpecifiedBenchmarks(&counter, filter) > 0,
+        "{}: no benchmark has a name like that; --benchmark_list_tests lists all", shown);
+  return filter;
+}
+
+}  // namespace ember
