@@ -46,8 +46,8 @@ std::int64_t rows_within(const Dataset& dataset, std::int64_t first, BatchLimits
 }
 
 void Batches::take(const Dataset& dataset) {
-  dataset_ = &dataset;
-  check_labels();
+  check_labels(dataset);
+  if (next_memory_.size() == 0) next_memory_ = kernels_.allocate(sizeof next_);
   if (kernels_.on_host()) {
     data_ = {dataset.token_ids.data(), dataset.offsets.data(), dataset.label_ids.data(), dataset.label_offsets.data()};
   } else {
@@ -57,8 +57,8 @@ void Batches::take(const Dataset& dataset) {
     Arena arena(data_memory_.data(), data_memory_.size());
     data_ = copy(kernels_, arena, dataset);
   }
+  dataset_ = &dataset;  // nothing fails any more
   ordered_ = false;
-  if (next_memory_.size() == 0) next_memory_ = kernels_.allocate(sizeof next_);
   go_to(0);
 }
 
@@ -67,24 +67,22 @@ void Batches::go_to(std::int64_t place) {
   kernels_.upload(next_memory_.data(), &next_, sizeof next_);
 }
 
-void Batches::check_labels() const {
+void Batches::check_labels(const Dataset& dataset) const {
   if (targets_ == Targets::none) return;
-  for (std::int64_t row = 0; row < dataset_->size(); ++row)
-    for (const std::int32_t label : dataset_->labels(row))
+  for (std::int64_t row = 0; row < dataset.size(); ++row)
+    for (const std::int32_t label : dataset.labels(row))
       check(label >= 0 && label < config_.label_count(), "label {} of row {} is out of range, expected 0 to {}", label,
             row, config_.label_count() - 1);
 }
 
 void Batches::reorder(std::span<const std::int64_t> order, std::int64_t first) {
-  order_.resize(order.size());
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    check(order[i] >= 0 && order[i] < dataset_->size(), "row {} is not in a data set of {}", order[i],
-          dataset_->size());
-    order_[i] = static_cast<std::int32_t>(order[i]);
-  }
-  ordered_ = true;
-  const std::size_t bytes = order_.size() * sizeof(std::int32_t);
+  for (const std::int64_t row : order)
+    check(row >= 0 && row < dataset_->size(), "row {} is not in a data set of {}", row, dataset_->size());
+  const std::size_t bytes = order.size() * sizeof(std::int32_t);
+  order_.reserve(order.size());
   if (order_memory_.size() < bytes) order_memory_ = kernels_.allocate(bytes);
+  order_.assign(order.begin(), order.end());  // nothing fails any more
+  ordered_ = true;
   kernels_.upload(order_memory_.data(), order_.data(), bytes);
   go_to(first);
 }

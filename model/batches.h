@@ -63,7 +63,7 @@ class Batches {
 
  private:
   std::int64_t rows() const { return ordered_ ? static_cast<std::int64_t>(order_.size()) : dataset_->size(); }
-  void check_labels() const;
+  void check_labels(const Dataset& dataset) const;
   void go_to(std::int64_t place);
   BatchArrays lay_out(BatchLimits limits, Arena& arena) const;
 
