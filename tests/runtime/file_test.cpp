@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "runtime/error.h"
+#include "tests/record_writes.h"
 #include "tests/support.h"
 
 namespace ember {
@@ -215,6 +216,22 @@ TEST(WriteDirectoryAtomically, DoesNotReplaceAFolder) {
   EXPECT_THROW(write_directory_atomically(directory / "step-1", [](const fs::path&) {}), Error);
   EXPECT_EQ(read_file(directory / "step-1" / "kept"), "1");
   EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+// So that after a power cut a name is that of a whole file.
+TEST(WriteAtomically, FlushesBeforeItRenamesAndTheFolderAfterwards) {
+  using Writes = std::vector<std::string>;
+  const TemporaryDirectory directory;
+  const std::string here = directory.path().filename();
+  const auto partial = [](const char* name) { return temporary_name(name).string(); };
+  testing::take_writes();
+  write_file_atomically(directory / "file", "content");
+  EXPECT_EQ(testing::take_writes(), (Writes{"flush " + partial("file"), "rename file", "flush " + here}));
+  write_directory_atomically(directory / "folder", [](const fs::path& folder) { write_file(folder / "part", "p"); });
+  EXPECT_EQ(testing::take_writes(),
+            (Writes{"flush part", "flush " + partial("folder"), "rename folder", "flush " + here}));
+  link_atomically(directory / "file", directory / "link");
+  EXPECT_EQ(testing::take_writes(), (Writes{"rename link", "flush " + here}));
 }
 
 TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {

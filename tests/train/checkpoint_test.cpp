@@ -7,6 +7,7 @@
 
 #include "model/safetensors.h"
 #include "runtime/file.h"
+#include "tests/record_writes.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
 
@@ -192,6 +193,22 @@ TEST_F(CheckpointTest, AFileThatCannotBeReadIsNoDamage) {
     EXPECT_NE(message.find("step-9/" + name + ": Too many levels"), std::string::npos) << message;
     EXPECT_TRUE(notes.empty());
     fs::rename(kept, file);
+  }
+}
+
+TEST_F(CheckpointTest, EveryFileIsFlushedBeforeTheCheckpointHasItsName) {
+  testing::take_writes();
+  save(8);
+  const std::vector<std::string> writes = testing::take_writes();
+  const std::string naming[] = {"flush " + temporary_name("step-8").string(), "rename step-8", "flush checkpoints"};
+  const auto named = std::ranges::search(writes, naming).begin();
+  ASSERT_NE(named, writes.end());
+  for (const auto& entry : fs::directory_iterator(out / "checkpoints" / "step-8")) {
+    const fs::path name = entry.path().filename();
+    EXPECT_EQ(std::count(writes.begin(), named, "flush " + name.string()) +
+                  std::count(writes.begin(), named, "flush " + temporary_name(name).string()),
+              1)
+        << name;
   }
 }
 
