@@ -22,6 +22,7 @@ struct LayerNormCase {
   float probability;
   float scale = 1;   // of the activations
   float dscale = 1;  // of the gradients
+  float epsilon = kLayerNormEpsilon;
 };
 
 const LayerNormCase kLayerNormCases[] = {
@@ -41,12 +42,17 @@ const LayerNormCase kLayerNormCases[] = {
     {"odd", 10, 13, 0.1f},
     {"large", 9, 312, 0.1f, 12000, 12000},  // 4 deviations and the residual's are 62,000, near the largest half
     {"small", 9, 312, 0.1f, 1e-3f, 1e-5f},
+    // A row's variance is about a tenth of the epsilon.
+    {"large_epsilon", 9, 312, 0.1f, 1e-3f, 1e-3f, 1e-5f},
+    {"large_epsilon_four_warps_a_row", 5, 900, 0.1f, 1e-3f, 1e-3f, 1e-5f},
+    {"large_epsilon_wider_than_registers", 5, 1032, 0.1f, 1e-3f, 1e-3f, 1e-5f},
+    {"large_epsilon_odd", 10, 13, 0.1f, 1e-3f, 1e-3f, 1e-5f},
 };
 
 class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
-  const float scale = GetParam().scale, dscale = GetParam().dscale;
+  const float scale = GetParam().scale, dscale = GetParam().dscale, epsilon = GetParam().epsilon;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x302, 77};
   const std::vector<double> in = draw_halves(rows * cols, 1, scale), bias = draw(cols, 2, scale / 4),
                             residual = draw_halves(rows * cols, 3, scale / 4), weight = draw(cols, 4),
@@ -62,8 +68,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
         mean(kFloat, 1, rows), rstd(kFloat, 1, rows);
     const DeviceMatrix& sum = alias == Alias::in ? in_ : alias == Alias::residual ? residual_ : own_sum;
     testing::device().residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view,
-                                                 residual_.view, {weight_.view, norm_bias_.view}, kLayerNormEpsilon,
-                                                 dropout);
+                                                 residual_.view, {weight_.view, norm_bias_.view}, epsilon, dropout);
     return device_results({&out, &sum, &mean, &rstd});
   }
 
@@ -91,7 +96,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
         mean(1, rows, 0), rstd(1, rows, 0);
     make_cpu_kernels(Precision::fp32, 1)
         ->residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view, residual_.view,
-                                     {weight_.view, norm_bias_.view}, kLayerNormEpsilon, dropout);
+                                     {weight_.view, norm_bias_.view}, epsilon, dropout);
     return testing::results({&out, &sum, &mean, &rstd});
   }
   Results cpu_backward(const Results& saved, bool branch) const {
@@ -109,7 +114,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
 
   template <typename T>
   reference::ResidualLayerNorm<T> oracle() const {
-    return {{{weight.begin(), weight.end()}, {norm_bias.begin(), norm_bias.end()}, kLayerNormEpsilon}, dropout};
+    return {{{weight.begin(), weight.end()}, {norm_bias.begin(), norm_bias.end()}, epsilon}, dropout};
   }
 
   void expect_forward(const Results& actual) const {

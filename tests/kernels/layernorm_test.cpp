@@ -21,6 +21,7 @@ constexpr float kLayerNormEpsilon = 1e-12f;
 struct LayerNormCase {
   std::int64_t rows, cols;
   float probability;
+  float epsilon = kLayerNormEpsilon;
 };
 
 // Rows and columns around chunks and vectors; (0, C) is the empty batch.
@@ -31,6 +32,7 @@ std::vector<LayerNormCase> layernorm_cases() {
       for (const float probability : {0.0f, 0.1f, 0.5f})
         if (cols < 384 || probability == 0.1f) all.push_back({rows, cols, probability});
   all.push_back({5, 3, 0.1f});
+  all.push_back({6, 312, 0.1f, 0.5f});  // near the variance
   all.push_back({4097, 7, 0.1f});
   return all;
 }
@@ -38,11 +40,12 @@ std::vector<LayerNormCase> layernorm_cases() {
 class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
  protected:
   const std::int64_t rows = GetParam().rows, cols = GetParam().cols;
+  const float epsilon = GetParam().epsilon;
   const Dropout dropout{GetParam().probability, 0x123456789abcdef0u, 0x302, 77};
   const std::vector<double> in = draw(rows * cols, 1), bias = draw(cols, 2), residual = draw(rows * cols, 3),
                             weight = draw(cols, 4), norm_bias = draw(cols, 5), dout = draw(rows * cols, 6),
                             dbranch = draw(rows * cols, 7);
-  const reference::ResidualLayerNorm<double> oracle{{weight, norm_bias, kLayerNormEpsilon}, dropout};
+  const reference::ResidualLayerNorm<double> oracle{{weight, norm_bias, epsilon}, dropout};
   const StridedMatrix bias_{1, cols, 0, bias}, weight_{1, cols, 0, weight}, norm_bias_{1, cols, 0, norm_bias};
   const LayerNormTensors norm{weight_.view, norm_bias_.view};
 
@@ -53,7 +56,7 @@ class ResidualLayerNorm : public ::testing::TestWithParam<LayerNormCase> {
     const StridedMatrix out(rows, cols, gap), own_sum(rows, cols, gap), mean(1, rows, 0), rstd(1, rows, 0);
     const StridedMatrix& sum = alias == Alias::in ? in_ : alias == Alias::residual ? residual_ : own_sum;
     kernels.residual_layernorm_forward(out.view, sum.view, {mean.view, rstd.view}, in_.view, bias_.view, residual_.view,
-                                       norm, kLayerNormEpsilon, dropout);
+                                       norm, epsilon, dropout);
     return results({&out, &sum, &mean, &rstd});
   }
 

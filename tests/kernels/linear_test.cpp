@@ -370,6 +370,25 @@ TEST(LinearInt8, AgreesWithTheOracle) {
   }
 }
 
+// 65,536 of the largest products are what 32 bits hold; a weight of more inputs stays in fp32.
+TEST(LinearInt8, AsManyInputsAsItsSumsHold) {
+  constexpr std::int64_t kMost = 65536;
+  const auto kernels = make_cpu_kernels(Precision::int8, 1);
+  for (const std::int64_t i : {kMost, kMost + 1, kMost + 10000}) {
+    auto weight = draw(3 * i, 1), in = draw(2 * i, 2);
+    std::fill_n(weight.begin(), i, 127.0), std::fill_n(weight.begin() + i, i, -127.0);
+    std::fill_n(in.begin(), i, 254.0), in[0] = 0;
+    const Strided in_(2, i, 0, in), weight_(3, i, 0, weight), out(2, 3, 0);
+    kernels->freeze({&weight_.view, 1});
+    kernels->linear_forward(out.view, in_.view, weight_.view, {});
+    const auto expected = reference::linear_forward(in, weight, std::vector<double>(3), 2, 3, i);
+    for (const std::size_t o : {0, 1}) EXPECT_NEAR(out.values()[o] / expected[o], 1, 0.01) << i;
+    // Rounding to 8 bits shows in the sum of small numbers, and not in one that was computed in fp32.
+    const double error = std::fabs(out.values()[5] - expected[5]) / std::sqrt(static_cast<double>(i));
+    EXPECT_EQ(error > 1e-4, i == kMost) << i << ": " << error;
+  }
+}
+
 TEST(LinearInt8, ConstantRowsAreExactAndDefectsStay) {
   const auto kernels = make_cpu_kernels(Precision::int8, 1);
   for (const double defect : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {

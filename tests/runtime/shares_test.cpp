@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 #include <omp.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -57,6 +59,34 @@ TEST(Shares, ThatFailEndTheOthersFirst) {
     EXPECT_STREQ(error.what(), "1");
   }
   EXPECT_EQ(ended, 5);
+}
+
+// Where a new thread would want more memory for its stack than a process has addresses.
+class NoThreads {
+ public:
+  NoThreads() {
+    pthread_getattr_default_np(&usual_);
+    pthread_attr_t vast = usual_;
+    pthread_attr_setstacksize(&vast, std::size_t{1} << 50);
+    pthread_setattr_default_np(&vast);
+  }
+  ~NoThreads() { pthread_setattr_default_np(&usual_); }
+
+ private:
+  pthread_attr_t usual_;
+};
+
+TEST(Shares, AreTheCallersWhereNoThreadIsToBeHad) {
+  const NoThreads none;
+  ASSERT_THROW(std::thread([] {}).join(), std::system_error);
+  std::vector<int> seen(7);
+  std::vector<std::thread::id> by(5);
+  in_shares(5, 7, [&](std::size_t share, std::size_t begin, std::size_t end) {
+    by[share] = std::this_thread::get_id();
+    for (std::size_t i = begin; i < end; ++i) ++seen[i];
+  });
+  EXPECT_EQ(seen, std::vector<int>(7, 1));
+  EXPECT_EQ(by, std::vector<std::thread::id>(5, std::this_thread::get_id()));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "data/dataset.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "model/batches.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
@@ -47,6 +48,45 @@ TEST(AdamWUpdate, CorrectsTheBias) {
   const AdamWUpdate late = adamw_update({}, 0.1, 100000);
   EXPECT_FLOAT_EQ(late.step_size, 0.1f);
   EXPECT_FLOAT_EQ(late.inverse_correction, 1.0f);
+}
+
+// The coefficients of all updates of a run, as the kernels read them.
+struct ScheduleReader final : CpuKernels {
+  ScheduleReader() : CpuKernels(Precision::fp32, 1) {}
+  void adamw_replay(const AdamWParameter&, const std::int32_t*, std::int64_t, std::int32_t*, const AdamWUpdate* all,
+                    const StepState*) override {
+    schedule = all;
+  }
+  const AdamWUpdate* schedule = nullptr;
+};
+
+TEST(Optimizer, AsksForTheCoefficientsOfEveryUpdateOfALongRun) {
+  constexpr std::int64_t kSteps = 3 * 65536 + 7, kWarmup = kSteps / 2 + 1;
+  const BertConfig config = testing::tiny_config();
+  ScheduleReader kernels;
+  BertWeights weights(config, kernels);
+  AdamWOptions options;
+  options.weight_decay = 0.5;
+  Optimizer optimizer(config, weights, kernels, options, Schedule(0.25, 0.5, kSteps), kSteps);
+  optimizer.catch_up();
+  ASSERT_NE(kernels.schedule, nullptr);
+  // Of the betas as floats: log1p and expm1 keep what is lost where a power is near 1.
+  const double log1 = std::log1p(static_cast<double>(options.beta1) - 1),
+               log2 = std::log1p(static_cast<double>(options.beta2) - 1);
+  const auto near = [](float actual, double expected) { return std::fabs(actual / expected - 1) < 1e-7; };
+  for (std::int64_t s = 0; s < kSteps; ++s) {
+    const auto step = static_cast<double>(s);
+    const double rate = s < kWarmup ? 0.25 * step / kWarmup : 0.25 * (kSteps - step) / (kSteps - kWarmup);
+    const AdamWUpdate& update = kernels.schedule[s];
+    ASSERT_EQ(update.beta1, options.beta1) << s;
+    ASSERT_EQ(update.beta2, options.beta2) << s;
+    ASSERT_EQ(update.epsilon, options.epsilon) << s;
+    ASSERT_TRUE(near(update.decay, 1 - 0.5 * rate)) << s << ": " << update.decay;
+    ASSERT_TRUE(s == 0 ? update.step_size == 0 : near(update.step_size, rate / -std::expm1((step + 1) * log1)))
+        << s << ": " << update.step_size;
+    ASSERT_TRUE(near(update.inverse_correction, 1 / std::sqrt(-std::expm1((step + 1) * log2))))
+        << s << ": " << update.inverse_correction;
+  }
 }
 
 // A model with weights drawn from one seed, and batches that leave most words out for long.
