@@ -55,10 +55,10 @@ std::string error_of(const Action& action) {
   return "";
 }
 
-#define EXPECT_CONTAINS(text, part)                                                                     \
-  do {                                                                                                  \
-    const std::string whole = (text);                                                                   \
-    EXPECT_NE(whole.find(part), std::string::npos) << "\"" << whole << "\" lacks \"" << (part) << "\""; \
+#define EXPECT_CONTAINS(message, part)                                                                              \
+  do {                                                                                                              \
+    const std::string contains_in = (message);                                                                      \
+    EXPECT_NE(contains_in.find(part), std::string::npos) << "\"" << contains_in << "\" lacks \"" << (part) << "\""; \
   } while (false)
 
 // Finite first, then |actual - expected| <= atol + rtol |expected|, reporting the worst element.
