@@ -34,6 +34,7 @@ class Inputs:
 
 
 def training(inputs):
+    """torch.compile wins in bf16 alone; in fp32 it took 12 to 16% longer (docs/performance_cpu.md)."""
     threads = ["--threads", str(inputs.training_threads)]
     model = ["--model", str(inputs.model), "--data", str(inputs.data)]
 
@@ -50,7 +51,9 @@ def training(inputs):
             peer("PyTorch, dynamic padding", "fp32", "train_torch.py"),
             peer("PyTorch, packed", "fp32", "train_torch.py", "--layout", "packed"),
             ember("bf16"), peer("PyTorch, dynamic padding", "bf16", "train_torch.py"),
-            peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed")]
+            peer("PyTorch, dynamic padding, compiled", "bf16", "train_torch.py", "--compile"),
+            peer("PyTorch, packed", "bf16", "train_torch.py", "--layout", "packed"),
+            peer("PyTorch, packed, compiled", "bf16", "train_torch.py", "--layout", "packed", "--compile")]
 
 
 def cuda_training(inputs):

@@ -26,12 +26,10 @@ def variation(values):
 
 
 def rows_of(records, task):
-    """In the order of their first records: the order of the engines."""
-    seen, telling = {}, ("round", "check", "skipped", "failed")
-    for record in records:
-        if "engine" in record and record.get("task") == task and record["event"] in telling:
-            seen.setdefault(key(record))
-    return list(seen)
+    """Those of which there is something to tell, in the order of the engines, which is that of their first records."""
+    of_task = [record for record in records if "engine" in record and record.get("task") == task]
+    telling = {key(record) for record in of_task if record["event"] in ("round", "check", "skipped", "failed")}
+    return [row for row in dict.fromkeys(map(key, of_task)) if row in telling]
 
 
 def baseline(records, row, metric):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 SKIPPED = 77  # a peer whose package is not installed
-LACKING = "this processor has no "  # Ember, asked for a precision that the processor does not have
+LACKING = ": needs a processor"  # Ember, asked for a precision that the processor does not have
 
 
 class Failure(Exception):

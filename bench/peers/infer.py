@@ -13,7 +13,9 @@ makes it MKL. `--only-cls` computes the last layer for [CLS] alone, as Ember doe
 reads; no stock model does it.
 """
 
+import contextlib
 import os
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -150,9 +152,10 @@ def fused(source, config, target, **switches):
     options = FusionOptions("bert")
     for name, value in switches.items():
         setattr(options, name, value)
-    optimizer.optimize_model(str(source), model_type="bert", num_heads=config.num_attention_heads,
-                             hidden_size=config.hidden_size, opt_level=0,
-                             optimization_options=options).save_model_to_file(str(target))
+    with contextlib.redirect_stdout(sys.stderr):  # it prints, and standard output is for answers
+        optimizer.optimize_model(str(source), model_type="bert", num_heads=config.num_attention_heads,
+                                 hidden_size=config.hidden_size, opt_level=0,
+                                 optimization_options=options).save_model_to_file(str(target))
     return target
 
 

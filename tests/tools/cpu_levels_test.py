@@ -3,7 +3,8 @@
 - of a level's copy nothing but its factory can be seen, so that none of its code serves the rest of the program;
 - what is of no level runs on any processor;
 - each level that this processor has gives the same scores, and EMBER_CPU_LEVEL chooses it;
-- a level that it does not have, or that does not exist, is refused in one line.
+- a level that it does not have, or that does not exist, is refused in one line, as is a precision, by words that
+  bench/compare.sh knows.
 """
 
 import json
@@ -16,6 +17,9 @@ import tempfile
 import unittest
 
 from tiny_model import write_model
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "comparison"))
+from worker import LACKING
 
 PREDICT, TRAIN, LIBRARY, NM = sys.argv[1:]
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "data" / "sample"
@@ -118,6 +122,7 @@ class CpuLevels(unittest.TestCase):
         done = self.predict("avx2", "bf16")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertRegex(done.stderr, r"\Apredict: --precision bf16: needs .* here they are for AVX2; use fp32\n\Z")
+        self.assertIn(LACKING, done.stderr)
 
 
 if __name__ == "__main__":
