@@ -38,23 +38,17 @@ Work forward_work(double m, double o, double i, bool bias, Widths widths) {
   return work::linear_forward(m, o, i, bias, widths.activation, widths);
 }
 
-Prepared forward(Workspace& w, const Product& product) {
-  const Size size(w, product);
-  const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
-  const Tensor weight = w.product_weights(size.o, size.i);
-  const Tensor bias = has_bias(product) ? w.activations(1, size.o) : Tensor{};
-  return {[=, &w] { w.kernels().linear_forward(out, in, weight, bias); },
-          size.of(forward_work, has_bias(product), w.widths())};
-}
-
-// As inference has it, with a weight that is frozen as long as the call is there.
-Prepared frozen_forward(Workspace& w, const Product& product) {
+// Frozen: as inference has it, with a weight that is frozen as long as the call is there.
+Prepared forward(Workspace& w, const Product& product, bool frozen) {
   const Size size(w, product);
   const Tensor out = w.activations(size.m, size.o), in = w.activations(size.m, size.i);
   const std::vector<Tensor> weights{w.product_weights(size.o, size.i)};
   const Tensor bias = has_bias(product) ? w.activations(1, size.o) : Tensor{};
-  w.kernels().freeze(weights);
-  const std::shared_ptr<void> thaw_at_end(nullptr, [&kernels = w.kernels(), weights](void*) { kernels.thaw(weights); });
+  std::shared_ptr<void> thaw_at_end;
+  if (frozen) {
+    w.kernels().freeze(weights);
+    thaw_at_end = {nullptr, [&kernels = w.kernels(), weights](void*) { kernels.thaw(weights); }};
+  }
   return {[=, &w] {
             static_cast<void>(thaw_at_end);
             w.kernels().linear_forward(out, in, weights.front(), bias);
@@ -118,10 +112,10 @@ std::vector<Operation> linear_operations() {
   std::vector<Operation> operations;
   for (const Product& product : kProducts)
     operations.push_back({"linear_forward", product.name, Extent::batches, true,
-                          [product](Workspace& w) { return forward(w, product); }});
+                          [product](Workspace& w) { return forward(w, product, false); }});
   for (const Product& product : kProducts)
     operations.push_back({"linear_forward", std::string("frozen_") + product.name, Extent::batches, true,
-                          [product](Workspace& w) { return frozen_forward(w, product); }, true});
+                          [product](Workspace& w) { return forward(w, product, true); }, true});
   for (const Product& product : kProducts)
     operations.push_back({"linear_backward_input", product.name, Extent::batches, true,
                           [product](Workspace& w) { return backward_input(w, product); }});
