@@ -57,8 +57,8 @@ void require_values(const CLI::App& app) {
     const Expected expected(*option);
     for (const std::string& value : option->results()) {
       check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
-      check(app.get_option_no_throw(value) == nullptr, "{}: {} follows, {} was expected", option->get_name(), value,
-            expected.what());
+      const bool is_option = value.starts_with('-') && app.get_option_no_throw(value) != nullptr;
+      check(!is_option, "{}: {} follows, {} was expected", option->get_name(), value, expected.what());
       const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
       const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
       check(!expected.whole || has_digits_alone, "{} {}: a whole number was expected", option->get_name(),

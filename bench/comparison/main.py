@@ -153,7 +153,8 @@ def make_inputs(args, scratch):
     """Rows of train and dev, and texts of test, from all over each file."""
     data = scratch_folder(scratch, "data")
     for name, least in ("train.tsv", args.rows), ("dev.tsv", 1):
-        lines = spread([line for line in (args.data / name).read_bytes().splitlines(True) if line.strip()], args.rows)
+        with open(args.data / name, "rb") as file:
+            lines = spread([line for line in file if line.strip()], args.rows)
         if len(lines) < least:
             raise Wrong(f"{args.data / name}: has fewer than {least} rows")
         (data / name).write_bytes(b"".join(lines))

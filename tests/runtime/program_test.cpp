@@ -24,11 +24,13 @@ template <typename Body>
 Ended run(Body body, std::vector<std::string> arguments = {}) {
   CLI::App app;
   int number = 0;
-  std::string choice;
+  std::string choice, folder, input;
   app.add_option("--number", number)->check(CLI::Range(0, 9))->type_name("N");
   app.add_option("--choice", choice)->check(CLI::IsMember({"a", "b"}));
   double rate = 0;
   app.add_option("--rate", rate);
+  app.add_option("--folder", folder);
+  app.add_option("INPUT", input);
   app.add_flag("--flag");
   arguments.insert(arguments.begin(), "somewhere/program");
   std::vector<char*> argv;
@@ -84,12 +86,13 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--choice", ""}), "program: --choice: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
   EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: a whole number was expected\n");
-  EXPECT_EQ(refused({"--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
+  EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
   EXPECT_EQ(refused({"--flag", "--rate"}), "program: --rate: nothing follows, a number was expected\n");
   EXPECT_EQ(refused({"--rate", "--flag"}), "program: --rate: --flag follows, a number was expected\n");
   EXPECT_EQ(refused({"--choice", "--flag"}), "program: --choice: --flag follows, a value was expected\n");
+  EXPECT_EQ(run([] { return 0; }, {"--folder", "INPUT", "flag"}).error, "") << "names, but not of options";
   EXPECT_EQ(refused({"--number", "7", "--number"}),
             "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--rate", "2", "--rate", "3"}), "program: --rate: has 2 values, one was expected\n");
