@@ -137,7 +137,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   auto backends = ember::make_backends(ember::Job::operations, options.device, options.threads, absent);
   ember::Suite suite(std::move(backends), {options.seconds}, options.large);
   register_all(suite);
-  const std::string filter = with_peaks(ember::checked_filter());
+  const std::string filter = with_peaks(ember::checked_filter(absent));
   for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   std::optional<ember::ResultsFile> results;
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));

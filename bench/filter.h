@@ -3,6 +3,7 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
+#include <fmt/ranges.h>
 
 #include <ostream>
 #include <regex>
@@ -13,7 +14,8 @@
 
 namespace ember {
 
-// With it RunSpecifiedBenchmarks runs nothing and prints nothing: it counts what it would run.
+// With it RunSpecifiedBenchmarks runs nothing and prints nothing: it counts what it would run. A --benchmark_out file
+// it opens all the same, which the run then begins anew.
 class CountingReporter : public benchmark::BenchmarkReporter {
  public:
   CountingReporter() {
@@ -27,9 +29,11 @@ class CountingReporter : public benchmark::BenchmarkReporter {
   std::ostream nowhere_{nullptr};
 };
 
-// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least.
-inline std::string checked_filter() {
+// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least; `absent`,
+// lines that say what is not registered and why, is part of it.
+inline std::string checked_filter(const std::vector<std::string>& absent) {
   const std::string filter = benchmark::GetBenchmarkFilter(), shown = "--benchmark_filter=" + printable(filter);
+  if (filter.empty()) return filter;
   try {
     static_cast<void>(std::regex(filter, std::regex::extended));
   } catch (const std::regex_error&) {
@@ -37,7 +41,8 @@ inline std::string checked_filter() {
   }
   CountingReporter counter;
   check(benchmark::RunSpecifiedBenchmarks(&counter, filter) > 0,
-        "{}: no benchmark has a name like that; --benchmark_list_tests lists all", shown);
+        "{}: no benchmark has a name like that{}{}; --benchmark_list_tests lists all", shown,
+        absent.empty() ? "" : "; ", fmt::join(absent, ", "));
   return filter;
 }
 

@@ -57,7 +57,8 @@ void require_values(const CLI::App& app) {
     const Expected expected(*option);
     for (const std::string& value : option->results()) {
       check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
-      const bool is_option = value.starts_with('-') && app.get_option_no_throw(value) != nullptr;
+      const bool is_option =
+          value.starts_with('-') && app.get_option_no_throw(value.substr(0, value.find('='))) != nullptr;
       check(!is_option, "{}: {} follows, {} was expected", option->get_name(), value, expected.what());
       const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
       const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
@@ -73,7 +74,9 @@ void require_values(const CLI::App& app) {
 void require_one_value(const CLI::App& app, const CLI::ArgumentMismatch& error) {
   const std::string text = error.what();
   const CLI::Option* option = app.get_option_no_throw(text.substr(0, text.find(':')));
-  if (option == nullptr) return;
+  const int most = option == nullptr ? 0 : option->get_items_expected_max();
+  if (most == 0 || most >= CLI::detail::expected_max_vector_size) return;
+  check(most == 1, "{}: has {} of {} values", option->get_name(), option->count(), most);
   check(option->count() > 1, "{}: nothing follows, {} was expected", option->get_name(), Expected(*option).what());
   fail("{}: has {} values, one was expected", option->get_name(), option->count());
 }

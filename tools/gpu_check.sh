@@ -7,7 +7,8 @@
 #   tests      the tests of the CUDA backend
 #   training   a short run on data/sample twice, which must end in equal bits; then the reference recipe on --data
 #   bench      bench_step, bench_kernels and bench_variants on the GPU, with their results as JSON in the logs
-#   peers      bench/compare.sh --device cuda, if --model and --data are given and python3 has torch and transformers
+#   peers      bench/compare.sh --device cuda, if --model and --data are given and python3 has torch and transformers;
+#              PyTorch's attention by itself
 #   ptx        the tests from compute_75 PTX alone, the code that a T4 runs, translated by the driver of a newer GPU
 #   sanitizer  the tests under compute-sanitizer's four tools
 # --bundle   needs no GPU: builds what the check runs and gathers it in DIR and DIR.tar.xz, for a GPU's machine that has
@@ -24,7 +25,7 @@ unset CDPATH
 root=$(cd "$(dirname "$0")/.." && pwd)
 parts=(tests training bench peers ptx sanitizer)
 
-usage() { sed -n '2,24s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
+usage() { sed -n '2,25s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
 die() { echo "gpu_check: $*" >&2; exit 2; }
 no_gpu() { echo "gpu_check: $1; nothing was checked" >&2; exit 3; }
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }

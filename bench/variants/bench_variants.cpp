@@ -108,7 +108,7 @@ void run_benchmarks() {
   const auto one = make_cpu_kernels(Precision::fp32, 1), all = make_cpu_kernels(Precision::fp32, threads);
   Suite cpu("cpu", *all, cpu_ladders(*one, *all, threads), 1);
   cpu.add();
-  const char* absent = nullptr;
+  std::vector<std::string> absent;
 #ifdef EMBER_WITH_CUDA
   std::unique_ptr<Kernels> device;
   std::unique_ptr<Suite> cuda;
@@ -117,13 +117,13 @@ void run_benchmarks() {
     cuda = std::make_unique<Suite>("cuda", *device, cuda_ladders(*device), 100);
     cuda->add();
   } else {
-    absent = "no GPU";
+    absent.emplace_back("cuda: not measured: no GPU");
   }
 #else
-  absent = "built without CUDA";
+  absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
-  checked_filter();
-  if (absent != nullptr) std::fprintf(stderr, "cuda: not measured: %s\n", absent);
+  checked_filter(absent);
+  for (const std::string& line : absent) std::fprintf(stderr, "%s\n", line.c_str());
   benchmark::RunSpecifiedBenchmarks();
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
 }

@@ -30,6 +30,9 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   double rate = 0;
   app.add_option("--rate", rate);
   app.add_option("--folder", folder);
+  std::vector<double> pair, several;
+  app.add_option("--pair", pair)->delimiter(',')->expected(2);
+  app.add_option("--several", several)->delimiter(',');
   app.add_option("INPUT", input);
   app.add_flag("--flag");
   arguments.insert(arguments.begin(), "somewhere/program");
@@ -92,6 +95,11 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--flag", "--rate"}), "program: --rate: nothing follows, a number was expected\n");
   EXPECT_EQ(refused({"--rate", "--flag"}), "program: --rate: --flag follows, a number was expected\n");
   EXPECT_EQ(refused({"--choice", "--flag"}), "program: --choice: --flag follows, a value was expected\n");
+  EXPECT_EQ(refused({"--folder", "--rate=3"}), "program: --folder: --rate=3 follows, a value was expected\n");
+  EXPECT_EQ(refused({"--pair", "3"}), "program: --pair: has 1 of 2 values\n");
+  EXPECT_EQ(refused({"--pair", "3,4,5"}), "program: --pair: has 3 of 2 values\n");
+  EXPECT_NE(refused({"--several", "1,2", "--several"}).find("--several"), std::string::npos);
+  EXPECT_EQ(run([] { return 0; }, {"--several", "1,2", "--pair", "3,4"}).error, "");
   EXPECT_EQ(run([] { return 0; }, {"--folder", "INPUT", "flag"}).error, "") << "names, but not of options";
   EXPECT_EQ(refused({"--number", "7", "--number"}),
             "program: --number: nothing follows, a whole number was expected\n");

@@ -136,6 +136,11 @@ class Filter(Case):
                     self.refused(done, ": --benchmark_filter=%s: %s" % (value, words))
                     self.assertEqual(done.stdout, "")
 
+    def test_what_is_not_there_to_be_measured_is_named_with_its_reason(self):
+        for program in KERNELS, VARIANTS:
+            done = run(program, "--benchmark_filter=/no_such_device/", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+            self.refused(done, ": no benchmark has a name like that; cuda: not measured: ")
+
     def test_names_of_peaks_leave_the_peaks_alone(self):
         done = run(KERNELS, "--device", "cpu", "--benchmark_filter=peak_copy", *QUICK)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -247,7 +252,7 @@ class Step(Case):
             (["--batches", "1,x"], "--batches"),
             (["--repetitions", "0"], "--repetitions 0: must be"),
             (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
-            (["--paper", "320"], "--paper"),
+            (["--paper", "320"], "--paper: has 1 of 2 values\n"),
             (["--device", "cpu", "--shape", "gpt"], "gpt: no such shape"),
             (["--device", "cpu", "--data", "/tmp"], "--data needs --model"),
             (["--device", "cpu", "--model", "/no/such/folder"], "/no/such/folder/config.json"),

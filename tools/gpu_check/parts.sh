@@ -75,7 +75,9 @@ part_peers() {
   check "peers" bench/compare.sh "$programs" "$model" "$data" --device cuda --out "$logs/compare" --timeout 150 \
     --engines '^Trainer|(padding|packed) '
   peers=$(grep '^|' "$(log_of peers)") && note "$peers"
-  note "$(timeout 120 python3 bench/peers/sdpa.py --device cuda --precision fp16 2>&1 | sed 's/^/    /')"
+  local sdpa=bench/peers/sdpa.py
+  note "$({ timeout "${limit:-120}" python3 $sdpa --device cuda --precision fp16 2>&1 || echo "$sdpa: exit status $?"; } |
+    sed 's/^/    /')"
 }
 
 part_ptx() {
