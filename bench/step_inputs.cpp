@@ -14,23 +14,19 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kMaxLength = 128;  // of a text of the data; train's default
 
-// Lines of letters and digits alone, which the tokenizer gives back as one token.
-std::vector<std::string> whole_words(const std::string& vocabulary) {
+// Tokens of letters and digits alone, which the tokenizer gives back as one token.
+std::vector<std::string> whole_words(const std::vector<std::string>& tokens) {
+  const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   std::vector<std::string> words;
-  for (std::size_t begin = 0; begin < vocabulary.size();) {
-    const std::size_t end = std::min(vocabulary.find('\n', begin), vocabulary.size());
-    const std::string line = vocabulary.substr(begin, end - begin);
-    const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-    if (!line.empty() && std::all_of(line.begin(), line.end(), plain)) words.push_back(line);
-    begin = end + 1;
-  }
+  for (const std::string& token : tokens)
+    if (!token.empty() && std::all_of(token.begin(), token.end(), plain)) words.push_back(token);
   return words;
 }
 
-std::string invented_vocabulary(std::int64_t size) {
+Vocabulary invented_vocabulary(std::int64_t size) {
   std::string lines = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
   for (std::int64_t i = 5; i < size; ++i) lines += fmt::format("word{}\n", i);
-  return lines;
+  return Vocabulary(std::move(lines));
 }
 
 Labels labels_of(const BertConfig& config) {
@@ -45,8 +41,8 @@ StepInputs::StepInputs(const StepSource& source) : source_(source), real_lengths
   config_.labels = labels_of(config_).names();
   tokenizer_ =
       source.model.empty() ? TokenizerSource{invented_vocabulary(config_.vocabulary)} : tokenizer_of(source.model);
-  words_ = whole_words(tokenizer_.vocabulary);
-  check(!words_.empty(), "{}: a vocabulary without words", printable(tokenizer_.file.string()));
+  words_ = whole_words(tokenizer_.vocabulary.tokens());
+  check(!words_.empty(), "{}: a vocabulary without words", printable(tokenizer_.vocabulary.file().string()));
   check(config_.vocabulary >= 1024, "{}: a vocabulary of {} words is too small to measure with; 1024 are needed",
         printable((source.model / kConfigFile).string()), config_.vocabulary);
   if (!source.data.empty()) read_data(source.data);
@@ -86,7 +82,7 @@ const fs::path& StepInputs::classifier_folder() {
   const bool trained = !source_.model.empty() && fs::exists(source_.model / kWeightsFile, ignored);
   if (trained) return classifier_folder_ = source_.model;
   const fs::path& folder = scratch_.emplace("ember-bench-").path();
-  write_file_atomically(folder / kVocabularyFile, tokenizer_.vocabulary);
+  write_file_atomically(folder / kVocabularyFile, tokenizer_.vocabulary.text());
   write_file_atomically(folder / kConfigFile, config_json(config_));
   const auto kernels = make_cpu_kernels();
   LoadOptions options;

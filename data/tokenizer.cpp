@@ -4,10 +4,8 @@
 #include <array>
 #include <bit>
 
-#include "data/vocabulary.h"
 #include "data/words.h"
 #include "runtime/error.h"
-#include "runtime/file.h"
 
 namespace ember {
 namespace {
@@ -78,7 +76,7 @@ struct Tokenizer::Implementation {
   void append_pieces(std::string_view word, std::vector<std::int32_t>& ids) const;
 
   bool lower_case;
-  std::vector<std::string> tokens;
+  Vocabulary vocabulary;
   PieceTable beginnings;
   PieceTable continuations;  // without their "##"
   // The special tokens that the vocabulary has: only [MASK] may be missing, and is ordinary text then.
@@ -88,13 +86,14 @@ struct Tokenizer::Implementation {
 
 Tokenizer::Implementation::Implementation(const TokenizerSource& source)
     : lower_case(source.lower_case),
-      tokens(split_vocabulary(source.vocabulary, source.file)),
-      beginnings(tokens, ""),
-      continuations(tokens, kContinuation) {
+      vocabulary(source.vocabulary),
+      beginnings(vocabulary.tokens(), ""),
+      continuations(vocabulary.tokens(), kContinuation) {
+  const std::vector<std::string>& tokens = vocabulary.tokens();
   for (const std::string_view name : kSpecialTokens) {
     const auto last = std::find(tokens.rbegin(), tokens.rend(), name);
-    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}", source.file.string(),
-          tokens.size(), name);
+    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}",
+          vocabulary.file().string(), tokens.size(), name);
     if (last == tokens.rend()) continue;
     special_names.push_back(name);
     special_ids.push_back(static_cast<std::int32_t>(tokens.rend() - last) - 1);
@@ -127,7 +126,7 @@ void Tokenizer::Implementation::append_pieces(std::string_view word, std::vector
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& vocabulary, bool lower_case)
-    : Tokenizer(TokenizerSource{read_file(vocabulary, kMostVocabularyBytes), lower_case, vocabulary}) {}
+    : Tokenizer(TokenizerSource{read_vocabulary(vocabulary), lower_case}) {}
 Tokenizer::Tokenizer(const TokenizerSource& source) : implementation_(std::make_unique<Implementation>(source)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
@@ -160,10 +159,10 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t 
 }
 
 std::int64_t Tokenizer::vocabulary_size() const {
-  return static_cast<std::int64_t>(implementation_->tokens.size());
+  return static_cast<std::int64_t>(implementation_->vocabulary.tokens().size());
 }
 const std::string& Tokenizer::token(std::int32_t id) const {
-  return implementation_->tokens.at(static_cast<std::size_t>(id));
+  return implementation_->vocabulary.tokens().at(static_cast<std::size_t>(id));
 }
 std::int32_t Tokenizer::pad_id() const {
   return implementation_->special_ids[0];

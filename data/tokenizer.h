@@ -12,16 +12,14 @@
 #include <string_view>
 #include <vector>
 
-namespace ember {
+#include "data/vocabulary.h"
 
-// Of vocab.txt.
-inline constexpr std::size_t kMostTokens = (std::size_t{1} << 24) - 1, kMostVocabularyBytes = std::size_t{1} << 28;
+namespace ember {
 
 // What a tokenizer is made from. Whoever keeps it can make the same one whatever becomes of the file meanwhile.
 struct TokenizerSource {
-  std::string vocabulary;           // what vocab.txt holds
-  bool lower_case = true;           // do_lower_case of tokenizer_config.json
-  std::filesystem::path file = {};  // where the vocabulary was read from; named by errors alone
+  Vocabulary vocabulary;
+  bool lower_case = true;  // do_lower_case of tokenizer_config.json
 };
 
 class Tokenizer {

@@ -7,11 +7,9 @@
 #include <map>
 #include <utility>
 
-#include "data/vocabulary.h"
 #include "model/json_file.h"
 #include "model/tokenizer_files.h"
 #include "runtime/error.h"
-#include "runtime/file.h"
 
 namespace ember {
 namespace {
@@ -181,17 +179,17 @@ void require_storable(BertConfig config, const Labels& labels) {
 
 }  // namespace
 
-void check_vocabulary(const fs::path& path, std::string_view content, std::int64_t vocabulary) {
-  const std::int64_t lines = std::ssize(split_vocabulary(content, path));
-  check(lines > 0, "{}: is empty, a token a line was expected", path.string());
-  check(lines <= vocabulary && vocabulary - lines < kMostRowsWithoutToken,
-        "{}: has {} lines, but vocab_size in {} is {}", path.string(), lines, kConfigFile, vocabulary);
+void check_vocabulary(const fs::path& file, const Vocabulary& vocabulary, std::int64_t rows) {
+  const std::int64_t lines = std::ssize(vocabulary.tokens());
+  check(lines > 0, "{}: is empty, a token a line was expected", file.string());
+  check(lines <= rows && rows - lines < kMostRowsWithoutToken, "{}: has {} lines, but vocab_size in {} is {}",
+        file.string(), lines, kConfigFile, rows);
 }
 
 Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& options) {
   BertConfig config = read_config(files.config);
   TokenizerSource tokenizer = read_tokenizer(files.vocabulary, files.config);
-  check_vocabulary(tokenizer.file, tokenizer.vocabulary, config.vocabulary);
+  check_vocabulary(tokenizer.vocabulary.file(), tokenizer.vocabulary, config.vocabulary);
   if (options.labels) require_storable(config, *options.labels);
   return {std::move(config), std::move(tokenizer)};
 }

@@ -19,8 +19,8 @@ struct CheckpointFiles {
   std::span<const StoredTensor> tensors;
 };
 
-// Error naming the file unless it has `vocabulary` lines, or up to 127 fewer: some pad the table of words.
-void check_vocabulary(const std::filesystem::path& path, std::string_view content, std::int64_t vocabulary);
+// Error naming `file` unless there are `rows` tokens, or up to 127 fewer: some pad the table of words.
+void check_vocabulary(const std::filesystem::path& file, const Vocabulary& vocabulary, std::int64_t rows);
 
 // What stands beside the weights: config.json, vocab.txt and what is beside that (tokenizer_files.h), checked against
 // each other and `options`.

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "data/strict_json.h"
-#include "data/tokenizer.h"
 #include "data/vocabulary.h"
 #include "model/json_file.h"
 #include "model/tokenizer_files.h"

@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "data/vocabulary.h"
 #include "model/checkpoint_match.h"
 #include "model/safetensors.h"
 #include "model/stored_tensor.h"
@@ -50,8 +49,7 @@ LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& aroun
 
 // A token that the vocabulary lacks, as [MASK] may be, is null: whether it is named or not, transformers would add it,
 // with an id for which there are no weights.
-ordered_json special_tokens(const TokenizerSource& tokenizer) {
-  const std::vector<std::string> tokens = split_vocabulary(tokenizer.vocabulary, tokenizer.file);
+ordered_json special_tokens(const std::vector<std::string>& tokens) {
   ordered_json out;
   for (const auto& [role, token] : kRoleTokens)
     out[role] = has_token(tokens, token) ? ordered_json(token) : ordered_json();
@@ -117,9 +115,9 @@ void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weig
 void save_surroundings(const fs::path& directory, const BertConfig& config, const TokenizerSource& tokenizer,
                        DType weights, const WriteFile& write) {
   check_vocabulary(directory / kVocabularyFile, tokenizer.vocabulary, config.vocabulary);
-  const ordered_json special = special_tokens(tokenizer);
+  const ordered_json special = special_tokens(tokenizer.vocabulary.tokens());
   write(directory / kConfigFile, config_json(config, weights));
-  write(directory / kVocabularyFile, tokenizer.vocabulary);
+  write(directory / kVocabularyFile, tokenizer.vocabulary.text());
   write(directory / kTokenizerFile, tokenizer_config(config, special, tokenizer.lower_case).dump(2) + "\n");
   write(directory / kSpecialTokensFile, special.dump(2) + "\n");
 }

@@ -4,12 +4,10 @@
 #include <optional>
 #include <string_view>
 
-#include "data/vocabulary.h"
 #include "model/fast_tokenizer.h"
 #include "model/hugging_face.h"
 #include "model/json_file.h"
 #include "runtime/error.h"
-#include "runtime/file.h"
 
 namespace ember {
 namespace {
@@ -99,8 +97,9 @@ std::string lines_of(const std::vector<std::string>& tokens) {
   return lines;
 }
 
-void require_same_vocabulary(const FastTokenizer& fast, const fs::path& path, const std::vector<std::string>& tokens,
-                             const fs::path& file) {
+void require_same_vocabulary(const FastTokenizer& fast, const fs::path& path, const Vocabulary& vocabulary) {
+  const std::vector<std::string>& tokens = vocabulary.tokens();
+  const fs::path& file = vocabulary.file();
   if (fast.vocabulary.empty()) return;
   for (std::size_t i = 0; i < fast.vocabulary.size(); ++i)
     check(i < tokens.size() && tokens[i] == fast.vocabulary[i],
@@ -124,10 +123,9 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   if (fs::exists(fast_path)) fast = read_fast_tokenizer(fast_path);
   TokenizerSource source;
   const bool from_fast = fast && !fs::exists(vocabulary);
-  source.file = from_fast ? fast_path : vocabulary;
-  source.vocabulary = from_fast ? lines_of(fast->vocabulary) : read_file(vocabulary, kMostVocabularyBytes);
-  const std::vector<std::string> tokens = split_vocabulary(source.vocabulary, source.file);
-  if (fast) require_same_vocabulary(*fast, fast_path, tokens, source.file);
+  source.vocabulary = from_fast ? Vocabulary(lines_of(fast->vocabulary), fast_path) : read_vocabulary(vocabulary);
+  const std::vector<std::string>& tokens = source.vocabulary.tokens();
+  if (fast) require_same_vocabulary(*fast, fast_path, source.vocabulary);
 
   if (const fs::path path = folder / kSpecialTokensFile; fs::exists(path))
     require_special_tokens(read_json_object(path), path, tokens);

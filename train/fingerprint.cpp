@@ -45,7 +45,8 @@ std::string Digest::hex() const {
 std::string data_fingerprint(const TokenizerSource& tokenizer, const Labels& labels, const Dataset& train,
                              const Dataset& dev) {
   Digest digest;
-  digest.add(tokenizer.vocabulary.c_str(), tokenizer.vocabulary.size() + 1);
+  const std::string& vocabulary = tokenizer.vocabulary.text();
+  digest.add(vocabulary.c_str(), vocabulary.size() + 1);
   digest.add(&tokenizer.lower_case, sizeof tokenizer.lower_case);
   for (const std::string& name : labels.names()) digest.add(name.c_str(), name.size() + 1);
   ::ember::add(digest, train);

@@ -435,7 +435,7 @@ TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
     draw(weights.list[i], 0.2f, 7, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
   std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
   std::filesystem::create_directories(scratch / "model");
-  save_hugging_face(scratch / "model", config, weights, *host, {read_file(scratch / "given/vocab.txt"), true});
+  save_hugging_face(scratch / "model", config, weights, *host, {read_vocabulary(scratch / "given/vocab.txt"), true});
 
   const auto options = [&](const char* out) {
     TrainOptions options = testing::tiny_options(scratch / "", out);

@@ -48,7 +48,7 @@ void write_model(const std::filesystem::path& directory, const BertConfig& confi
   for (std::size_t i = 0; i < weights.list.size(); ++i)
     draw(weights.list[i], config.initializer_range, 11, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
   change(weights);
-  save_hugging_face(directory, config, weights, *kernels, {read_file(scratch / "vocab.txt"), true});
+  save_hugging_face(directory, config, weights, *kernels, {read_vocabulary(scratch / "vocab.txt"), true});
 }
 
 void write_model(const std::filesystem::path& directory, const BertConfig& config) {

@@ -447,9 +447,9 @@ TEST(SaveHuggingFace, ChecksBeforeItWritesAnything) {
   const TemporaryDirectory parent;
   const fs::path out = parent / "out";
   const auto save = [&](const BertConfig& config, const std::string& vocabulary, const fs::path& to) {
-    save_hugging_face(to, config, model.weights, kernels(), {vocabulary, true});
+    save_hugging_face(to, config, model.weights, kernels(), {Vocabulary(vocabulary), true});
   };
-  const std::string& vocabulary = model.tokenizer.vocabulary;
+  const std::string& vocabulary = model.tokenizer.vocabulary.text();
   EXPECT_THROW(save(model.config, "", out), Error);
   BertConfig config = model.config;
   config.labels = {"\xFF", "b", "c"};

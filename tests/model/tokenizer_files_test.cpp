@@ -92,8 +92,8 @@ TEST(TokenizerFiles, ASavedModelNamesNoMaskThatItsVocabularyLacks) {
   const Folder folder;
   const BertConfig config = testing::small();
   for (const bool has_mask : {true, false}) {
-    TokenizerSource tokenizer{"[PAD]\n[UNK]\n[CLS]\n[SEP]\nin\nthe\nend\nmore\n"};
-    tokenizer.vocabulary += has_mask ? "[MASK]\n" : "mask\n";
+    const std::string text = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nin\nthe\nend\nmore\n";
+    const TokenizerSource tokenizer{Vocabulary(text + (has_mask ? "[MASK]\n" : "mask\n"))};
     save_surroundings(folder.path().path(), config, tokenizer, DType::f32,
                       [](const auto& path, std::string_view content) { put(path, std::string(content)); });
     for (const char* file : {"special_tokens_map.json", "tokenizer_config.json"}) {
@@ -101,7 +101,7 @@ TEST(TokenizerFiles, ASavedModelNamesNoMaskThatItsVocabularyLacks) {
       EXPECT_EQ(saved.at("mask_token"), has_mask ? nlohmann::json("[MASK]") : nlohmann::json()) << file;
       EXPECT_EQ(saved.at("unk_token"), "[UNK]") << file;
     }
-    EXPECT_EQ(folder.read().vocabulary, tokenizer.vocabulary);
+    EXPECT_EQ(folder.read().vocabulary.text(), tokenizer.vocabulary.text());
   }
 }
 
@@ -168,8 +168,8 @@ TEST(TokenizerFiles, TokenizerJsonAloneIsAVocabulary) {
   const Folder folder;
   put(folder.path() / "tokenizer.json", fast(kAllAdded, R"(, "\u2028": 6)"));
   std::filesystem::remove(folder.path() / "vocab.txt");
-  EXPECT_EQ(folder.read().vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n\n");
-  EXPECT_EQ(folder.read().file, folder.path() / "tokenizer.json");
+  EXPECT_EQ(folder.read().vocabulary.text(), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\n\n");
+  EXPECT_EQ(folder.read().vocabulary.file(), folder.path() / "tokenizer.json");
   EXPECT_TRUE(folder.read().lower_case);  // BertTokenizer's rules are tokenizer_config.json's
 }
 

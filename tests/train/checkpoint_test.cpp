@@ -26,7 +26,7 @@ class CheckpointTest : public ::testing::Test {
         optimizer(config, weights, *kernels, {}, Schedule(1e-3, 0, 100), 100),
         out(scratch / "out") {
     testing::write_tiny_model(scratch / "model");
-    tokenizer.vocabulary = read_file(scratch / "model" / "vocab.txt");
+    tokenizer.vocabulary = read_vocabulary(scratch / "model" / "vocab.txt");
     fs::create_directories(out);
     fill(weights, 1), fill(optimizer.first_moments(), 2), fill(optimizer.second_moments(), 3);
     optimizer.resume({.loss_scale = 8192, .updates = 37, .clean_steps = 12, .skipped = 3});
@@ -229,7 +229,7 @@ TEST_F(CheckpointTest, KeepsTheBestModelOfThen) {
   const Checkpoint found = newest_checkpoint(out, notes).value();
   EXPECT_TRUE(restore_best(found, out, tokenizer));
   EXPECT_EQ(read_file(out / "model.safetensors"), "best of 9");
-  EXPECT_EQ(read_file(out / "vocab.txt"), tokenizer.vocabulary);
+  EXPECT_EQ(read_file(out / "vocab.txt"), tokenizer.vocabulary.text());
   EXPECT_FALSE(restore_best(found, out, tokenizer));
   write_file_atomically(out / "model.safetensors", "best of 9");  // a copy
   EXPECT_FALSE(restore_best(found, out, tokenizer));
@@ -280,7 +280,7 @@ TEST_F(CheckpointTest, ReplacesADamagedOneOfItsStep) {
 
 TEST_F(CheckpointTest, FailsWholeOrNotAtAll) {
   save(12);
-  tokenizer.vocabulary.clear();  // the model has tokens
+  tokenizer.vocabulary = Vocabulary();  // the model has tokens
   EXPECT_THROW(save(13, 1), Error);
   EXPECT_EQ(names(), (std::vector<std::string>{"step-12"}));
   EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 12);

@@ -27,7 +27,7 @@ TEST(Fingerprint, IsFnv1a) {
 TEST(Fingerprint, OfDataIsOfEveryTokenLabelAndName) {
   const Labels names({"a", "b", "c"});
   const Dataset whole = testing::small_dataset();
-  const TokenizerSource words{"[PAD]\nin\n", true};
+  const TokenizerSource words{Vocabulary("[PAD]\nin\n"), true};
   const std::string before = data_fingerprint(words, names, whole, whole);
   const auto differs = [&](const auto& change) {
     Dataset changed = whole;
@@ -40,8 +40,8 @@ TEST(Fingerprint, OfDataIsOfEveryTokenLabelAndName) {
   differs([](Dataset& d) { ++d.label_ids[1]; });
   differs([](Dataset& d) { --d.label_offsets[1]; });
   EXPECT_NE(data_fingerprint(words, Labels({"a", "b", "d"}), whole, whole), before);
-  EXPECT_NE(data_fingerprint({"[PAD]\nof\n", true}, names, whole, whole), before);
-  EXPECT_NE(data_fingerprint({"[PAD]\nin\n", false}, names, whole, whole), before);
+  EXPECT_NE(data_fingerprint({Vocabulary("[PAD]\nof\n"), true}, names, whole, whole), before);
+  EXPECT_NE(data_fingerprint({Vocabulary("[PAD]\nin\n"), false}, names, whole, whole), before);
   EXPECT_EQ(data_fingerprint(words, names, whole, whole), before);
 }
 
