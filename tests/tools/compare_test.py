@@ -180,8 +180,9 @@ class Tables(Case):
         self.table("--only", "tokenisation")
         command = (self.out / "started").read_text()
         self.assertIn("--model " + str(scratch / "model"), command)
-        texts, _ = json.loads((self.out / "inputs").read_text())
+        texts, tunables = json.loads((self.out / "inputs").read_text())
         self.assertEqual(texts.splitlines(), [f'text "{i}"' for i in range(0, 40, 5)])
+        self.assertEqual(tunables, "glibc.malloc.hugetlb=1", "of the peer, which starts last")
         self.assertEqual([r["texts"] for r in self.records() if r["event"] == "machine"], [8])
 
     def test_rows_are_whole_lines_from_all_over_the_files(self):
