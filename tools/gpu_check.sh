@@ -8,7 +8,7 @@
 #   training   a short run on data/sample twice, which must end in equal bits; then the reference recipe on --data
 #   bench      bench_step, bench_kernels and bench_variants on the GPU, with their results as JSON in the logs
 #   peers      bench/compare.sh --device cuda, if --model and --data are given and python3 has torch and transformers;
-#              PyTorch's attention by itself
+#              PyTorch's attention by itself, whose failure is in the table but none of the check's
 #   ptx        the tests from compute_75 PTX alone, the code that a T4 runs, translated by the driver of a newer GPU
 #   sanitizer  the tests under compute-sanitizer's four tools
 # --bundle   needs no GPU: builds what the check runs and gathers it in DIR and DIR.tar.xz, for a GPU's machine that has

@@ -45,7 +45,12 @@ esac
 [ "$1" = --tool ] && "${@: -1}"
 """
 FAKE_PYTHON = FAKE + r"""
-[ "$1" != bench/peers/sdpa.py ] || echo '{"head_dim": 26}'
+[ "$1" = bench/peers/sdpa.py ] || exit 0
+echo '{"head_dim": 26}'
+case " $BEHAVIOUR " in
+  *" sdpa=fails "*) exit 3 ;;
+  *" sdpa=hangs "*) sleep 1000 ;;
+esac
 """
 FAKE_COMPARE = """#!/bin/bash
 printf '| training on CUDA | precision |\\n| Ember | fp16 | %s |\\n' "$EMBER_ROW"
@@ -165,7 +170,7 @@ class Passing(Case):
     def test_the_reference_run_and_the_peers(self):
         done = self.check("--only", "training,peers", *self.model_and_data())
         self.ended(done, 0)
-        self.assertEqual(list(self.rows())[3:], ["reference training", "evaluate", "peers"])
+        self.assertEqual(list(self.rows())[3:], ["reference training", "evaluate", "peers", "sdpa.py"])
         table = (self.root / "build-gpu" / "logs" / "table.md").read_text()
         self.assertIn("dev loss 0.25 at the end", table)
         self.assertIn("\n| Ember | fp16 | 1.00 |\n", table)
@@ -214,8 +219,22 @@ class Failing(Case):
 
     def test_ember_fails_beside_its_peers(self):
         self.ended(self.check("--only", "peers", *self.model_and_data(), EMBER_ROW="0.25 (wrong)"), 1)
-        self.assertEqual(self.rows(), {"peers": "FAILED (exit status 1)"})
+        self.assertEqual(self.rows(), {"peers": "FAILED (exit status 1)", "sdpa.py": "passed"})
         self.assertIn("0.25 (wrong)", (self.root / "build-gpu" / "logs" / "table.md").read_text())
+
+    def test_a_failure_of_a_peer_alone_is_not_counted(self):
+        for behaviour, reason in ("sdpa=fails", "exit status 3"), ("sdpa=hangs", "timed out"):
+            with self.subTest(behaviour=behaviour):
+                done = self.check("--only", "peers", "--limit", "3", *self.model_and_data(), behaviour=behaviour)
+                self.ended(done, 0)
+                self.assertEqual(self.rows(), {"peers": "passed", "sdpa.py": f"failed, not counted ({reason})"})
+                logs = self.root / "build-gpu" / "logs"
+                self.assertEqual((logs / "sdpa_py.log").read_text(), '{"head_dim": 26}\n')
+                self.assertIn('\n    {"head_dim": 26}\n', (logs / "table.md").read_text())
+
+    def test_a_failure_of_ours_is_counted_whatever_a_peer_does_then(self):
+        done = self.check("--only", "peers", *self.model_and_data(), behaviour="sdpa=fails", EMBER_ROW="0.25 (wrong)")
+        self.ended(done, 1)
 
     def test_peers_without_torch(self):
         self.ended(self.check("--only", "peers", *self.model_and_data(), behaviour="python3=fails"), 0)

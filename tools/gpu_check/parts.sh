@@ -65,19 +65,20 @@ no_peers() {
   fi
 }
 
-# The table of bench/compare.sh goes below ours; it leaves torch.compile out, which alone takes minutes. A peer that fails
-# is none of our failures, Ember is. PyTorch's attention by itself, to be held against bench_kernels', is below that.
+# The table of bench/compare.sh goes below ours; it leaves torch.compile out, which alone takes minutes. A peer that
+# fails has a row there, compare.sh itself fails where Ember does. PyTorch's attention by itself, to be held against
+# bench_kernels', is below that.
 part_peers() {
-  local why peers
+  local why peers log
   why=$(no_peers)
   [ -z "$why" ] || { skip "peers" "$why"; return; }
-  begin_part 500 500
+  begin_part 500 620
   check "peers" bench/compare.sh "$programs" "$model" "$data" --device cuda --out "$logs/compare" --timeout 150 \
     --engines '^Trainer|(padding|packed) '
-  peers=$(grep '^|' "$(log_of peers)") && note "$peers"
-  local sdpa=bench/peers/sdpa.py
-  note "$({ timeout "${limit:-120}" python3 $sdpa --device cuda --precision fp16 2>&1 || echo "$sdpa: exit status $?"; } |
-    sed 's/^/    /')"
+  peers=$(grep -s '^|' "$(log_of peers)") && note "$peers"
+  try "sdpa.py" python3 bench/peers/sdpa.py --device cuda --precision fp16
+  log=$(log_of "sdpa.py")
+  [ ! -s "$log" ] || note "$(sed 's/^/    /' "$log")"
 }
 
 part_ptx() {

@@ -1,9 +1,10 @@
-# Read by tools/gpu_check.sh: runs programs under time limits and keeps the table. `check` and `skip` are its rows; the
-# table is written anew with every row, so that it is there whatever ends the script.
+# Read by tools/gpu_check.sh: runs programs under time limits and keeps the table. `check`, `try` and `skip` are its
+# rows; the table is written anew with every row, so that it is there whatever ends the script.
 
 rows=()
 notes=()
 failed=0
+failure=FAILED # how a row calls it
 stopped=
 table=$logs/table.md
 
@@ -26,7 +27,7 @@ row() { # NAME RESULT SECONDS
 
 fail_row() { # NAME RESULT SECONDS
   failed=1
-  row "$1" "FAILED ($2)" "$3"
+  row "$1" "$failure ($2)" "$3"
 }
 
 skip() { # NAME REASON
@@ -54,6 +55,7 @@ declare -A running=() began=() given=()
 start_check() { # NAME COMMAND...
   local name=$1 left
   shift
+  rm -f "$(log_of "$name")" # of an earlier run, if this one does not come to it
   while [ "${#running[@]}" -ge "$jobs" ]; do end_check; done
   [ -z "$stopped" ] || return 1
   left=$((part_end - SECONDS))
@@ -109,6 +111,13 @@ end_checks() {
 # One alone, with its status.
 check() { # NAME COMMAND...
   start_check "$@" && end_check
+}
+
+# The same of what is none of ours: a failure has its row but leaves the exit status as it is, since what fail_row sets
+# is then a variable of this function.
+try() { # NAME COMMAND...
+  local failed failure="failed, not counted"
+  check "$@"
 }
 
 # What SIGINT and SIGTERM do: end what runs, begin nothing more.
