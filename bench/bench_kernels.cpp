@@ -138,7 +138,6 @@ int run(const Options& options, const std::string& program, const std::vector<st
   ember::Suite suite(std::move(backends), {options.seconds}, options.large);
   register_all(suite);
   const std::string filter = with_peaks(ember::checked_filter(absent));
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   std::optional<ember::ResultsFile> results;
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));
   Reporter reporter(suite, results ? &*results : nullptr);

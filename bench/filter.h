@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/ranges.h>
 
+#include <cstdio>
 #include <ostream>
 #include <regex>
 #include <string>
@@ -29,11 +30,8 @@ class CountingReporter : public benchmark::BenchmarkReporter {
   std::ostream nowhere_{nullptr};
 };
 
-// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least; `absent`,
-// lines that say what is not registered and why, is part of it.
-inline std::string checked_filter(const std::vector<std::string>& absent) {
-  const std::string filter = benchmark::GetBenchmarkFilter(), shown = "--benchmark_filter=" + printable(filter);
-  if (filter.empty()) return filter;
+inline void require_matches(const std::string& filter, const std::vector<std::string>& absent) {
+  const std::string shown = "--benchmark_filter=" + printable(filter);
   try {
     static_cast<void>(std::regex(filter, std::regex::extended));
   } catch (const std::regex_error&) {
@@ -43,6 +41,14 @@ inline std::string checked_filter(const std::vector<std::string>& absent) {
   check(benchmark::RunSpecifiedBenchmarks(&counter, filter) > 0,
         "{}: no benchmark has a name like that{}{}; --benchmark_list_tests lists all", shown,
         absent.empty() ? "" : "; ", fmt::join(absent, ", "));
+}
+
+// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least. `absent`,
+// lines that say what is not registered and why, is part of it, or goes to the standard error.
+inline std::string checked_filter(const std::vector<std::string>& absent) {
+  std::string filter = benchmark::GetBenchmarkFilter();
+  if (!filter.empty()) require_matches(filter, absent);
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   return filter;
 }
 

@@ -138,8 +138,7 @@ class Counter final : public Kernels {
   void gradient_norm(StepState*, std::span<const Tensor> gradients) override {
     double elements = 0;
     for (const Tensor& gradient : gradients) elements += number(gradient.size());
-    // Of a step's gradients the squares may be summed where these are written, so that nothing is read for them.
-    count("gradient_norm", {0, work::gradient_norm(elements).flop});
+    count("gradient_norm", work::gradient_norm_in_step(elements));
   }
   void adamw(std::span<const AdamWParameter> parameters, const AdamWUpdate*, const StepState*, float) override {
     double elements = 0;

@@ -191,6 +191,10 @@ Work gradient_norm(double elements) {
   return {kFloat * elements, 2 * elements};
 }
 
+Work gradient_norm_in_step(double elements) {
+  return {0, gradient_norm(elements).flop};
+}
+
 // Scaling g 1, m 3, v 4, the square root, its factor, epsilon, division, step size, decay and subtraction 7.
 Work adamw(double elements, double working) {
   return {elements * (7 * kFloat + working), elements * 15};

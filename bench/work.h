@@ -73,6 +73,8 @@ Work head_backward(double b, double c, double k, bool dropout, Widths widths);
 Work sigmoid_bce(double b, double k, Widths widths);
 
 Work gradient_norm(double elements);
+// Of a step's gradients, whose squares may be summed where they are written: nothing is read for it.
+Work gradient_norm_in_step(double elements);
 // `working`: bytes of an element of the working copy, 0 without one.
 Work adamw(double elements, double working);
 Work adamw_rows(double u, double c, double working);

@@ -70,13 +70,15 @@ void require_values(const CLI::App& app) {
   }
 }
 
-// CLI11 names the option before a colon and says how many of its type are missing or too many.
-void require_one_value(const CLI::App& app, const CLI::ArgumentMismatch& error) {
+// Of options that take so many values and no other number: CLI11 names the option before a colon and says how many of
+// its type are missing or too many.
+void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
   const std::string text = error.what();
   const CLI::Option* option = app.get_option_no_throw(text.substr(0, text.find(':')));
-  const int most = option == nullptr ? 0 : option->get_items_expected_max();
-  if (most == 0 || most >= CLI::detail::expected_max_vector_size) return;
-  check(most == 1, "{}: has {} of {} values", option->get_name(), option->count(), most);
+  if (option == nullptr) return;
+  const int wanted = option->get_items_expected_max();
+  if (wanted == 0 || option->get_items_expected_min() != wanted) return;
+  check(wanted == 1, "{}: has {} of {} values", option->get_name(), option->count(), wanted);
   check(option->count() > 1, "{}: nothing follows, {} was expected", option->get_name(), Expected(*option).what());
   fail("{}: has {} values, one was expected", option->get_name(), option->count());
 }
@@ -85,7 +87,7 @@ void parse(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ArgumentMismatch& error) {
-    require_one_value(app, error);
+    require_count(app, error);
     throw;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() != 0) require_values(app);

@@ -123,7 +123,6 @@ void run_benchmarks() {
   absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
   checked_filter(absent);
-  for (const std::string& line : absent) std::fprintf(stderr, "%s\n", line.c_str());
   benchmark::RunSpecifiedBenchmarks();
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
 }

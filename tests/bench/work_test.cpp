@@ -120,6 +120,7 @@ TEST(Work, HeadAndLoss) {
 
 TEST(Work, Optimizer) {
   expect(work::gradient_norm(100), 400, 200);
+  expect(work::gradient_norm_in_step(100), 0, 200);
   expect(work::adamw(100, 0), 2800, 1500);
   expect(work::adamw(100, 2), 3000, 1500);  // the 30 bytes an element of kernels/cuda/adamw.cu
   expect(work::adamw_rows(6, 12, 2), 72 * 30 + 6 * 3 * 4, 72 * 15);
