@@ -18,17 +18,6 @@ constexpr std::int64_t kMostSteps = 10'000;  // of the schedule
 constexpr std::int64_t kMostBatches = 16;    // of a repetition
 constexpr double kLearningRate = 2e-5;
 
-// The numbers do not matter to the time, as long as they are a model's.
-void draw_all(const BertConfig& config, const BertWeights& weights, Kernels& kernels) {
-  std::vector<float> values;
-  for (std::size_t i = 0; i < weights.list.size(); ++i) {
-    const Parameter& parameter = weights.list[i];
-    values.resize(static_cast<std::size_t>(parameter.value.size()));
-    draw(parameter, config.initializer_range, 42, static_cast<std::uint32_t>(i), values.data());
-    kernels.upload(parameter.value.data, values.data(), values.size() * sizeof(float));
-  }
-}
-
 // One step after another on the batches of a data set.
 class Steps {
  public:
@@ -191,7 +180,8 @@ TrainingStep::TrainingStep(Backend& backend, const BertConfig& config, const Pea
       peaks_(peaks),
       weights_(config, backend.kernels()),
       optimizer_(config, weights_, backend.kernels(), {}, Schedule(kLearningRate, 0, kMostSteps), kMostSteps) {
-  draw_all(config, weights_, backend.kernels());
+  // The numbers do not matter to the time, as long as they are a model's.
+  draw_all(weights_, config.initializer_range, 42, backend.kernels());
 }
 
 StepResult TrainingStep::measure(const Dataset& texts, std::int64_t batch_size, StepBudget budget) {

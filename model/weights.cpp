@@ -160,4 +160,14 @@ void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint
   in_shares(count_shares(threads, blocks, kBlocksPerThread), blocks, draw_blocks);
 }
 
+void draw_all(const BertWeights& weights, float range, std::uint64_t seed, Kernels& kernels) {
+  std::vector<float> values;
+  for (std::size_t i = 0; i < weights.list.size(); ++i) {
+    const Parameter& parameter = weights.list[i];
+    values.resize(static_cast<std::size_t>(parameter.value.size()));
+    draw(parameter, range, seed, static_cast<std::uint32_t>(i), values.data());
+    kernels.upload(parameter.value.data, values.data(), values.size() * sizeof(float));
+  }
+}
+
 }  // namespace ember

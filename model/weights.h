@@ -75,5 +75,7 @@ class HostView {
 // computed by so many threads, 0 for all.
 void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out,
           int threads = 1);
+// Draws every parameter of a set, even the row of padding, each with its place in the list as its index.
+void draw_all(const BertWeights& weights, float range, std::uint64_t seed, Kernels& kernels);
 
 }  // namespace ember

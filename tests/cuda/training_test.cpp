@@ -52,12 +52,7 @@ BertConfig smallest_config() {
 struct Rig {
   Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {}, int steps = kTrainingSteps)
       : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), batches(*kernels, config) {
-    std::vector<float> values;
-    for (std::size_t i = 0; i < weights.list.size(); ++i) {
-      values.resize(static_cast<std::size_t>(weights.list[i].value.size()));
-      draw(weights.list[i], 0.2f, 7, static_cast<std::uint32_t>(i), values.data());
-      kernels->upload(weights.list[i].value.data, values.data(), values.size() * sizeof(float));
-    }
+    draw_all(weights, 0.2f, 7, *kernels);
     model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, kLimits);
     optimizer = std::make_unique<Optimizer>(config, weights, *kernels, options, Schedule(2e-3, 0.1, steps), steps);
   }
@@ -431,8 +426,7 @@ TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
   const BertConfig config = testing::tiny_config();
   const auto host = make_cpu_kernels(Precision::fp32, 1);
   BertWeights weights(config, *host);
-  for (std::size_t i = 0; i < weights.list.size(); ++i)
-    draw(weights.list[i], 0.2f, 7, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
+  draw_all(weights, 0.2f, 7, *host);
   std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
   std::filesystem::create_directories(scratch / "model");
   save_hugging_face(scratch / "model", config, weights, *host, {read_vocabulary(scratch / "given/vocab.txt"), true});

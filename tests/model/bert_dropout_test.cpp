@@ -77,8 +77,7 @@ class BertDropoutTest : public ::testing::Test {
     config_.positions = 8, config_.labels = {"a", "b", "c"};
     config_.hidden_dropout = 0.25f, config_.attention_dropout = 0.125f, config_.classifier_dropout = 0.5f;
     weights_ = std::make_unique<BertWeights>(config_, kernels_);
-    for (std::size_t i = 0; i < weights_->list.size(); ++i)
-      draw(weights_->list[i], 0.3f, 3, static_cast<std::uint32_t>(i), weights_->list[i].value.f32());
+    draw_all(*weights_, 0.3f, 3, kernels_);
     using Ids = std::vector<std::int32_t>;
     dataset_.append(Ids{2, 7, 9, 7, 3}, Ids{0, 2});
     dataset_.append(Ids{2, 5, 3}, Ids{1});

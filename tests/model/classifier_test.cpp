@@ -45,8 +45,7 @@ void write_model(const std::filesystem::path& directory, const BertConfig& confi
   write_file_atomically(scratch / "vocab.txt", vocabulary);
   const std::unique_ptr<Kernels> kernels = make_cpu_kernels();
   BertWeights weights(config, *kernels);
-  for (std::size_t i = 0; i < weights.list.size(); ++i)
-    draw(weights.list[i], config.initializer_range, 11, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
+  draw_all(weights, config.initializer_range, 11, *kernels);
   change(weights);
   save_hugging_face(directory, config, weights, *kernels, {read_vocabulary(scratch / "vocab.txt"), true});
 }

@@ -31,11 +31,6 @@ BertConfig scarce_config() {
   return config;
 }
 
-void draw_all(BertWeights& weights, std::uint64_t seed) {
-  for (std::size_t i = 0; i < weights.list.size(); ++i)
-    draw(weights.list[i], 0.3f, seed, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
-}
-
 using Ids = std::vector<std::int32_t>;
 using Order = std::vector<std::int64_t>;
 
@@ -82,7 +77,7 @@ TEST(WantOfMemory, LeavesAModelAsItWas) {
   const BertConfig config = scarce_config();
   ScarceKernels kernels;
   BertWeights weights(config, kernels);
-  draw_all(weights, 3);
+  draw_all(weights, 0.3f, 3, kernels);
   Batches few(kernels, config, dataset), all(kernels, config, dataset);
   const Batch small = few.next(1), large = all.next(3);
   Bert roomy(config, weights, kernels, Purpose::training, {large.tokens, large.sequences});
@@ -109,9 +104,9 @@ TEST(Bert, LeavesNothingFrozenBehind) {
     BertWeights weights(config, *kernels);
     Batches batches(*kernels, config, dataset);
     const Batch batch = batches.next(3);
-    draw_all(weights, 3);
+    draw_all(weights, 0.3f, 3, *kernels);
     Bert(config, weights, *kernels, Purpose::inference, limits).forward(batch);
-    draw_all(weights, 4);
+    draw_all(weights, 0.3f, 4, *kernels);
     Bert next(config, weights, *kernels, Purpose::training, limits),
         alone(config, weights, *others, Purpose::training, limits);
     EXPECT_EQ(learned(next, config, batch), learned(alone, config, batch));

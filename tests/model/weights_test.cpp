@@ -201,6 +201,17 @@ TEST(Draw, IsNormal) {
   }
 }
 
+TEST(Draw, OfAllGoesByTheirPlacesInTheList) {
+  const BertWeights weights(small_bert(), kernels());
+  draw_all(weights, 0.02f, 3, kernels());
+  std::uint32_t index = 0;
+  for (const Parameter& parameter : weights.list) {
+    const float* found = parameter.value.f32();
+    EXPECT_EQ(std::vector<float>(found, found + parameter.value.size()), drawn(parameter, 3, index++))
+        << parameter.name;
+  }
+}
+
 LoadedModel from_scratch(const ModelDirectory& directory, std::uint64_t seed) {
   LoadOptions options;
   options.from_scratch = true, options.seed = seed;

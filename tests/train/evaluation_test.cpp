@@ -24,9 +24,7 @@ class EvaluationTest : public ::testing::Test {
     config_.positions = 32, config_.labels = {"a", "b", "c", "d", "e"}, config_.initializer_range = 0.3f;
     kernels_ = make_cpu_kernels(Precision::fp32, 1);
     weights_ = std::make_unique<BertWeights>(config_, *kernels_);
-    for (std::size_t i = 0; i < weights_->list.size(); ++i)
-      draw(weights_->list[i], config_.initializer_range, 3, static_cast<std::uint32_t>(i),
-           weights_->list[i].value.f32());
+    draw_all(*weights_, config_.initializer_range, 3, *kernels_);
     for (std::uint64_t row = 0; row < 41; ++row) add_row(row);
   }
 

@@ -51,8 +51,7 @@ TEST(Fingerprint, OfAModelIsOfItsConfigurationAndEveryWeight) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const BertWeights weights(config, *kernels);
   ASSERT_GT(weights.list.front().value.size(), 2 << 16);
-  for (std::size_t i = 0; i < weights.list.size(); ++i)
-    draw(weights.list[i], 0.02f, 1, static_cast<std::uint32_t>(i), weights.list[i].value.f32());
+  draw_all(weights, 0.02f, 1, *kernels);
   const std::string before = model_fingerprint(config, weights, *kernels);
   for (const int threads : {0, 2, 3}) EXPECT_EQ(model_fingerprint(config, weights, *kernels, threads), before);
   for (const Parameter& parameter : weights.list)

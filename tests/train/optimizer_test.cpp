@@ -92,12 +92,7 @@ TEST(Optimizer, AsksForTheCoefficientsOfEveryUpdateOfALongRun) {
 // A model with weights drawn from one seed, and batches that leave most words out for long.
 struct Rig {
   Rig() : config(testing::tiny_config()), kernels(make_cpu_kernels(Precision::fp32, 1)), weights(config, *kernels) {
-    std::vector<float> values;
-    for (std::size_t i = 0; i < weights.list.size(); ++i) {
-      values.resize(static_cast<std::size_t>(weights.list[i].value.size()));
-      draw(weights.list[i], 0.1f, 7, static_cast<std::uint32_t>(i), values.data());
-      kernels->upload(weights.list[i].value.data, values.data(), values.size() * sizeof(float));
-    }
+    draw_all(weights, 0.1f, 7, *kernels);
     model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, BatchLimits{64, 4});
   }
 
