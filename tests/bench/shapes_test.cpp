@@ -1,9 +1,13 @@
 #include "bench/shapes.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <numeric>
 #include <set>
+
+#include "runtime/file.h"
+#include "tests/support.h"
 
 namespace ember {
 namespace {
@@ -35,6 +39,11 @@ TEST(Shapes, BatchesHaveTheTokensAskedFor) {
     for (const std::int64_t length : lengths) EXPECT_GE(length, 3);
   }
   EXPECT_EQ(lengths_of_tokens(308).size(), 16u);
+}
+
+TEST(Shapes, ThePeerOfAttentionHasTheLengthsOf308Tokens) {
+  const std::string lengths = fmt::format("\nLENGTHS = ({})", fmt::join(lengths_of_tokens(308), ", "));
+  EXPECT_CONTAINS(read_file(testing::source_dir() / "bench/peers/sdpa.py"), lengths);
 }
 
 TEST(Shapes, TextsAreThoseLengthsOfKnownWords) {
