@@ -24,6 +24,7 @@ Buffer host_buffer(std::size_t bytes) {
   void* data = countable ? std::aligned_alloc(alignment, round_up(bytes, alignment)) : nullptr;
   check(data != nullptr, "out of memory: {} bytes were asked for", bytes);
   if (large) madvise(data, round_up(bytes, alignment), MADV_HUGEPAGE);  // a wish: without it pages are small
+  // Though new memory is zero as a rule: no step and no text then meets a page for the first time.
   std::memset(data, 0, round_up(bytes, Arena::kAlignment));
   return Buffer(data, bytes, [](void* pointer) { std::free(pointer); });
 }
