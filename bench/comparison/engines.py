@@ -77,8 +77,10 @@ def cuda_training(inputs):
             peer("Trainer, dynamic padding", "fp16", "hf_trainer.py --padding longest"),
             peer("PyTorch, dynamic padding", "fp16", "train_torch.py"),
             peer("PyTorch, packed", "fp16", "train_torch.py --layout packed"),
+            peer("PyTorch, in CUDA graphs", "fp16", "train_torch.py --layout bucketed --graph"),
             peer("PyTorch, dynamic padding", "bf16", "train_torch.py"),
             peer("PyTorch, packed", "bf16", "train_torch.py --layout packed"),
+            peer("PyTorch, in CUDA graphs", "bf16", "train_torch.py --layout bucketed --graph"),
             peer("PyTorch, dynamic padding, compiled", "fp16", "train_torch.py --compile")]
 
 

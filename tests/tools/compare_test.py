@@ -142,7 +142,7 @@ class Tables(Case):
         self.assertEqual(rows["Ember", "fp16"][:4], ["400", "-", "1.00", "0.20010"])
         self.assertEqual(rows["PyTorch, packed", "fp16"][2], "2.00")
         self.assertEqual(rows["Trainer, padded to 128", "fp16"][-1], "hf_trainer: not installed, skipped")
-        self.assertEqual(len(rows), 9)
+        self.assertEqual(len(rows), 11)
         started = (self.out / "started").read_text().splitlines()
         self.assertTrue(started and all("--device cuda" in command for command in started))
         self.assertEqual([r["rows"] for r in self.records() if r["event"] == "machine"], [16])

@@ -74,7 +74,7 @@ part_peers() {
   [ -z "$why" ] || { skip "peers" "$why"; return; }
   begin_part 500 620
   check "peers" bench/compare.sh "$programs" "$model" "$data" --device cuda --out "$logs/compare" --timeout 150 \
-    --engines '^Trainer|(padding|packed) '
+    --engines '^Trainer|(padding|packed|graphs) '
   peers=$(grep -s '^|' "$(log_of peers)") && note "$peers"
   try "sdpa.py" python3 bench/peers/sdpa.py --device cuda --precision fp16
   log=$(log_of "sdpa.py")
