@@ -57,16 +57,24 @@ class ReadyThreads {
   unsigned begin_ = 0, end_ = 0;
 };
 
+constexpr std::size_t kStackOfLibrary = 8 << 20;
+
 struct Barrier {
   int arrived = 0;  // threads
   int warps = 0;    // that it is for, where it is not the block's
   Place place;
   unsigned generation = 0;
-  // Two for the threads of one pool, because a thread may reach the next barrier before another has left this one.
+  // Two for the threads of each pool, because a thread may reach the next barrier before another has left this one.
   char tags[kPools][2];
 };
 
 using Pool = std::vector<std::unique_ptr<Thread>>;  // grows, is never freed: fibers are used again
+
+// What runs the threads of a grid, as TSan sees it: a grid that overlaps the one before it has another.
+struct Set {
+  std::function<void()> body;   // the kernel with its arguments, until the next grid
+  char grid_starts, grid_ends;  // tags
+};
 
 struct Core {
   Schedule schedule = schedule_of_environment();
@@ -75,18 +83,24 @@ struct Core {
   int pool_number = 0;  // the running block's
   Fiber launcher;
   Fiber sweeper{Fiber::Stackless{}};
+  std::unique_ptr<Fiber> library;
   Thread* running = nullptr;
   ReadyThreads ready;
   int count = 0;  // threads of the block
   int alive = 0;
   std::array<Barrier, kBarriers> barriers;  // the first is the block's
-  const std::function<void()>* body = nullptr;
-  bool early = false;                // whether the grid is one whose threads must await the grid before it
-  bool first = false, last = false;  // whether the block is the first or last of this grid for its pool
-  char grid_starts, grid_ends;       // tags for TSan
-  char block_ends, launcher_allocates;
-  std::uint64_t allocations = 0;  // what the launcher has released there so often
+  Set sets[kSets];
+  int set_number = 0;            // the running grid's
+  const void* stream = nullptr;  // of the grid that ran last, if nothing else did since
+  bool early = false;            // whether the grid is one whose threads must await the grid before it
+  bool overlaps = false;         // whether that one has another set of threads, to see what does not await it
+  std::size_t overlaps_so_far = 0;
+  bool first = false, last = false;     // whether the block is the first or last of this grid for its pool
+  char block_ends, launcher_allocates;  // tags
+  std::uint64_t allocations = 0;        // what the launcher has released there so often
   Pool& pool() { return pools[pool_number]; }
+  Set& set() { return sets[set_number]; }
+  Set& other_set() { return sets[kSets - 1 - set_number]; }
 };
 
 Core& core() {
@@ -167,9 +181,9 @@ void arrive(Barrier& barrier, const char* name, Place place, const Last& last) {
 void thread_main() {
   Core& c = core();
   for (;;) {
-    if (c.first) acquire(&c.grid_starts);
-    (*c.body)();
-    if (c.last) release(&c.grid_ends);
+    if (c.first) acquire(&c.set().grid_starts);
+    c.set().body();
+    if (c.last) release(&c.set().grid_ends);
     if (has_shared_memory()) release(&c.block_ends);
     Thread& self = *c.running;
     if (c.early && !self.awaited)
@@ -180,6 +194,17 @@ void thread_main() {
     leave_warp(self);
     open_block_barrier_when_complete();
     switch_from(self.fiber);
+  }
+}
+
+// The same of what is no kernel, one after another.
+void library_main() {
+  Core& c = core();
+  for (;;) {
+    acquire(&c.set().grid_starts);
+    c.set().body();
+    release(&c.set().grid_ends);
+    c.launcher.resume(*c.library);
   }
 }
 
@@ -225,12 +250,16 @@ void sweep_shared_memory() {
   });
 }
 
+// To TSan the first blocks of an overlapping grid alone have not awaited the grid before it, since the others are run
+// by the same threads; so another one is the first each time.
 std::vector<std::size_t> order_of_blocks(std::size_t count) {
   std::vector<std::size_t> order(count);
   std::iota(order.begin(), order.end(), std::size_t{0});
   Core& c = core();
   if (c.schedule.order == Order::lifo) std::reverse(order.begin(), order.end());
   if (c.schedule.order == Order::random) std::shuffle(order.begin(), order.end(), c.random);
+  if (c.overlaps)
+    std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(c.overlaps_so_far++ % count), order.end());
   return order;
 }
 
@@ -253,6 +282,28 @@ void print_waiting_threads() {
     if (!last.empty()) std::fprintf(stderr, "  threads %d to %d %s\n", first, i - 1, last.c_str());
     last = state;
     first = i;
+  }
+}
+
+void run_blocks(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared) {
+  Core& c = core();
+  const int pools = c.count <= kMostThreadsOfTwoPools ? kPoolsOfSet : 1, first_pool = c.set_number * kPoolsOfSet;
+  for (Pool& pool : std::span(c.pools).subspan(first_pool, pools))
+    while (static_cast<int>(pool.size()) < c.count) pool.push_back(std::make_unique<Thread>(&thread_main));
+  const std::vector<std::size_t> order = order_of_blocks(std::size_t{grid.x} * grid.y * grid.z);
+  release(&c.set().grid_starts);
+  for (std::size_t turn = 0; turn < order.size(); ++turn) {
+    const std::size_t i = order[turn];
+    blockIdx = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
+                static_cast<unsigned>(i / grid.x / grid.y)};
+    c.pool_number = first_pool + static_cast<int>(turn % pools);
+    c.first = turn < static_cast<std::size_t>(pools);
+    c.last = turn + pools >= order.size();
+    start_shared_memory(dynamic_bytes, most_shared);
+    release(&c.launcher_allocates);
+    ++c.allocations;
+    run_block(block);
+    sweep_shared_memory();
   }
 }
 
@@ -358,7 +409,7 @@ void see_allocations() {
 }
 
 void fence() {
-  if constexpr (kPools == 1) return;
+  if constexpr (!kTsan) return;
   Thread& self = current();
   for (void* address : self.atomics)
     if (address != nullptr) acquire(address);
@@ -373,7 +424,7 @@ void fence() {
 }
 
 void atomic_operation(void* address) {
-  if constexpr (kPools == 1) return;
+  if constexpr (!kTsan) return;
   Thread& self = current();
   if (self.fenced) act_as(*self.before_fence, self.fiber, [address] { release(address); });
   if (std::find(self.atomics.begin(), self.atomics.end(), address) == self.atomics.end())
@@ -403,6 +454,13 @@ bool take_copy(Copy& copy, unsigned but) {
 
 void await_previous_grid() {
   current().awaited = true;
+  if (core().overlaps) acquire(&core().other_set().grid_ends);
+}
+
+void await_grids() {
+  Core& c = core();
+  c.stream = nullptr;
+  for (Set& set : c.sets) acquire(&set.grid_ends);
 }
 
 bool code_can_await() {
@@ -413,34 +471,34 @@ void trap() {
   report("__trap()");
 }
 
-void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,
+void run_grid(const void* stream, dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,
               const std::function<void()>& thread) {
   Core& c = core();
   if (c.running != nullptr) report("a kernel launches a kernel");
   c.count = static_cast<int>(block.x * block.y * block.z);
-  const std::size_t pools = c.count <= kMostThreadsOfTwoPools ? kPools : 1;
-  for (Pool& pool : std::span(c.pools).first(pools))
-    while (static_cast<int>(pool.size()) < c.count) pool.push_back(std::make_unique<Thread>(&thread_main));
-  c.body = &thread;
   c.early = early;
+  c.overlaps = kTsan && early && stream == c.stream;
+  if (!c.overlaps) await_grids();
+  c.set_number = c.overlaps ? kSets - 1 - c.set_number : 0;
+  c.set().body = thread;
   gridDim = grid;
   blockDim = block;
-  const std::vector<std::size_t> order = order_of_blocks(std::size_t{grid.x} * grid.y * grid.z);
-  release(&c.grid_starts);
-  for (std::size_t turn = 0; turn < order.size(); ++turn) {
-    const std::size_t i = order[turn];
-    blockIdx = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
-                static_cast<unsigned>(i / grid.x / grid.y)};
-    c.pool_number = static_cast<int>(turn % pools);
-    c.first = turn < pools;
-    c.last = turn + pools >= order.size();
-    start_shared_memory(dynamic_bytes, most_shared);
-    release(&c.launcher_allocates);
-    ++c.allocations;
-    run_block(block);
-    sweep_shared_memory();
-  }
-  acquire(&c.grid_ends);
+  run_blocks(grid, block, dynamic_bytes, most_shared);
+  // The grid before has been awaited; this one's end is the next one's to await.
+  if (c.overlaps) acquire(&c.other_set().grid_ends);
+  c.stream = stream;
+}
+
+void run_library(const void* stream, const std::function<void()>& work) {
+  Core& c = core();
+  await_grids();
+  if (!kTsan) return work();
+  if (c.library == nullptr) c.library = std::make_unique<Fiber>(&library_main, kStackOfLibrary);
+  c.set_number = 0;
+  c.set().body = work;
+  release(&c.set().grid_starts);
+  c.library->resume(c.launcher);
+  c.stream = stream;
 }
 
 }  // namespace simt

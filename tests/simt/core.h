@@ -18,13 +18,15 @@ struct Exchange;
 
 // The blocks of a grid run one after another, by the threads of each pool in turn. Under TSan there are two: a block
 // then is not ordered after the one before it, as on a device, and a race between the two is seen. Larger blocks have
-// one pool, since every barrier takes TSan time for each thread that there has ever been. Elsewhere one will do.
+// one pool, since every barrier takes TSan time for each thread that there has ever been. And there is another set of
+// pools for a grid that starts before the one before it has ended. Elsewhere one pool will do.
 inline constexpr int kMostThreadsOfTwoPools = 512;
 #ifdef EMBER_SIMT_TSAN
-inline constexpr int kPools = 2;
+inline constexpr bool kTsan = true;
 #else
-inline constexpr int kPools = 1;
+inline constexpr bool kTsan = false;
 #endif
+inline constexpr int kSets = kTsan ? 2 : 1, kPoolsOfSet = kTsan ? 2 : 1, kPools = kSets * kPoolsOfSet;
 
 struct Thread {
   explicit Thread(void (*entry)()) : fiber(entry) {}

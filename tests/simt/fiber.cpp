@@ -34,11 +34,6 @@ namespace {
 
 namespace context = boost::context::detail;
 
-#ifdef EMBER_SIMT_ASAN
-constexpr std::size_t kStack = 512 << 10;  // redzones make frames large
-#else
-constexpr std::size_t kStack = 128 << 10;
-#endif
 constexpr std::size_t kGuard = 4096;
 
 #ifdef EMBER_SIMT_TSAN
@@ -46,6 +41,12 @@ constexpr unsigned kNoSynchronisation = 1;
 #endif
 
 }  // namespace
+
+#ifdef EMBER_SIMT_ASAN
+const std::size_t Fiber::kStack = 512 << 10;  // redzones make frames large
+#else
+const std::size_t Fiber::kStack = 128 << 10;
+#endif
 
 struct Fiber::Entry {
   static void arrived(context::transfer_t transfer, void* frame) {
@@ -68,15 +69,21 @@ struct Fiber::Entry {
 };
 Fiber* Fiber::Entry::starting = nullptr;
 
-Fiber::Fiber(void (*entry)()) : size_(kStack), entry_(entry) {
-  void* memory = ::mmap(nullptr, kStack + kGuard, PROT_READ | PROT_WRITE,
+Fiber::Fiber() {
+#ifdef EMBER_SIMT_TSAN
+  tsan_fiber_ = __tsan_get_current_fiber();
+#endif
+}
+
+Fiber::Fiber(void (*entry)(), std::size_t stack) : size_(stack), entry_(entry) {
+  void* memory = ::mmap(nullptr, stack + kGuard, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   if (memory == MAP_FAILED || ::mprotect(memory, kGuard, PROT_NONE) != 0) {
     std::perror("simt: no memory for the stack of a thread");
     std::abort();
   }
   stack_ = static_cast<char*>(memory) + kGuard;
-  context_ = context::make_fcontext(stack_ + kStack, kStack, &Entry::start);
+  context_ = context::make_fcontext(stack_ + stack, stack, &Entry::start);
 #ifdef EMBER_SIMT_TSAN
   tsan_fiber_ = __tsan_create_fiber(0);
 #endif
@@ -89,9 +96,6 @@ Fiber::Fiber(Stackless) {
 }
 
 void Fiber::resume(Fiber& from) {
-#ifdef EMBER_SIMT_TSAN
-  if (from.tsan_fiber_ == nullptr) from.tsan_fiber_ = __tsan_get_current_fiber();
-#endif
 #ifdef EMBER_SIMT_ASAN
   __sanitizer_start_switch_fiber(&from.asan_frame_, stack_, size_);
 #endif

@@ -8,8 +8,10 @@ namespace simt {
 
 class Fiber {
  public:
-  Fiber() = default;                // the stack that is running; it becomes known with the first switch
-  explicit Fiber(void (*entry)());  // a stack of its own; `entry` runs at the first switch to it and never returns
+  Fiber();                          // the stack that is running; where it is becomes known with the first switch
+  static const std::size_t kStack;  // bytes, as much as a kernel needs
+  // A stack of its own; `entry` runs at the first switch to it and never returns.
+  explicit Fiber(void (*entry)(), std::size_t stack = kStack);
   struct Stackless {};
   explicit Fiber(Stackless);  // never runs: to be impersonated
   Fiber(const Fiber&) = delete;

@@ -14,6 +14,7 @@
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/matmul_operands.h"
 #include "runtime/cuda/check.h"
+#include "simt/grid.h"
 #include "simt/half_to_float.h"
 #include "simt/runtime_state.h"
 
@@ -77,7 +78,8 @@ struct Matmul::State {
   // Runs the computation in the stream: now, or when the graph that records it is launched.
   template <typename Computation>
   void enqueue(Computation computation, const Stream* beside = nullptr) const {
-    check_cuda(simt::perform(beside == nullptr ? stream : beside->get(), computation), "a matrix product");
+    const cudaStream_t where = beside == nullptr ? stream : beside->get();
+    check_cuda(simt::perform(where, [=] { simt::run_library(where, computation); }), "a matrix product");
     count_launch();
   }
 };

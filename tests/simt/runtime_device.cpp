@@ -100,7 +100,7 @@ cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, st
       report(fmt::format("a recorded launch has {} bytes of shared memory, its kernel is now allowed {}",
                          config.dynamicSmemBytes, allowed));
     const std::size_t most = allowed > kShared ? device().most_shared() : kShared;
-    run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
+    run_grid(config.stream, config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <map>
 
+#include "simt/grid.h"
 #include "simt/runtime_state.h"
 
 namespace simt {
@@ -28,6 +29,7 @@ class Allocations {
     if (pointer == nullptr) return cudaSuccess;
     const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == blocks_.end()) return cudaErrorInvalidValue;
+    await_grids();
     in_use_ -= found->second;
     blocks_.erase(found);
     std::free(pointer);
@@ -128,6 +130,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (bytes > 0 && !simt::agrees(kind, to, from, bytes)) return result(cudaErrorInvalidValue);
   return simt::perform(stream, [=] {
+    simt::await_grids();
     if (bytes > 0) std::memcpy(to, from, bytes);
   });
 }
@@ -135,6 +138,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   if (bytes > 0 && !simt::is_device_memory(to, bytes)) return result(cudaErrorInvalidValue);
   return simt::perform(stream, [=] {
+    simt::await_grids();
     if (bytes > 0) std::memset(to, value, bytes);
   });
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "simt/grid.h"
 #include "simt/runtime_state.h"
 #include "simt/schedule.h"
 
@@ -80,6 +81,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  simt::await_grids();
   return result(require_idle(stream));
 }
 
@@ -158,6 +160,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  simt::await_grids();
   // An event of a recording marks a place in a graph, not a time.
   return result(event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device());
 }
@@ -183,6 +186,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return result(cudaErrorInvalidValue);
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  simt::await_grids();
   run(executable->operations);
   return result(cudaSuccess);
 }
