@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Removes each barrier of kernels/cuda, one at a time, and shows which tests notice.
+"""Removes each barrier of kernels/cuda, one at a time, and shows which tests notice; has each kernel await the grid
+before it at its end.
 
 A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __threadfence, whose absence TSan alone can
 notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
 lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.
 Prints a table; exit status 1 when a mutant was caught nowhere, in which case either a test is missing or the barrier is
-unnecessary and should go.
+unnecessary and should go. A late await_previous_grid() is seen by TSan alone, and where kernels follow each other, in
+training.
 
     cmake -S . -B build-mutants -G Ninja
     cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
-    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention]
+    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention] [--kind barriers|awaits]
 
 The sources are changed in place and restored, so no file of kernels/cuda may differ from the last commit. Run on
 demand, not in CI: a mutant takes as long as its tests.
@@ -26,16 +28,18 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "kernels" / "cuda"
 BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
+AWAIT = re.compile(r"await_previous_grid\(\);")
+AT_THE_END = "struct Late { __device__ ~Late() { await_previous_grid(); } } late;"
 SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
 
 
-def barriers(only):
-    """Every (file, start, end) of a barrier, in code and not in a comment."""
+def places(pattern, only):
+    """Every (file, start, end) of a match, in code and not in a comment."""
     for path in sorted(KERNELS.glob("*.cu*")):
         if only and not path.name.startswith(only):
             continue
         text = path.read_text()
-        for match in BARRIER.finditer(text):
+        for match in pattern.finditer(text):
             line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
             if "//" not in line:
                 yield path, match.start(), match.end()
@@ -75,6 +79,16 @@ def passes(program, schedule, seconds):
     return done.returncode == 0
 
 
+def mutants(options):
+    """Every (file, start, end, replacement, tests, folders)."""
+    if options.kind != "awaits":
+        for path, start, end in places(BARRIER, options.only):
+            yield path, start, end, "(void)0", tests_of(path), options.folders
+    if options.kind != "barriers":
+        for path, start, end in places(AWAIT, options.only):
+            yield path, start, end, AT_THE_END, ["simt_training_test"], [f for f in options.folders if has_tsan(f)]
+
+
 def failures(folder, tests, seconds):
     """The runs of the tests in a build folder that fail."""
     build(folder)
@@ -91,26 +105,26 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folders", nargs="+", type=pathlib.Path, help="configured build folders")
     arguments.add_argument("--only", default="", help="files whose name starts so")
+    arguments.add_argument("--kind", choices=["barriers", "awaits"], help="both unless told")
     arguments.add_argument("--seconds", type=int, default=600, help="after which a run has hung")
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the source at hand is restored
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", KERNELS], cwd=ROOT).returncode != 0:
         sys.exit("kernels/cuda differs from the last commit: commit first, since the files are changed in place")
 
-    mutants = list(barriers(options.only))
-    for tests in sorted({tuple(tests_of(path)) for path, _, _ in mutants}):
-        for folder in options.folders:
+    chosen = list(mutants(options))
+    for tests, folders in sorted({(tuple(mutant[4]), tuple(mutant[5])) for mutant in chosen}):
+        for folder in folders:
             if failed := failures(folder, tests, options.seconds):
                 sys.exit(f"{folder}: {', '.join(tests)} fail without a mutation: {', '.join(failed)}")
 
     survivors = 0
-    print("| barrier | caught by |\n|---|---|", flush=True)
-    for path, start, end in mutants:
+    print("| barrier or wait | caught by |\n|---|---|", flush=True)
+    for path, start, end, replacement, tests, folders in chosen:
         text = path.read_text()
         try:
-            path.write_text(text[:start] + "(void)0" + text[end:])
-            tests = tests_of(path)
-            caught = [label for folder in options.folders for label in failures(folder, tests, options.seconds)]
+            path.write_text(text[:start] + replacement + text[end:])
+            caught = [label for folder in folders for label in failures(folder, tests, options.seconds)]
         finally:
             path.write_text(text)
         survivors += not caught
