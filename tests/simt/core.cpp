@@ -70,12 +70,6 @@ struct Barrier {
 
 using Pool = std::vector<std::unique_ptr<Thread>>;  // grows, is never freed: fibers are used again
 
-// What runs the threads of a grid, as TSan sees it: a grid that overlaps the one before it has another.
-struct Set {
-  std::function<void()> body;   // the kernel with its arguments, until the next grid
-  char grid_starts, grid_ends;  // tags
-};
-
 struct Core {
   Schedule schedule = schedule_of_environment();
   std::minstd_rand random{static_cast<std::minstd_rand::result_type>(schedule.seed + 1)};
@@ -88,19 +82,15 @@ struct Core {
   ReadyThreads ready;
   int count = 0;  // threads of the block
   int alive = 0;
-  std::array<Barrier, kBarriers> barriers;  // the first is the block's
-  Set sets[kSets];
-  int set_number = 0;            // the running grid's
-  const void* stream = nullptr;  // of the grid that ran last, if nothing else did since
-  bool early = false;            // whether the grid is one whose threads must await the grid before it
-  bool overlaps = false;         // whether that one has another set of threads, to see what does not await it
+  std::array<Barrier, kBarriers> barriers;      // the first is the block's
+  const std::function<void()>* body = nullptr;  // the kernel with its arguments
+  std::function<void()> bodies[kSets];          // of grids that no graph keeps, until their set has another
+  bool early = false;                           // whether the grid is one whose threads must await the grid before it
   std::size_t overlaps_so_far = 0;
   bool first = false, last = false;     // whether the block is the first or last of this grid for its pool
   char block_ends, launcher_allocates;  // tags
   std::uint64_t allocations = 0;        // what the launcher has released there so often
   Pool& pool() { return pools[pool_number]; }
-  Set& set() { return sets[set_number]; }
-  Set& other_set() { return sets[kSets - 1 - set_number]; }
 };
 
 Core& core() {
@@ -181,9 +171,9 @@ void arrive(Barrier& barrier, const char* name, Place place, const Last& last) {
 void thread_main() {
   Core& c = core();
   for (;;) {
-    if (c.first) acquire(&c.set().grid_starts);
-    c.set().body();
-    if (c.last) release(&c.set().grid_ends);
+    if (c.first) grid_order().thread_begins();
+    (*c.body)();
+    if (c.last) grid_order().thread_ends();
     if (has_shared_memory()) release(&c.block_ends);
     Thread& self = *c.running;
     if (c.early && !self.awaited)
@@ -201,9 +191,9 @@ void thread_main() {
 void library_main() {
   Core& c = core();
   for (;;) {
-    acquire(&c.set().grid_starts);
-    c.set().body();
-    release(&c.set().grid_ends);
+    grid_order().thread_begins();
+    (*c.body)();
+    grid_order().thread_ends();
     c.launcher.resume(*c.library);
   }
 }
@@ -258,7 +248,7 @@ std::vector<std::size_t> order_of_blocks(std::size_t count) {
   Core& c = core();
   if (c.schedule.order == Order::lifo) std::reverse(order.begin(), order.end());
   if (c.schedule.order == Order::random) std::shuffle(order.begin(), order.end(), c.random);
-  if (c.overlaps)
+  if (grid_order().overlaps())
     std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(c.overlaps_so_far++ % count), order.end());
   return order;
 }
@@ -285,13 +275,19 @@ void print_waiting_threads() {
   }
 }
 
+// A grid that no other thread waits for yet still reads its arguments.
+void keep_body(const std::function<void()>& body) {
+  Core& c = core();
+  c.body = grid_order().in_graph() ? &body : &(c.bodies[grid_order().set()] = body);
+}
+
 void run_blocks(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared) {
   Core& c = core();
-  const int pools = c.count <= kMostThreadsOfTwoPools ? kPoolsOfSet : 1, first_pool = c.set_number * kPoolsOfSet;
+  const int set = grid_order().set(), first_pool = set * kPoolsOfSet;
+  const int pools = c.count <= kMostThreadsOfTwoPools && set < kSets - kSetsBeside ? kPoolsOfSet : 1;
   for (Pool& pool : std::span(c.pools).subspan(first_pool, pools))
     while (static_cast<int>(pool.size()) < c.count) pool.push_back(std::make_unique<Thread>(&thread_main));
   const std::vector<std::size_t> order = order_of_blocks(std::size_t{grid.x} * grid.y * grid.z);
-  release(&c.set().grid_starts);
   for (std::size_t turn = 0; turn < order.size(); ++turn) {
     const std::size_t i = order[turn];
     blockIdx = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
@@ -454,13 +450,7 @@ bool take_copy(Copy& copy, unsigned but) {
 
 void await_previous_grid() {
   current().awaited = true;
-  if (core().overlaps) acquire(&core().other_set().grid_ends);
-}
-
-void await_grids() {
-  Core& c = core();
-  c.stream = nullptr;
-  for (Set& set : c.sets) acquire(&set.grid_ends);
+  grid_order().thread_awaits();
 }
 
 bool code_can_await() {
@@ -477,28 +467,24 @@ void run_grid(const void* stream, dim3 grid, dim3 block, std::size_t dynamic_byt
   if (c.running != nullptr) report("a kernel launches a kernel");
   c.count = static_cast<int>(block.x * block.y * block.z);
   c.early = early;
-  c.overlaps = kTsan && early && stream == c.stream;
-  if (!c.overlaps) await_grids();
-  c.set_number = c.overlaps ? kSets - 1 - c.set_number : 0;
-  c.set().body = thread;
+  grid_order().begin(stream, early);
+  keep_body(thread);
   gridDim = grid;
   blockDim = block;
+  grid_order().start();
   run_blocks(grid, block, dynamic_bytes, most_shared);
-  // The grid before has been awaited; this one's end is the next one's to await.
-  if (c.overlaps) acquire(&c.other_set().grid_ends);
-  c.stream = stream;
+  grid_order().end(stream);
 }
 
 void run_library(const void* stream, const std::function<void()>& work) {
-  Core& c = core();
-  await_grids();
   if (!kTsan) return work();
+  Core& c = core();
   if (c.library == nullptr) c.library = std::make_unique<Fiber>(&library_main, kStackOfLibrary);
-  c.set_number = 0;
-  c.set().body = work;
-  release(&c.set().grid_starts);
+  grid_order().begin(stream, false);
+  keep_body(work);
+  grid_order().start();
   c.library->resume(c.launcher);
-  c.stream = stream;
+  grid_order().end(stream);
 }
 
 }  // namespace simt

@@ -11,6 +11,7 @@
 
 #include "simt/block.h"
 #include "simt/fiber.h"
+#include "simt/grid_order.h"
 
 namespace simt {
 
@@ -18,15 +19,10 @@ struct Exchange;
 
 // The blocks of a grid run one after another, by the threads of each pool in turn. Under TSan there are two: a block
 // then is not ordered after the one before it, as on a device, and a race between the two is seen. Larger blocks have
-// one pool, since every barrier takes TSan time for each thread that there has ever been. And there is another set of
-// pools for a grid that starts before the one before it has ended. Elsewhere one pool will do.
+// one pool, since every barrier takes TSan time for each thread that there has ever been. Elsewhere one will do. A set
+// of threads (simt/grid_order.h) has pools of its own.
 inline constexpr int kMostThreadsOfTwoPools = 512;
-#ifdef EMBER_SIMT_TSAN
-inline constexpr bool kTsan = true;
-#else
-inline constexpr bool kTsan = false;
-#endif
-inline constexpr int kSets = kTsan ? 2 : 1, kPoolsOfSet = kTsan ? 2 : 1, kPools = kSets * kPoolsOfSet;
+inline constexpr int kPoolsOfSet = kTsan ? 2 : 1, kPools = kSets * kPoolsOfSet;
 
 struct Thread {
   explicit Thread(void (*entry)()) : fiber(entry) {}

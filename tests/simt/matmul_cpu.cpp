@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <set>
@@ -79,7 +80,8 @@ struct Matmul::State {
   template <typename Computation>
   void enqueue(Computation computation, const Stream* beside = nullptr) const {
     const cudaStream_t where = beside == nullptr ? stream : beside->get();
-    check_cuda(simt::perform(where, [=] { simt::run_library(where, computation); }), "a matrix product");
+    const std::function<void()> work = computation;
+    check_cuda(simt::perform(where, [where, work] { simt::run_library(where, work); }), "a matrix product");
     count_launch();
   }
 };

@@ -1,9 +1,10 @@
-// Grids that start early and touch, before they await the grid before them, what that one writes or reads: planted and
-// found by TSan, to which the two overlap. No order of theirs can show it by a value, since the emulator runs one grid
-// after another.
+// Grids that overlap and touch what the other one writes: one that starts early, before it awaits the grid before it,
+// and branches of a graph. Planted and found by TSan; the emulator runs one grid after another, so that no value shows
+// the first, and one only in some orders the second.
 #include <gtest/gtest.h>
 
 #include "runtime/cuda/graph.h"
+#include "runtime/cuda/side_stream.h"
 #include "simt/device.h"
 #include "simt/grid.h"
 #include "tests/simt/emulator_support.h"
@@ -120,6 +121,46 @@ TEST_F(PlantedOverlap, ReadsByALaterBlock) {
     }
   };
   EMBER_EXPECT_RACE(add_and_read());
+}
+
+// What the branch beside writes the origin's stream reads, once it waits for it; or `early`, before.
+void add_beside(const Stream& stream, float* x, float* y, float* z, bool early) {
+  const SideStream side;
+  const Graph graph(stream, [&] {
+    launch("fork", stream, kBlocks, kThreads, 0, add_one, z);
+    launch("beside", side.begin(stream), kBlocks, kThreads, 0, add_one, x);
+    launch("main", stream, kBlocks, kThreads, 0, add_one, z);
+    if (early) launch("copy", stream, kBlocks, kThreads, 0, copy<First::wait>, static_cast<const float*>(x), y);
+    side.join(stream);
+    launch("copy", stream, kBlocks, kThreads, 0, copy<First::wait>, static_cast<const float*>(x), y);
+  });
+  graph.launch(stream);
+  stream.synchronize();
+}
+
+TEST_F(PlantedOverlap, BranchesOfAGraph) {
+  add_beside(stream_, x_.data(), y_.data(), z_.data(), false);
+  EXPECT_EQ(y_.values(), std::vector<float>(kSize, 2));
+  EXPECT_EQ(z_.values(), std::vector<float>(kSize, 7));
+  if (testing::sanitizer("thread")) {
+    EMBER_EXPECT_RACE(add_beside(stream_, x_.data(), y_.data(), z_.data(), true));
+  }
+}
+
+// A copy or a library's product in a branch.
+TEST_F(PlantedOverlap, BranchesThatAreNoKernels) {
+  EMBER_NEEDS_SANITIZER("thread");
+  const auto clear_beside = [&] {
+    const SideStream side;
+    const Graph graph(stream_, [&] {
+      launch("main", stream_, kBlocks, kThreads, 0, add_one, z_.data());
+      check_cuda(cudaMemsetAsync(x_.data(), 0, 4, side.begin(stream_)), "clearing");
+      launch("main", stream_, kBlocks, kThreads, 0, add_one, x_.data());
+      side.join(stream_);
+    });
+    graph.launch(stream_);
+  };
+  EMBER_EXPECT_RACE(clear_beside());
 }
 
 TEST_F(PlantedOverlap, ReadsOfWhatALibraryWrites) {

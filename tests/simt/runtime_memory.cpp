@@ -1,9 +1,11 @@
 // Allocation and copies of the emulated CUDA runtime. Every allocation is a heap block of its exact size, full of 0xFF.
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 
 #include "simt/grid.h"
+#include "simt/grid_order.h"
 #include "simt/runtime_state.h"
 
 namespace simt {
@@ -29,7 +31,7 @@ class Allocations {
     if (pointer == nullptr) return cudaSuccess;
     const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == blocks_.end()) return cudaErrorInvalidValue;
-    await_grids();
+    grid_order().await();
     in_use_ -= found->second;
     blocks_.erase(found);
     std::free(pointer);
@@ -77,6 +79,16 @@ bool agrees(cudaMemcpyKind kind, const void* to, const void* from, std::size_t b
     default:
       return false;
   }
+}
+
+// By a thread of the stream in a graph. Else by the launching one, since the host may use what it handed over once the
+// call has returned.
+cudaError_t transfer(cudaStream_t stream, const std::function<void()>& work) {
+  return perform(stream, [stream, work] {
+    if (grid_order().in_graph()) return run_library(stream, work);
+    grid_order().await();
+    work();
+  });
 }
 
 }  // namespace
@@ -129,16 +141,14 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (bytes > 0 && !simt::agrees(kind, to, from, bytes)) return result(cudaErrorInvalidValue);
-  return simt::perform(stream, [=] {
-    simt::await_grids();
+  return simt::transfer(stream, [=] {
     if (bytes > 0) std::memcpy(to, from, bytes);
   });
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
   if (bytes > 0 && !simt::is_device_memory(to, bytes)) return result(cudaErrorInvalidValue);
-  return simt::perform(stream, [=] {
-    simt::await_grids();
+  return simt::transfer(stream, [=] {
     if (bytes > 0) std::memset(to, value, bytes);
   });
 }

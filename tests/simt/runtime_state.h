@@ -14,6 +14,8 @@
 struct SimtOperation {
   std::function<void()> run;
   std::vector<std::size_t> after;
+  int branch = 0;  // of the stream: 0 is the one that began the capture
+  char ended = 0;  // a tag for TSan
 };
 using SimtOperations = std::vector<SimtOperation>;
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "simt/grid.h"
+#include "simt/grid_order.h"
 #include "simt/runtime_state.h"
 #include "simt/schedule.h"
 
@@ -21,7 +21,30 @@ double now() {
 
 int captures_under_way = 0;
 
-void run(const SimtOperations& operations) {
+std::vector<char*> tags_of(SimtOperations& operations, const std::vector<std::size_t>& which) {
+  std::vector<char*> tags;
+  for (const std::size_t i : which) tags.push_back(&operations[i].ended);
+  return tags;
+}
+
+void run(SimtOperations& operations, std::size_t i) {
+  SimtOperation& operation = operations[i];
+  const std::vector<char*> after = tags_of(operations, operation.after);
+  std::vector<char*> before;
+  if (!operation.after.empty()) before = tags_of(operations, operations[operation.after.front()].after);
+  const simt::GraphNode node{&operation.ended, after, before, operation.branch};
+  simt::grid_order().set_node(&node);
+  operation.run();
+  simt::grid_order().set_node(nullptr);
+}
+
+int branch_of(cudaStream_t stream) {
+  const std::vector<cudaStream_t>& forks = stream->recording->forks;
+  const auto fork = std::ranges::find(forks, stream);
+  return fork == forks.end() ? 0 : 1 + static_cast<int>(fork - forks.begin());
+}
+
+void run(SimtOperations& operations) {
   std::vector<bool> done(operations.size());
   std::vector<std::size_t> ready;
   const auto is_done = [&](std::size_t i) { return done[i]; };
@@ -30,7 +53,7 @@ void run(const SimtOperations& operations) {
     for (std::size_t i = 0; i < operations.size(); ++i)
       if (!done[i] && std::ranges::all_of(operations[i].after, is_done)) ready.push_back(i);
     const std::size_t next = ready[simt::whose_turn(ready.size())];
-    operations[next].run();
+    run(operations, next);
     done[next] = true;
   }
 }
@@ -59,7 +82,7 @@ cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
     operation();
   } else {
     SimtOperations& operations = stream->recording->operations;
-    operations.push_back({std::move(operation), std::move(stream->after)});
+    operations.push_back({std::move(operation), std::move(stream->after), branch_of(stream)});
     stream->after = {operations.size() - 1};
   }
   return result(cudaSuccess);
@@ -81,7 +104,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  simt::await_grids();
+  simt::grid_order().await();
   return result(require_idle(stream));
 }
 
@@ -160,7 +183,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  simt::await_grids();
+  simt::grid_order().await();
   // An event of a recording marks a place in a graph, not a time.
   return result(event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device());
 }
@@ -186,17 +209,19 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return result(cudaErrorInvalidValue);
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  simt::await_grids();
+  simt::grid_order().await();
   run(executable->operations);
   return result(cudaSuccess);
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  simt::grid_order().await();
   delete graph;
   return result(cudaSuccess);
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  simt::grid_order().await();
   delete executable;
   return result(cudaSuccess);
 }
