@@ -21,6 +21,9 @@ class Engine:
     kind: type = Worker
     environment: dict = field(default_factory=dict)
 
+    def __str__(self):
+        return f"{self.name} {self.precision}"
+
 
 @dataclass
 class Inputs:

@@ -29,7 +29,7 @@ from pathlib import Path
 import engines
 import table
 from one_line import OneLine, Wrong
-from worker import Failure, Skipped, scratch_folder
+from worker import Failure, Skipped, Train, scratch_folder
 
 BATCH = 16
 MOST_ROWS = 1600  # train reports its speed every 100 steps, and the second epoch is to be one such window
@@ -70,22 +70,19 @@ def arguments(argv):
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--only", type=tasks, metavar="TASK,...",
                         help=f"{', '.join(engines.TASKS)}: all of them, or training with --device cuda")
-    parser.add_argument("--engines", type=expression, default="", metavar="REGEX",
+    parser.add_argument("--engines", type=expression, default=re.compile(""), metavar="REGEX",
                         help="only Ember and the peers whose name and precision match, say 'ONNX|PyTorch fp32'")
     parser.add_argument("--rounds", type=number(1, 1000), help="5, or 2 with --quick")
     parser.add_argument("--rows", type=number(BATCH, MOST_ROWS, BATCH),
                         help=f"of training, 320, on CUDA {MOST_ROWS}, or 64 with --quick")
     parser.add_argument("--texts", type=number(1, 100000), help="of inference, 512, or 128 with --quick")
-    parser.add_argument("--threads", type=number(1, 1024), default=2, help="of training (2)")
-    parser.add_argument("--inference-threads", type=number(1, 1024), default=1, help="of inference (1)")
+    parser.add_argument("--threads", type=number(1, 1024), help="of training (2)")
+    parser.add_argument("--inference-threads", type=number(1, 1024), help="of inference (1)")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers' packages")
     parser.add_argument("--timeout", type=number(1, 100000), default=600, help="seconds that an answer may take (600)")
     args = parser.parse_args(argv)
     choose_tasks(args)
-    rows = 320 if args.device == "cpu" else MOST_ROWS
-    for name, quick, full in ("rounds", 2, 5), ("rows", 64, rows), ("texts", 128, 512):
-        if getattr(args, name) is None:
-            setattr(args, name, quick if args.quick else full)
+    fill_in(args)
     return args
 
 
@@ -99,6 +96,20 @@ def choose_tasks(args):
         raise Wrong(f"--device cuda --only {','.join(args.only)}: only training is compared there")
 
 
+def fill_in(args):
+    """Sizes that were not given, where a chosen task looks at them; given where none does, one is a mistake."""
+    chosen, training = set(args.only), {"training", engines.CUDA_TRAINING}
+    rows = 320 if args.device == "cpu" else MOST_ROWS
+    for name, users, quick, full in (("rounds", chosen, 2, 5), ("rows", training, 64, rows),
+                                     ("texts", {"inference", "tokenisation"}, 128, 512), ("threads", training, 2, 2),
+                                     ("inference_threads", {"inference"}, 1, 1)):
+        given = getattr(args, name) is not None
+        if not given and users & chosen:
+            setattr(args, name, quick if args.quick else full)
+        elif given and not users & chosen:
+            raise Wrong(f"--{name.replace('_', '-')}: nothing in {', '.join(args.only)} depends on it")
+
+
 def check_inputs(args):
     if shutil.which(args.python) is None:
         raise Wrong(f"--python {args.python}: there is no such program")
@@ -110,6 +121,29 @@ def check_inputs(args):
                  *(args.data / name for name in ("train.tsv", "dev.tsv", "test.tsv", "labels.txt"))):
         if not path.is_file():
             raise Wrong(f"{path}: there is no such file")
+
+
+def check_device(args, scratch):
+    """train looks for its device before anything else, so without a model it does no more than that."""
+    nothing = str(scratch / "nothing")
+    train = Train([str(args.build / "train" / "train"), "--device", args.device, "--model", nothing, "--data", nothing],
+                  scratch, {}, args.timeout)
+    try:
+        train.round()
+    except Failure as failure:
+        _, found, reason = str(failure).partition(": --device ")
+        if found:
+            raise Wrong(f"--device {reason}") from failure
+
+
+def choose_engines(args, inputs):
+    """Those of each task that take part: Ember, and whom --engines names."""
+    there_are = {task: engines.ENGINES[task](inputs) for task in args.only}
+    names = dict.fromkeys(str(engine) for of_task in there_are.values() for engine in of_task)
+    if not any(map(args.engines.search, names)):
+        raise Wrong(f"--engines {args.engines.pattern!r}: matches no engine; there are {'; '.join(names)}")
+    return {task: [engine for engine in of_task if engine.name == "Ember" or args.engines.search(str(engine))]
+            for task, of_task in there_are.items()}
 
 
 class Results:
@@ -150,8 +184,16 @@ def spread(items, count):
 
 
 def make_inputs(args, scratch):
-    """Rows of train and dev, and texts of test, from all over each file."""
-    data = scratch_folder(scratch, "data")
+    """Rows of train and dev, and texts of test, from all over each file; what no chosen task looks at is left out."""
+    data, texts = scratch_folder(scratch, "data"), scratch / "texts.txt"
+    if args.rows:
+        write_rows(args, data)
+    if args.texts:
+        write_texts(args, texts)
+    return engines.Inputs(args.build, args.model, data, texts, args.python, args.threads, args.inference_threads)
+
+
+def write_rows(args, data):
     for name, least in ("train.tsv", args.rows), ("dev.tsv", 1):
         with open(args.data / name, "rb") as file:
             lines = spread([line for line in file if line.strip()], args.rows)
@@ -159,6 +201,9 @@ def make_inputs(args, scratch):
             raise Wrong(f"{args.data / name}: has fewer than {least} rows")
         (data / name).write_bytes(b"".join(lines))
     (data / "labels.txt").write_bytes((args.data / "labels.txt").read_bytes())
+
+
+def write_texts(args, path):
     test = args.data / "test.tsv"
     try:
         with open(test, encoding="utf-8", newline="") as file:
@@ -166,9 +211,7 @@ def make_inputs(args, scratch):
     except (UnicodeDecodeError, csv.Error) as error:
         raise Wrong(f"{test}: {error}") from error
     texts = [" ".join(text.splitlines()) for text in spread(texts, args.texts)]
-    path = Path(scratch) / "texts.txt"
     path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    return engines.Inputs(args.build, args.model, data, path, args.python, args.threads, args.inference_threads)
 
 
 @dataclass
@@ -190,15 +233,12 @@ class Entrant:
 
 class Comparison:
     def __init__(self, args, results, scratch):
-        self.args, self.results, self.scratch = args, results, Path(scratch)
-        self.inputs = make_inputs(args, scratch)
+        self.args, self.results, self.scratch = args, results, scratch
 
-    def run(self, task):
+    def run(self, task, chosen):
         entrants = []
         try:
-            for place, engine in enumerate(engines.ENGINES[task](self.inputs)):
-                if engine.name != "Ember" and not re.search(self.args.engines, f"{engine.name} {engine.precision}"):
-                    continue
+            for place, engine in enumerate(chosen):
                 folder = scratch_folder(self.scratch, f"{task}-{place}")
                 self.attempt(task, engine, lambda: entrants.append(self.enter(task, engine, folder)))
             verdict = {"inference": self.difference, "tokenisation": self.ids}.get(task, self.loss)
@@ -224,7 +264,7 @@ class Comparison:
             return True
         except Failure as failure:
             event = "skipped" if isinstance(failure, Skipped) else "failed"
-            print(f"compare.sh: {task}: {engine.name} {engine.precision}: {failure}", file=sys.stderr, flush=True)
+            print(f"compare.sh: {task}: {engine}: {failure}", file=sys.stderr, flush=True)
             self.record(event, task, engine, reason=str(failure))
             return False
 
@@ -232,7 +272,7 @@ class Comparison:
         self.results.add(event, task=task, engine=engine.name, precision=engine.precision, **values)
 
     def enter(self, task, engine, folder):
-        progress(f"{task}: {engine.name} {engine.precision}: warming up")
+        progress(f"{task}: {engine}: warming up")
         runner = engine.kind(engine.command, folder, engine.environment, self.args.timeout)
         try:
             facts = runner.start()
@@ -244,7 +284,7 @@ class Comparison:
         return Entrant(engine, runner, folder / "outputs", check)
 
     def round(self, task, entrant, turn):
-        progress(f"{task}: round {turn} of {self.args.rounds}: {entrant.engine.name} {entrant.engine.precision}")
+        progress(f"{task}: round {turn} of {self.args.rounds}: {entrant.engine}")
         values = {name: value for name, value in entrant.runner.round().items() if name in table.METRICS}
         if not values or not all(isinstance(value, (int, float)) and 0 < value < math.inf for value in values.values()):
             raise Failure(f"a round without a figure: {json.dumps(values)[:80]}")
@@ -284,15 +324,19 @@ def progress(text):
 def run(argv):
     args = arguments(argv)
     check_inputs(args)
-    results = Results(args.out)
-    results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
-                date=datetime.date.today().isoformat(), device=args.device,
-                arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows, texts=args.texts,
-                threads=args.threads, inference_threads=args.inference_threads)
-    with tempfile.TemporaryDirectory(prefix="ember-compare-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ember-compare-") as folder:
+        scratch = Path(folder)
+        taking_part = choose_engines(args, make_inputs(args, scratch))
+        if args.device != "cpu":
+            check_device(args, scratch)
+        results = Results(args.out)
+        results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
+                    date=datetime.date.today().isoformat(), device=args.device,
+                    arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows,
+                    texts=args.texts, threads=args.threads, inference_threads=args.inference_threads)
         comparison = Comparison(args, results, scratch)
-        for task in args.only:
-            comparison.run(task)
+        for task, chosen in taking_part.items():
+            comparison.run(task, chosen)
             print(table.table(results.records, task), end="\n\n", flush=True)
     print(f"every round is in {results.path}")
     failures = table.failures(results.records, "Ember")

@@ -72,7 +72,8 @@ for line in sys.stdin:
 FAKE_TRAIN = r'''#!/usr/bin/env -S python3 -S -E
 import json, os, sys
 out = sys.argv[sys.argv.index("--out") + 1]
-for word, reason in ("broken", "broken"), ("lacking", "--precision bf16: needs a processor with AMX"):
+for word, reason in (("broken", "broken"), ("lacking", "--precision bf16: needs a processor with AMX"),
+                     ("deviceless", "--device cuda: no NVIDIA driver is installed; use --device cpu")):
     if "train=" + word in os.environ.get("BEHAVIOUR", ""):
         print("train: " + reason, file=sys.stderr); sys.exit(2)
 os.mkdir(out)
@@ -113,9 +114,16 @@ class Case(unittest.TestCase):
         environment = {**os.environ, "BEHAVIOUR": behaviour, "TMPDIR": str(self.out),
                        **{name: str(self.out / name.lower()) if log else os.devnull for name in ("STARTED", "ORDERS", "INPUTS")}}
         arguments = arguments or [scratch / "build", scratch / "model", scratch / "data", "--out", self.out / "results",
-                                  "--python", scratch / "python", "--rows", "16", "--texts", "8"]
+                                  "--python", scratch / "python", *self.sizes(flags)]
         return subprocess.run([str(a) for a in (COMPARE, *arguments, *flags)], env=environment, capture_output=True,
                               text=True, timeout=TIMEOUT, **options)
+
+    @staticmethod
+    def sizes(flags):
+        """Small ones, of the tasks that are chosen."""
+        tasks = flags[flags.index("--only") + 1] if "--only" in flags else "training" if "cuda" in flags else ""
+        return [*(["--rows", "16"] if tasks in ("", "training") else []),
+                *(["--texts", "8"] if tasks in ("", "inference", "tokenisation") else [])]
 
     def table(self, *flags, status=0, **options):
         """{(engine, precision): cells} of the only table that is printed."""
@@ -168,6 +176,10 @@ class Tables(Case):
                                      ("ONNX Runtime", "fp32"), ("ONNX Runtime", "int8"),
                                      ("ONNX Runtime, only [CLS] in the last layer", "fp32"),
                                      ("ONNX Runtime, only [CLS] in the last layer", "int8")})
+
+    def test_an_expression_may_name_ember_alone(self):
+        rows, _ = self.table("--only", "tokenisation", "--engines", "^Ember")
+        self.assertEqual(list(rows), [("Ember", "ids")])
 
     def test_they_take_turns_after_a_check_each(self):
         self.table("--only", "tokenisation", "--rounds", "3")
@@ -298,12 +310,24 @@ class Mistakes(Case):
         for flags, contains in ((["--rounds", "0"], "--rounds"), (["--rows", "17"], "multiple of 16"),
                                 (["--nothing"], "--nothing"), (["--only", "cooking"], "cooking"),
                                 (["--texts", "x"], "--texts"), (["--engines", "("], "--engines"),
+                                (["--engines", "nosuch"], "'nosuch': matches no engine; there are Ember fp32; "),
+                                (["--only", "tokenisation", "--engines", "fp32"], "are Ember ids; tokenizers ids\n"),
+                                (["--only", "tokenisation", "--rows", "16"], "--rows: nothing in tokenisation"),
+                                (["--only", "tokenisation", "--inference-threads", "2"], "--inference-threads: "),
+                                (["--only", "inference", "--threads", "1"], "--threads: nothing in inference"),
+                                (["--device", "cuda", "--texts", "8"], "--texts: nothing in training on"),
                                 (["--qui"], "--qui"), (["--device", "tpu"], "--device"),
                                 (["--device", "cuda", "--only", "inference"], "only training is compared"),
                                 (["--rows", "48"], "fewer than 48"), (["extra"], "extra"),
                                 (["--python", "/none/python"], "/none/python: there is no such program")):
             with self.subTest(flags=flags):
                 self.refused(*flags, contains=contains)
+
+    def test_a_device_that_is_not_there_is_told_before_anything_is_measured(self):
+        self.refused("--device", "cuda", behaviour="train=deviceless",
+                     contains="compare.sh: --device cuda: no NVIDIA driver is installed")
+        self.assertFalse((self.out / "results").exists())
+        self.assertFalse((self.out / "started").exists())
 
     def test_folders(self):
         build, model, data = scratch / "build", scratch / "model", scratch / "data"
