@@ -90,7 +90,8 @@ std::string with_peaks(const std::string& filter) {
 
 // Hands Google Benchmark its flags. Whether it is to print by itself, since a form was asked for.
 bool initialize_benchmark(const std::string& program, const std::vector<std::string>& rest) {
-  std::vector<std::string> arguments{program, "--benchmark_repetitions=9"};
+  // Google Benchmark keeps where the program's name lies, for its own forms' context.
+  static std::vector<std::string> arguments{program, "--benchmark_repetitions=9"};
   bool own_form = false;
   for (const std::string& argument : rest) {
     ember::check(argument.rfind("--benchmark_", 0) == 0, "{}: no such option (see {} --help)",
@@ -140,6 +141,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   const std::string filter = with_peaks(ember::checked_filter(absent));
   std::optional<ember::ResultsFile> results;
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   Reporter reporter(suite, results ? &*results : nullptr);
   const bool own = own_form || std::any_of(rest.begin(), rest.end(), [](const std::string& argument) {
                      return argument.rfind("--benchmark_list_tests", 0) == 0;

@@ -37,8 +37,10 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--part", options.part, "training, inference or both");
   app.add_option("--precision", options.precision, "of inference: fp32, bf16 or int8")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
-  app.add_option("--shape", options.source.shape, "tinybert, minilm or bert-base, with random weights");
-  app.add_option("--model", options.source.model, "a model folder instead; without weights they are drawn");
+  CLI::Option* shape =
+      app.add_option("--shape", options.source.shape, "tinybert, minilm or bert-base, with random weights");
+  app.add_option("--model", options.source.model, "a model folder instead; without weights they are drawn")
+      ->excludes(shape);
   app.add_option("--data", options.source.data, "a data folder, for its lengths and texts; needs --model");
   app.add_option("--batches", options.batches, "batch sizes")->delimiter(',');
   app.add_option("--most-tokens", options.most_tokens, "batches of more tokens are left out");
@@ -47,9 +49,13 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("!--no-graph", options.budget.record,
                "on a GPU: time every launch by itself, as train does with the same flag");
   app.add_option("--out", options.out, "file for the results, as JSON");
-  app.add_option("--paper", options.paper, "GB/s,TFLOP/s: measures nothing; the floor of an fp16 step on such a device")
-      ->delimiter(',')
-      ->expected(2);
+  CLI::Option* paper = app.add_option("--paper", options.paper,
+                                      "GB/s,TFLOP/s: measures nothing; the floor of an fp16 step on such a device")
+                           ->delimiter(',')
+                           ->expected(2);
+  for (const char* of_measuring :
+       {"--device", "--threads", "--part", "--precision", "--repetitions", "--seconds", "--no-graph", "--out"})
+    paper->excludes(app.get_option(of_measuring));
 }
 
 void validate(const Options& options) {
@@ -66,7 +72,6 @@ void validate(const Options& options) {
                "--precision {}: is of inference, but --part is training", options.precision);
   ember::check(options.part != "inference" || !options.device.starts_with("cuda"),
                "--device {}: is of training, but --part is inference, which the CPU does", options.device);
-  ember::check(options.paper.empty() || options.out.empty(), "--out: --paper measures nothing to write there");
   for (const double peak : options.paper)
     ember::check(peak > 0 && std::isfinite(peak), "--paper {}: must be two numbers above 0", peak);
   for (const std::int64_t batch : options.batches)
@@ -180,7 +185,6 @@ int run(const Options& options) {
   std::vector<std::unique_ptr<ember::Backend>> backends;  // of training; inference makes its own
   if (options.part != "inference")
     backends = ember::make_backends(ember::Job::training, options.device, options.threads, absent);
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   ember::StepInputs inputs(options.source);
   nlohmann::ordered_json context = nlohmann::ordered_json::parse(ember::machine_json());
   context["program"] = "bench_step";
@@ -189,6 +193,7 @@ int run(const Options& options) {
   context["graph"] = options.budget.record;
   for (const auto& backend : backends) context["devices"][backend->name()] = backend->device_name();
   Output output(options, context.dump());
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   for (const auto& backend : backends) measure_training(*backend, inputs, options, output);
   if (options.part != "training") measure_inference(inputs, options, output);
   return 0;

@@ -125,7 +125,14 @@ void say(const json& answer) {
   std::cout << answer.dump() << std::endl;
 }
 
+void validate(const Options& options) {
+  if (options.task == "inference") return;
+  check(options.threads == 1, "--threads {}: tokenisation takes one thread", options.threads);
+  check(options.precision == "fp32", "--precision {}: is of inference, but --task is tokenisation", options.precision);
+}
+
 int run(const Options& options) {
+  validate(options);
   std::unique_ptr<Task> task;
   if (options.task == "inference")
     task = std::make_unique<Inference>(options);

@@ -5,7 +5,6 @@
 #include <benchmark/benchmark.h>
 #include <fmt/ranges.h>
 
-#include <cstdio>
 #include <ostream>
 #include <regex>
 #include <string>
@@ -43,12 +42,11 @@ inline void require_matches(const std::string& filter, const std::vector<std::st
         absent.empty() ? "" : "; ", fmt::join(absent, ", "));
 }
 
-// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least. `absent`,
-// lines that say what is not registered and why, is part of it, or goes to the standard error.
+// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least; `absent`,
+// lines that say what is not registered and why, is part of it.
 inline std::string checked_filter(const std::vector<std::string>& absent) {
   std::string filter = benchmark::GetBenchmarkFilter();
   if (!filter.empty()) require_matches(filter, absent);
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   return filter;
 }
 

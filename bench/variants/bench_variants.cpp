@@ -123,6 +123,7 @@ void run_benchmarks() {
   absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
   checked_filter(absent);
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
 }

@@ -1,4 +1,5 @@
-"""Runs the built benchmarks, briefly: python3 bench_test.py BENCH_KERNELS BENCH_STEP BENCH_VARIANTS [arguments]."""
+"""Runs the built benchmarks, briefly: python3 bench_test.py BENCH_KERNELS BENCH_STEP BENCH_TEXTS BENCH_VARIANTS
+[arguments]."""
 
 import json
 import os
@@ -11,7 +12,7 @@ import unittest
 
 import tiny_model
 
-KERNELS, STEP, VARIANTS = None, None, None
+KERNELS, STEP, TEXTS, VARIANTS = None, None, None, None
 TIMEOUT = 300
 QUICK = ["--benchmark_repetitions=2", "--seconds", "0.0001"]
 ONE = "--benchmark_filter=^tanh_forward/tinybert/20/"
@@ -85,7 +86,9 @@ class Kernels(Case):
     def test_google_benchmarks_own_forms(self):
         done = run(KERNELS, "--device", "cpu", ONE, "--benchmark_format=json", *QUICK)
         self.assertEqual(done.returncode, 0, done.stderr)
-        names = {row["run_name"].split("/iterations")[0] for row in json.loads(done.stdout)["benchmarks"]}
+        report = json.loads(done.stdout)
+        self.assertEqual(report["context"]["executable"], KERNELS)
+        names = {row["run_name"].split("/iterations")[0] for row in report["benchmarks"]}
         self.assertIn("tanh_forward/tinybert/20/cold/cpu", names)
 
     def test_bad_flags(self):
@@ -98,8 +101,8 @@ class Kernels(Case):
             (["--threads", "-1"], "--threads -1: must be"),
             (["--threads", "many"], "--threads"),
             (["--seconds", "0"], "--seconds 0: must be"),
-            (["--device", "cpu", "--out", "/no/such/folder/x.json"], "/no/such/folder/x.json: cannot be written"),
-            (["--device", "cpu", "--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
+            (["--out", "/no/such/folder/x.json"], "/no/such/folder/x.json: cannot be written"),
+            (["--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
         ]:
             with self.subTest(arguments):
                 self.refused(run(KERNELS, *arguments), words)
@@ -253,15 +256,30 @@ class Step(Case):
             (["--repetitions", "0"], "--repetitions 0: must be"),
             (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
             (["--paper", "320"], "--paper: has 1 of 2 values\n"),
-            (["--device", "cpu", "--shape", "gpt"], "gpt: no such shape"),
-            (["--device", "cpu", "--data", "/tmp"], "--data needs --model"),
-            (["--device", "cpu", "--model", "/no/such/folder"], "/no/such/folder/config.json"),
-            (["--device", "cpu", "--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
+            (["--paper", "320,65", "--part", "training"], "--part excludes --paper"),
+            (["--paper", "320,65", "--no-graph"], "--no-graph excludes --paper"),
+            (["--paper", "320,65", "--out", "x.json"], "--out excludes --paper"),
+            (["--shape", "minilm", "--model", "/tmp"], "--shape excludes --model"),
+            (["--shape", "gpt"], "gpt: no such shape"),
+            (["--data", "/tmp"], "--data needs --model"),
+            (["--model", "/no/such/folder"], "/no/such/folder/config.json"),
+            (["--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
         ]:
             with self.subTest(arguments):
                 self.refused(run(STEP, *arguments), words)
 
 
+class Texts(Case):
+    def test_tokenisation_takes_no_flags_of_inference(self):
+        for arguments, words in [
+            (["--threads", "2"], "--threads 2: tokenisation takes one thread"),
+            (["--precision", "int8"], "--precision int8: is of inference, but --task is tokenisation"),
+        ]:
+            with self.subTest(arguments):
+                done = run(TEXTS, "--task", "tokenisation", "--model", "/none", "--texts", "/none", *arguments)
+                self.refused(done, words)
+
+
 if __name__ == "__main__":
-    KERNELS, STEP, VARIANTS = (sys.argv.pop(1) for _ in range(3))
+    KERNELS, STEP, TEXTS, VARIANTS = (sys.argv.pop(1) for _ in range(4))
     unittest.main(verbosity=2)
