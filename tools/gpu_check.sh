@@ -29,9 +29,14 @@ usage() { sed -n '2,25s/^# \{0,1\}//p' "$root/tools/gpu_check.sh"; }
 die() { echo "gpu_check: $*" >&2; exit 2; }
 no_gpu() { echo "gpu_check: $1; nothing was checked" >&2; exit 3; }
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+make_folder() { # FOLDER WHAT-IT-IS
+  local why
+  why=$(mkdir -p "$1" 2>&1) || die "$2: cannot be made: ${why##*: }"
+}
 wanted() { case ,$only, in *,"$1",*) ;; *) return 1 ;; esac; }
 
-bundle='' make='' model='' data='' limit='' jobs='' logs=$root/build-gpu/logs only=$(IFS=, && echo "${parts[*]}")
+flags=() bundle='' make='' model='' data='' limit='' jobs='' logs=$root/build-gpu/logs
+only=$(IFS=, && echo "${parts[*]}")
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
@@ -42,8 +47,10 @@ while [ $# -gt 0 ]; do
     --only | --jobs | --limit) declare "${1#--}=$2" ;;
     *) die "$1: no such flag (see --help)" ;;
   esac
+  flags+=("$1")
   shift 2
 done
+[ -z "$make" ] || [ "${#flags[@]}" -eq 1 ] || die "--bundle: stands alone, but there are ${flags[*]}"
 [[ $only =~ ^[a-z]+(,[a-z]+)*$ ]] || die "--only $only: names of parts with commas between them were expected"
 for part in ${only//,/ }; do
   [[ " ${parts[*]} " == *" $part "* ]] || die "--only $part: one of ${parts[*]} was expected"
@@ -52,6 +59,8 @@ done
 [[ $jobs =~ ^([1-9][0-9]?)?$ ]] || die "--jobs $jobs: a number from 1 to 99 was expected"
 [ -z "$model" ] || [ -f "$model/config.json" ] || die "--model $model: has no config.json; a model's folder was expected"
 [ -z "$data" ] || [ -f "$data/labels.txt" ] || die "--data $data: has no labels.txt; a folder of data was expected"
+[ -z "$model" ] || [ -n "$data" ] || die "--model: goes with --data"
+[ -z "$data" ] || [ -n "$model" ] || die "--data: goes with --model"
 [ -z "$bundle" ] || [ -e "$bundle" ] || die "--from $bundle: there is no such folder or archive"
 
 cd "$root" || exit 2
@@ -70,7 +79,8 @@ IFS=, read -r name driver _ <<<"$gpu"
 gpu="$name, driver${driver}"
 echo "$gpu, compute capability ${architecture%?}.${architecture: -1}"
 
-mkdir -p "$logs" build-gpu || die "--logs $logs: cannot be made"
+make_folder build-gpu build-gpu
+make_folder "$logs" "--logs $logs"
 # The algorithms of the matrix products are measured once for all programs.
 export EMBER_CACHE_DIR=$root/build-gpu/cache
 if [ -z "$bundle" ] || ! use_bundle; then build_in_place; fi

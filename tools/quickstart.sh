@@ -28,11 +28,15 @@ while [ $# -gt 0 ]; do
       ;;
     --help | -h) usage; exit 0 ;;
     --) shift; flags=("$@"); break ;;
-    *) die "unknown argument '$1' (see --help)" ;;
+    *) die "unknown argument '$1' (see --help); train's flags go after --" ;;
   esac
 done
 for flag in ${flags[@]+"${flags[@]}"}; do
-  if [ "$flag" = --resume ]; then resumes=yes; else has_recipe=yes; fi
+  case $flag in
+    --resume) resumes=yes ;;
+    --model | --model=* | --data | --data=* | --out | --out=*) die "${flag%%=*}: give it before --" ;;
+    *) has_recipe=yes ;;
+  esac
 done
 [ -z "$model" ] || [ -d "$model" ] || die "--model $model: no such folder"
 [ -z "$data" ] || [ -d "$data" ] || die "--data $data: no such folder"

@@ -290,6 +290,7 @@ class Refused(Case):
     def test_flags(self):
         empty = self.folder / "empty"
         empty.mkdir()
+        self.model_and_data()
         for flags, contains in ((["--devise"], "--devise: no such flag"), (["stray"], "stray: no such flag"),
                                 (["--only"], "--only: needs a value"), (["--only", "cooking"], "--only cooking: one of"),
                                 (["--only", "tests,"], "--only tests,: names of parts"),
@@ -297,14 +298,17 @@ class Refused(Case):
                                 (["--limit", "1m"], "--limit 1m: a whole number"),
                                 (["--jobs", "none"], "--jobs none: a number"),
                                 (["--model", empty], "has no config.json"), (["--data", empty], "has no labels.txt"),
+                                (["--model", self.folder / "model"], "--model: goes with --data"),
+                                (["--data", self.folder / "data"], "--data: goes with --model"),
+                                (["--bundle", empty, "--only", "tests"], "--bundle: stands alone, but there are"),
+                                (["--bundle", "/dev/null/bundle"], "/bundle: cannot be made: Not a directory"),
                                 (["--from", self.folder / "none"], "there is no such folder or archive"),
                                 (["--from", empty], "has no manifest"),
                                 (["--from", self.bundle / "manifest"], "cannot be unpacked"),
                                 (["--logs", "/dev/null/logs"], "cannot be made"),
                                 (["--bundle", self.folder], "holds something else")):
             with self.subTest(flags=flags):
-                self.ended(done := self.check(*flags, bundle=False, behaviour="python3=fails"), 2)
-                self.assertIn(contains, done.stderr.splitlines()[-1])
+                self.refused(self.check(*flags, bundle=False, behaviour="python3=fails"), 2, contains)
 
 
 class Unusable(Case):

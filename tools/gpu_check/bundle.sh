@@ -57,6 +57,7 @@ make_bundle() { # FOLDER
   local folder=$1
   [ ! -e "$folder" ] || [ -e "$folder/manifest" ] || [ -z "$(ls -A "$folder")" ] ||
     die "--bundle $folder: it holds something else than a bundle; a new folder was expected"
+  make_folder "$folder" "--bundle $folder"
   echo "building in build-bundle and build-bundle-ptx"
   configure_bundle build-bundle "75-real;90-real"
   compile build-bundle gpu_tests "${bundle_programs[@]##*/}"

@@ -13,7 +13,7 @@ reason_in() { # LOG
 }
 
 configure() { # FOLDER ARCHITECTURES OPTION...
-  mkdir -p "$1" || die "$1: cannot be made; the build needs a folder that can be written"
+  make_folder "$1" "$1"
   cmake -S . -B "$1" -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$2" "${@:3}" \
     >"$1/gpu_check.log" 2>&1 || die "$1: cannot be configured: $(reason_in "$1/gpu_check.log")($1/gpu_check.log)"
 }
