@@ -217,9 +217,11 @@ TEST_F(Examples, CsvRefusesBadRowsAtTheLineWhereTheyStart) {
 
 TEST_F(Examples, SkipsBadRowsAndCountsThem) {
   const std::array<std::pair<std::string, std::string>, 3> files = {{
-      {"a.tsv", "a\t0\nbad\nb\t9\nc\t1\n"},
-      {"a.jsonl", "{\"text\":\"a\",\"labels\":[0]}\n{\nnull\n{\"text\":\"c\",\"labels\":[\"anger\"]}\n"},
-      {"a.csv", "text,labels\na,0\n\"b\n\",nobody\nc\nc,1\n"},
+      {"a.tsv", "a\t0\nbad\nb\t2,9\nc\t1\n"},
+      {"a.jsonl",
+       "{\"text\":\"a\",\"labels\":[0]}\n{\n{\"text\":\"b\",\"labels\":[2,9]}\n"
+       "{\"text\":\"c\",\"labels\":[\"anger\"]}\n"},
+      {"a.csv", "text,labels\na,0\n\"b\n\",\"2,nobody\"\nc\nc,1\n"},
   }};
   for (const auto& [name, content] : files) {
     ReadReport report{.rows = 7, .skipped = 7, .first_skipped = "x", .invalid_utf8 = 7, .first_invalid_utf8 = 7};
@@ -227,7 +229,7 @@ TEST_F(Examples, SkipsBadRowsAndCountsThem) {
     const auto rows = read_examples(path, labels_, {.skip_bad_rows = true}, &report);
     ASSERT_EQ(rows.size(), 2u) << name;
     expect_row(rows[0], "a", {0});
-    expect_row(rows[1], "c", {1});
+    expect_row(rows[1], "c", {1});  // and none of the bad row's before
     EXPECT_EQ(report.rows, 2);
     EXPECT_EQ(report.skipped, 2);
     EXPECT_EQ(report.first_skipped.find(path.string() + (name == "a.csv" ? ":3: " : ":2: ")), 0u)
@@ -329,6 +331,7 @@ TEST_F(Examples, RefusesWhatIsNotAFileOfRows) {
                     "\xFF\xFE"
                     "a\0\t\0"s),
             "a.tsv: is UTF-16, UTF-8 was expected");
+  EXPECT_EQ(refusal("a.tsv", "\xFE\xFF\0a\0\t"s), "a.tsv: is UTF-16, UTF-8 was expected");
 }
 
 TEST_F(Examples, ReadsLabels) {

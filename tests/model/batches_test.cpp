@@ -95,7 +95,8 @@ TEST(Batches, FollowOneAnotherInTheOrderGiven) {
   batches.rewind();
   EXPECT_EQ(batches.next(3).tokens, 11);
   batches.take(dataset);
-  EXPECT_EQ(ids(batches.next(1).token_ids, 5), (Ids{101, 7, 0, 7, 102})) << "an order does not outlive its data set";
+  EXPECT_EQ(ids(batches.next(2).token_ids, 7), (Ids{101, 7, 0, 7, 102, 101, 102}))
+      << "an order does not outlive its data set";
 }
 
 TEST(Batches, TakeOtherPaddingIdsAndRepeatedSequences) {

@@ -182,6 +182,9 @@ TEST(ReadConfig, ANumberOfLabelsAloneGivesAnonymousOnes) {
   json object = small_json();
   object["num_labels"] = 3;
   EXPECT_EQ(parse(object.dump()).labels, (std::vector<std::string>{"LABEL_0", "LABEL_1", "LABEL_2"}));
+  EXPECT_FALSE(parse(object.dump()).multi_label);
+  object["num_labels"] = 1;
+  EXPECT_TRUE(parse(object.dump()).multi_label) << "the likeliest of one is no answer";
   for (const json& wrong : {json(0), json(-1), json("3"), json(1e9), json(1 << 20)})
     EXPECT_TRUE(complaint_with("num_labels", wrong).starts_with("num_labels ")) << wrong;
 }
@@ -255,6 +258,7 @@ TEST(ConfigJson, HoldsWhatHuggingFaceReads) {
   EXPECT_EQ(object.at("label2id"), (json{{"joy", 0}, {"sadness", 1}}));
   // Written as people write them, not as the float's digits in double.
   EXPECT_NE(config_json(config).find("\"hidden_dropout_prob\": 0.1,"), std::string::npos);
+  EXPECT_NE(config_json(config).find("\"initializer_range\": 0.02,"), std::string::npos);
   EXPECT_NE(config_json(config).find("\"layer_norm_eps\": 1e-12,"), std::string::npos);
 }
 

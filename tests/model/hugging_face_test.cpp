@@ -317,11 +317,13 @@ TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
   const ModelDirectory directory;
   fs::remove(directory.path() / "model.safetensors");
   directory.configure("pad_token_id", 2);
+  directory.configure("problem_type", "single_label_classification");
   LoadOptions options;
   options.from_scratch = true;
   const LoadedModel model = load_hugging_face(directory.path(), kernels(), options);
   EXPECT_EQ(model.report.initialised.size(), directory.tensors.size());
   EXPECT_EQ(model.config.labels, small().labels);
+  EXPECT_TRUE(model.config.multi_label);
   const std::vector<float> words = values(model, "bert.embeddings.word_embeddings.weight");
   for (std::size_t i = 0; i < words.size(); ++i) EXPECT_EQ(words[i] == 0, i / 6 == 2) << i;  // the padding row is zero
   EXPECT_EQ(values(model, "bert.embeddings.LayerNorm.weight"), std::vector<float>(6, 1.0f));

@@ -1,5 +1,7 @@
 #include "model/safetensors.h"
 
+#include <fmt/format.h>
+
 #include <bit>
 #include <cstring>
 #include <fstream>
@@ -110,6 +112,30 @@ TEST(SafetensorsReader, ChecksWhereTheHeaderStartsAndEnds) {
   EXPECT_CONTAINS(safetensors_complaint(image(R"({"t":{"dtype":"F32",}})", 8)), "not JSON");
   EXPECT_CONTAINS(safetensors_complaint(image("{\"\xFF\":{}}", 0)), "not JSON");  // not UTF-8
   EXPECT_CONTAINS(safetensors_complaint(image("{/**/}", 0)), "not JSON");
+}
+
+TEST(SafetensorsReader, RefusesLongerStringsAndNumbersThanAnyTensorNeeds) {
+  const auto of_metadata = [](const std::string& value) {
+    return safetensors_complaint(image("{\"__metadata__\":{\"a\":\"" + value + "\"}}", 0));
+  };
+  const std::string most(65536, 'x');
+  EXPECT_EQ(of_metadata(most), "");
+  EXPECT_EQ(of_metadata(most + "x"), "header: a string or number of more than 65536 bytes at 30");
+  EXPECT_EQ(of_metadata("\\\"" + most), "header: a string or number of more than 65536 bytes at 30");
+  EXPECT_CONTAINS(safetensors_complaint(Header{.shape = "[" + std::string(65537, '1') + "]"}), "more than 65536 bytes");
+}
+
+TEST(SafetensorsReader, RefusesMoreTensorsAndKeysThanAnyModelHas) {
+  const auto of = [](int count, const std::string& value, const std::string& start = "{") {
+    std::string header = start;
+    for (int i = 0; i < count; ++i) header += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", i, value);
+    return safetensors_complaint(image(header + (start == "{" ? "}" : "}}"), 0));
+  };
+  const std::string empty = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})", metadata = "{\"__metadata__\":{";
+  EXPECT_EQ(of(65536, empty), "");
+  EXPECT_EQ(of(65537, empty), "header: more than 65536 tensors");
+  EXPECT_EQ(of(65536, "\"\"", metadata), "");
+  EXPECT_EQ(of(65537, "\"\"", metadata), "header: __metadata__ has more than 65536 keys");
 }
 
 TEST(SafetensorsReader, RefusesRepeatedKeysAtEveryLevel) {

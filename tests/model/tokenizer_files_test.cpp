@@ -71,7 +71,8 @@ TEST(TokenizerFiles, OtherTokenizersAreRefused) {
         R"("unk_token": "<unk>")", R"("cls_token": {"content": "<s>"})",
         R"("added_tokens_decoder": {"5": {"content": "[NAME]"}})", R"("additional_special_tokens": ["[NAME]"])",
         R"("extra_special_tokens": {"name": "[NAME]"})", R"("mask_token": null)", R"("truncation_side": "left")",
-        R"("split_special_tokens": true)", R"("word_tokenizer_type": "mecab")", R"("bos_token": "<s>")",
+        R"("model_specific_special_tokens": {"name": "[NAME]"})", R"("split_special_tokens": true)",
+        R"("word_tokenizer_type": "mecab")", R"("bos_token": "<s>")", R"("eos_token": "</s>")",
         R"("mask_token": {"content": "[MASK]", "normalized": true})",
         R"("added_tokens_decoder": {"4": {"content": "[MASK]", "single_word": true}})"})
     EXPECT_NE(Folder().complaint(fmt::format("{{{}}}", other)), "") << other;
@@ -139,6 +140,8 @@ TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
             "tokenizer.json: added_tokens has [NAME], which Ember does not know");
   EXPECT_EQ(complaint(fast(R"({"content": "[MASK]", "normalized": true})")),
             "tokenizer.json: a token of added_tokens is normalized, but Ember looks for tokens as they stand");
+  EXPECT_EQ(complaint(fast(R"({"content": "[MASK]", "single_word": true})")),
+            "tokenizer.json: a token of added_tokens is single_word, but Ember looks for tokens as they stand");
   EXPECT_EQ(complaint(fast("", R"(, "on": 6)")).substr(0, 46), "tokenizer.json: token 6 of model.vocab is on, ");
   EXPECT_EQ(complaint(fast("", R"(, "on": 7)")),
             "tokenizer.json: token on of model.vocab has id 7, each from 0 to 6 was expected once");
@@ -152,6 +155,10 @@ TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
   EXPECT_EQ(complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})"),
             "tokenizer.json: model.type is \"BPE\", but Ember does as \"WordPiece\" says");
   EXPECT_NE(complaint(R"({"truncation": {"direction": "Left"}})"), "");
+  const Folder longer;
+  put(longer.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\non\n");
+  EXPECT_EQ(longer.complaint(fast(""), "tokenizer.json"),
+            fmt::format("tokenizer.json: model.vocab has 6 tokens, {} has 7", (longer.path() / "vocab.txt").string()));
 }
 
 TEST(TokenizerFiles, WhiteSpaceAtTheEndOfALineIsNoPartOfItsToken) {

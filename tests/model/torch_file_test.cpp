@@ -215,7 +215,9 @@ TEST(TorchPickle, RefusesCodeByName) {
   EXPECT_CONTAINS(at_start(kRebuild + "NR"), "a tuple of arguments was expected");
   EXPECT_CONTAINS(at_start("ccollections\nOrderedDict\n(NtR"), "OrderedDict is given 1 arguments");
   EXPECT_CONTAINS(at_start(kTensor + "}b"), "opcode BUILD at");
+  EXPECT_CONTAINS(at_start("}" + dict(text("_metadata") + "N") + "b"), "an OrderedDict was expected");
   EXPECT_CONTAINS(at_start(kNoHooks + dict(text("__class__") + "N") + "b"), "_metadata alone");
+  EXPECT_CONTAINS(at_start(kNoHooks + dict(text("_metadata") + "N" + text("a") + "N") + "b"), "_metadata alone");
   EXPECT_CONTAINS(torch_file_complaint("\x80\x04."), "protocol 4, expected 2");
 }
 
@@ -248,11 +250,16 @@ TEST(TorchTensor, MustLieInItsStorage) {
   EXPECT_CONTAINS(complaint_of(0, number(2), number(6)), "ends outside");
   EXPECT_CONTAINS(complaint_of(-1, one, one), "a tensor's offset is the integer -1, expected 0 to");
   EXPECT_CONTAINS(complaint_of(0, number(-1), one), "a tensor's shape is the integer -1");
+  EXPECT_CONTAINS(complaint_of(0, op("\x8a\x01", "\xff"), one), "a tensor's shape is the integer -1");
   EXPECT_CONTAINS(complaint_of(0, number(2), number(-1)), "a tensor's strides is the integer -1");
   EXPECT_CONTAINS(complaint_of(INT64_MAX, number(2), one), "more than can be counted");
   EXPECT_CONTAINS(complaint_of(0, number(2) + number(2), huge + huge), "more than can be counted");
   EXPECT_CONTAINS(complaint_of(0, most + number(4), number(0) + number(0)), "more than can be counted");
+  EXPECT_CONTAINS(complaint_of(0, most, number(0)), "more than can be counted");  // its bytes
   EXPECT_CONTAINS(complaint_of(0, number(std::int64_t{1} << 40), number(0)), "with it the tensors take more than");
+  const std::string wide = tensor(storage(kElements), 0, number(9 << 20), number(0));  // 36 MiB of the 64 and some
+  EXPECT_EQ(complaint_of(dict(text("a") + wide)), "");
+  EXPECT_CONTAINS(complaint_of(dict(text("a") + wide + text("b") + wide)), "tensor b: with it the tensors take more");
   EXPECT_CONTAINS(complaint_of(0, op("\x8a\x0a", std::string(10, '\x01')), one), "more than 64 bits");
   EXPECT_CONTAINS(complaint_of(0, text("a"), one), "the text \"a\" where a tensor's shape was expected");
   EXPECT_CONTAINS(complaint_of(0, one, one + one), "1 dimensions and 2 strides");
@@ -299,6 +306,18 @@ TEST(TorchStorage, MustBeAsItIsDescribed) {
   const std::string whole = tensor(storage(kElements), 0, number(6), number(1));
   const std::string other = tensor(storage(kElements, "N", "ctorch\nIntStorage\n"), 0, number(6), number(1));
   EXPECT_CONTAINS(complaint_of(dict(text("a") + whole + text("b") + other)), "storage 0 is 6 F32 and 6 I32");
+}
+
+// PyTorch wrote them before version 0.4.
+TEST(TorchStorage, OfAViewBeginsWhereTheViewDoes) {
+  const TemporaryDirectory directory;
+  const std::string view = tuple(text("v") + number(2) + number(4)), shape = number(2);
+  write_file(directory / "x", legacy(dict(text("all") + kTensor + text("from 2") +
+                                          tensor(storage(kElements, view), 0, shape, number(1)) + text("from 3") +
+                                          tensor(storage(kElements, view), 1, shape, number(2)))));
+  const TorchFile file(directory / "x");
+  EXPECT_EQ(floats(file, "from 2"), (std::vector<float>{2, 3}));
+  EXPECT_EQ(floats(file, "from 3"), (std::vector<float>{3, 5}));
 }
 
 TEST(TorchLegacy, MustHoldItsStorages) {

@@ -59,6 +59,15 @@ TEST(ReadFile, NamesWhatCannotBeRead) {
             directory.path().string() + ": is a directory, a file was expected");
 }
 
+TEST(ReadFile, HasNoMoreThanIsAllowedOfWhatHidesItsSizeToo) {
+  const TemporaryDirectory directory;
+  put(directory / "file", "seven..");
+  EXPECT_EQ(read_file(directory / "file", 7), "seven..");
+  EXPECT_EQ(error_of([&] { read_file(directory / "file", 6); }),
+            (directory / "file").string() + ": 7 bytes, more than the 6 allowed");
+  EXPECT_EQ(error_of([] { read_file("/dev/zero", 70'000); }), "/dev/zero: 131072 bytes, more than the 70000 allowed");
+}
+
 TEST(MappedFile, GivesEveryByteAndMoves) {
   const TemporaryDirectory directory;
   put(directory / "file", "content");
@@ -83,6 +92,13 @@ TEST(FileWriter, AFullDiskIsAnError) {
   EMBER_NEEDS_DATA("/dev/full");
   const std::string message = error_of([] { FileWriter("/dev/full").write("x"); });
   EXPECT_EQ(message, "/dev/full: cannot be written: No space left on device");
+}
+
+TEST(FileWriter, LeavesNothingOfALongerFile) {
+  const TemporaryDirectory directory;
+  put(directory / "file", "what was there before");
+  write_file(directory / "file", "new");
+  EXPECT_EQ(read_file(directory / "file"), "new");
 }
 
 TEST(WriteFileAtomically, ReplacesTheFile) {
