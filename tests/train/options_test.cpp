@@ -81,9 +81,12 @@ TEST(Options, RefuseBadValuesByName) {
       {"--epochs", "0"},
       {"--lr", "nan"},
       {"--lr", "0"},
+      {"--lr", "1e-46"},
       {"--lr", "-1"},
       {"--lr", "inf"},
+      {"--lr", "1e39"},
       {"--weight-decay", "-0.1"},
+      {"--weight-decay", "1e39"},
       {"--weight-decay", "nan"},
       {"--warmup-ratio", "2"},
       {"--warmup-ratio", "nan"},
@@ -92,6 +95,7 @@ TEST(Options, RefuseBadValuesByName) {
       {"--threshold", "nan"},
       {"--keep", "0"},
       {"--threads", "-1"},
+      {"--threads", "4097"},
       {"--eval-every", "0"},
       {"--eval-every", "1.5"},
       {"--save-every", "never"},
@@ -222,6 +226,9 @@ TEST(Progress, BarIsRedrawnInPlace) {
   const std::size_t end = text.find("left 1:02:03\x1b[K");
   ASSERT_NE(end, std::string::npos) << text;
   EXPECT_LE(end + 12, 80u);
+  ProgressReport last = kReport;
+  last.step = last.steps;
+  EXPECT_CONTAINS(drawn(Progress::Style::bar, {kReport, last}), "step 10856/10856");  // however soon it comes
 }
 
 TEST(Progress, SilentSaysNothing) {

@@ -57,6 +57,9 @@ TEST_F(TrainerFolderTest, LeavesForeignModelsAlone) {
   EXPECT_NE(complaint(o).find("--model"), std::string::npos);
   o.overwrite = true;
   EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+  fs::create_directory_symlink(o.out, scratch / "link");
+  o.model = scratch / "link";
+  EXPECT_NE(complaint(o).find("is the folder of --model"), std::string::npos) << complaint(o);
 }
 
 TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {

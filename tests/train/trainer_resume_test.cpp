@@ -22,6 +22,20 @@ TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
   }
 }
 
+TEST_F(TrainerResumeTest, ARunThatStopsWhereItSavesHasSavedAlready) {
+  const TrainOptions o = options("out");
+  const TrainOutcome stopped = run(o, 16);
+  EXPECT_EQ(stopped.checkpoint.filename(), "step-16");
+  EXPECT_TRUE(fs::exists(stopped.checkpoint / "state.json"));
+  EXPECT_EQ(events(o.out, "checkpoint").size(), 1u);
+}
+
+TEST_F(TrainerResumeTest, ARunThatIsToStopAfterItsLastStepHasEnded) {
+  const TrainOptions o = options("out");
+  EXPECT_EQ(run(o, 48).interrupted, 0);
+  EXPECT_EQ(events(o.out, "end").size(), 1u);
+}
+
 TEST_F(TrainerResumeTest, ResumesBitForBitStepByStep) {
   TrainOptions o = options("whole");
   o.evaluate.steps = 5, o.save.steps = 7;
