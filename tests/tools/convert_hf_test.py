@@ -314,6 +314,9 @@ class Out(Case):
         self.refused(self.source, contains="OUT")
         self.convert(self.source, self.at("none", "out"))
         self.assertEqual(sorted(os.listdir(self.at("none", "out"))), FILES)
+        os.remove(self.at("none", "out", "vocab.txt"))
+        os.mkdir(self.at("none", "out", "vocab.txt"))
+        self.refused(self.source, self.at("none", "out"), "--force", contains="holds vocab.txt, which is no part")
 
     def test_list_takes_nothing_that_converts(self):
         for flags in [[self.out], ["--labels", "x"], ["--dtype", "fp16"], ["--force"], ["--new-classifier"]]:
@@ -346,6 +349,8 @@ class Refuses(Case):
         self.bad("zip entry archive/data/0 is missing",
                  lambda records: {k: v for k, v in records.items() if k != "archive/data/0"})
         self.bad("but zip entry archive/data/0 has", lambda records: {**records, "archive/data/0": b"1234"})
+        self.bad("data.pkl: 1 bytes after STOP",
+                 lambda records: {**records, "archive/data.pkl": records["archive/data.pkl"] + b"."})
         self.bad("expected little", lambda records: {**records, "archive/byteorder": b"big"})
 
     def test_repeated_names(self):

@@ -136,7 +136,8 @@ class Figures(unittest.TestCase):
                                                                    report["best"]["f1_micro"]), text)
 
     def test_int8_stands_beside_fp32(self):
-        arguments = ["--model", model, "--data", data_directory("plain"), "--split", "dev"]
+        # At this threshold int8 has other label sets right.
+        arguments = ["--model", model, "--data", data_directory("plain"), "--split", "dev", "--threshold", "0.65"]
         exact = json.loads(evaluate(*arguments, "--format", "json")[0])
         report = json.loads(evaluate(*arguments, "--format", "json", "--precision", "int8")[0])
         self.assertNotIn("fp32", exact)

@@ -58,6 +58,12 @@ class Formats(unittest.TestCase):
         self.assertEqual(predict("--model", fixed, "--all", "a"),
                          b"a\tjoy 0.93, love 0.31, neutral 0.20, admiration 0.10, sadness 0.02\n")
 
+    def test_equal_scores_at_the_threshold_are_shown_in_the_order_of_the_labels(self):
+        model = os.path.join(scratch, "equal")
+        write_model(model, scores=[0.5, 0.75, 0.5, 0.25, 0.5])
+        self.assertEqual(predict("--model", model, "--threshold", "0.5", "a"),
+                         b"a\tjoy 0.75, admiration 0.50, love 0.50, neutral 0.50\n")
+
     def test_top_counts_whatever_the_threshold(self):
         self.assertEqual(predict("--model", fixed, "--top", "1", "--threshold", "0.99", "a"), b"a\tjoy 0.93\n")
         self.assertEqual(predict("--model", fixed, "--top", "3", "a"), b"a\tjoy 0.93, love 0.31, neutral 0.20\n")
@@ -126,6 +132,7 @@ class Input(unittest.TestCase):
         self.assertEqual([row["text"] for row in rows("--model", fixed, "a", "--", "-b", "--all", "--")],
                          ["a", "-b", "--all", "--"])
         self.assertEqual([row["text"] for row in rows("a", "--model", fixed, "-")], ["a", "-"])
+        self.assertEqual([row["text"] for row in rows("--model", fixed, "--", "-h")], ["-h"])
 
     def test_lines_keep_their_order_and_their_scores(self):
         words = WORDS * 3

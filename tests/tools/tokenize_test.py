@@ -122,11 +122,19 @@ class BadInput(unittest.TestCase):
             done = subprocess.run(command, input=b"a\n", stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT)
         self.assertEqual(done.returncode, 2)
         self.assertIn(b"standard output", done.stderr)
+        done = subprocess.run(command, input=b"a\n", stderr=subprocess.PIPE, timeout=TIMEOUT,
+                              preexec_fn=lambda: os.close(1))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"standard output", done.stderr)
 
     def test_help(self):
         done = run("--help")
         self.assertEqual(done.returncode, 0)
         self.assertIn(b"--vocab", done.stdout)
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([TOKENIZE, "--help"], stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"standard output", done.stderr)
 
 
 if __name__ == "__main__":
