@@ -6,8 +6,8 @@ A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __th
 notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
 lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.
 Prints a table; exit status 1 when a mutant was caught nowhere, in which case either a test is missing or the barrier is
-unnecessary and should go. A late await_previous_grid() is seen by TSan alone, and where kernels follow each other, in
-training.
+unnecessary and should go. A late await_previous_grid() is seen by TSan alone, and where kernels follow each other: in
+tests/cuda/overlap_test.cpp or in training.
 
     cmake -S . -B build-mutants -G Ninja
     cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
@@ -85,8 +85,9 @@ def mutants(options):
         for path, start, end in places(BARRIER, options.only):
             yield path, start, end, "(void)0", tests_of(path), options.folders
     if options.kind != "barriers":
+        tests, folders = ["simt_overlap_test", "simt_training_test"], [f for f in options.folders if has_tsan(f)]
         for path, start, end in places(AWAIT, options.only):
-            yield path, start, end, AT_THE_END, ["simt_training_test"], [f for f in options.folders if has_tsan(f)]
+            yield path, start, end, AT_THE_END, tests, folders
 
 
 def failures(folder, tests, seconds):
