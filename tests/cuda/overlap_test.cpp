@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "model/batches.h"
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/launch.h"
 #include "tests/cuda/cuda_support.h"
@@ -126,6 +127,37 @@ TEST(Overlap, Optimizer) {
   behind_each({gradient.view}, [&] { device.gradient_norm(state.data(), {{gradient.view}}); });
   const Tensor bytes{state.data(), 1, sizeof(StepState) / sizeof(float), sizeof(StepState) / sizeof(float), kFloat};
   behind_each({bytes}, [&] { device.finish_step(state.data(), {}, {}); });
+}
+
+TEST(Overlap, RowsBroughtUpToDate) {
+  const auto weights = float_of(3, kInputs, 1), m = float_of(3, kInputs, 2), v = float_of(3, kInputs, 3);
+  const auto working = half_of(3, kInputs, 4);
+  const DeviceArray<std::int32_t> ids({0, 2}), updates({0, 0, 0});
+  const DeviceArray<AdamWUpdate> schedule({AdamWUpdate{}, AdamWUpdate{}});
+  const DeviceArray<StepState> state({StepState{.updates = 1}});
+  const AdamWParameter table{weights.view, m.view, v.view, working.view, {}, true};
+  const Tensor as_numbers{ids.data(), 1, 2, 2, kFloat};
+  behind_each({as_numbers, m.view}, [&] {
+    testing::device().adamw_replay(table, ids.data(), 2, updates.data(), schedule.data(), state.data());
+  });
+}
+
+// Each batch takes the rows behind those of the one before it, which a kernel has counted.
+TEST(Overlap, Batches) {
+  for (const std::int64_t rows : {3, 300}) {
+    const std::vector<std::int32_t> tokens{1, 2, 3, 2}, labels{0};
+    Dataset dataset;
+    for (std::int64_t row = 0; row < 4 * rows; ++row) dataset.append(tokens, labels);
+    BertConfig config;
+    config.labels = anonymous_labels(2);
+    Batches batches(testing::device(), config, dataset);
+    const BatchShape shape = batches.exact_shape(rows);
+    batches.reserve({shape.tokens, shape.sequences});
+    run_recorded([&] {
+      batches.gather(shape);
+      batches.gather(shape);
+    });
+  }
 }
 
 }  // namespace
