@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -21,10 +22,13 @@ namespace {
 
 std::atomic<int> stop_signal = 0;
 
-// The first SIGINT or SIGTERM asks the run to stop after its step, the second one kills. A thread of its own waits for
-// them and no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts, and
-// oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then write
-// (uxlfoundation/oneDNN, issue 4845, mended in 2026; Debian 12 has 2.6.3 of 2022).
+// What comes within this time of the first signal is the same request: `timeout` signals a process, then its group.
+constexpr std::chrono::seconds kOneRequest(1);
+
+// The first SIGINT or SIGTERM asks the run to stop after its step, a second request kills. A thread of its own waits
+// for them and no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts,
+// and oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then
+// write (uxlfoundation/oneDNN, issue 4845, mended in 2026; Debian 12 has 2.6.3 of 2022).
 void watch_signals() {
   sigset_t stops;
   sigemptyset(&stops);
@@ -37,8 +41,10 @@ void watch_signals() {
     std::thread([stops] {
       int signal = 0;
       sigwait(&stops, &signal);
+      const auto first = std::chrono::steady_clock::now();
       stop_signal = signal;
-      sigwait(&stops, &signal);
+      do sigwait(&stops, &signal);
+      while (std::chrono::steady_clock::now() - first < kOneRequest);
       pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
       std::raise(signal);
     }).detach();

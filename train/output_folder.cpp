@@ -36,7 +36,11 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
   check(!error, "--model {}: {}", options.model.string(), error.message());
   check(std::mismatch(out.begin(), out.end(), model.begin(), model.end()).first != out.end(),
         "--out {}: is the folder of --model, or around it; name another", path_.string());
-  if (!fs::exists(path_, error)) return;
+  const std::string fresh_start = fmt::format("{} holds no checkpoint: starting from the beginning", path_.string());
+  if (!fs::exists(path_, error)) {
+    if (options.resume) notes_.push_back(fresh_start);
+    return;
+  }
   check(fs::is_directory(path_, error), "{}: is no folder (--out)", path_.string());
   lock_.take(path_);
   if (options.overwrite) return;
@@ -47,7 +51,7 @@ OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), ov
     const std::string there = held();
     check(there.empty() || fs::exists(metrics(), error),
           "{}: holds {} but no metrics.jsonl, so it is no run's to resume; name another --out", path_.string(), there);
-    notes_.push_back(fmt::format("{} holds no checkpoint: starting from the beginning", path_.string()));
+    notes_.push_back(fresh_start);
     return;
   }
   require_unoccupied();

@@ -408,10 +408,10 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   out.prepare();
   Progress progress(style);
   progress.note("on " + kernels.device_name());
+  for (const std::string& note : out.notes()) progress.note(note);
   if (!out.checkpoint())
     for (const std::string& note : notes_on(inputs.model.report)) progress.note(note);
   for (const std::string& note : inputs.notes) progress.note(note);
-  for (const std::string& note : out.notes()) progress.note(note);
   if (out.checkpoint()) note_resumption(*out.checkpoint(), identity, progress);
   Run run(options, steps, kernels, inputs, out, identity, progress);
   return run.run(stop_requested);

@@ -152,9 +152,9 @@ class Killed(unittest.TestCase):
 
 
 class Interrupted(unittest.TestCase):
-    def start(self):
+    def start(self, *flags, stderr=subprocess.PIPE):
         out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
-        process = subprocess.Popen(command(out, "--epochs", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command(out, "--epochs", "100000", *flags), stdout=subprocess.PIPE, stderr=stderr)
         self.addCleanup(process.kill)
         while not os.path.exists(os.path.join(out, "metrics.jsonl")):
             self.assertIsNone(process.poll())
@@ -179,12 +179,35 @@ class Interrupted(unittest.TestCase):
             self.assertIn(newest, error)
             self.assertTrue(os.path.exists(os.path.join(out, "checkpoints", newest, "state.json")))
 
-    def test_the_second_signal_kills(self):
+    def test_two_signals_at_once_are_one(self):
+        """As timeout sends them: to the process, then to its group."""
         out, process = self.start()
         for number in signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT:
             process.send_signal(number)
+        error = process.communicate(timeout=TIMEOUT)[1].decode()
+        self.assertIn(process.returncode, (130, 143), error)
+        self.assertIn("--resume", error)
+        self.assertTrue(checkpoints(out))
+
+    def test_a_second_later_signal_kills(self):
+        # A run that has saved waits for its last line to be read, which it never is.
+        full, end = os.pipe()
+        self.addCleanup(os.close, full)
+        os.set_blocking(end, False)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                os.write(end, bytes(1))
+        os.set_blocking(end, True)
+        out, process = self.start("--quiet", None, "--save-every", "1000000000", stderr=end)
+        os.close(end)
+        process.send_signal(signal.SIGINT)
+        while not newest_step(out):
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        time.sleep(1.1)
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=TIMEOUT)
-        self.assertIn(process.returncode, (-signal.SIGINT, -signal.SIGTERM))
+        self.assertEqual(process.returncode, -signal.SIGTERM)
 
     def test_no_handler_of_a_signal(self):
         """Its frame would be written where the stack pointer points, and in oneDNN's sgemm that is the heap."""
@@ -370,6 +393,15 @@ class Output(unittest.TestCase):
         self.assertNotIn("\r", error)
         self.assertIn("best on dev: epoch", printed)
         self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))
+
+    def test_resuming_where_no_checkpoint_is_says_so_first(self):
+        absent, empty = out_folder("absent"), out_folder("empty")
+        os.mkdir(empty)
+        for out in absent, empty:
+            returned, _, error = train(out, "--max-steps", "1", "--resume", None)
+            self.assertEqual(returned, 0, error)
+            self.assertEqual(error.splitlines()[1:3], ["%s holds no checkpoint: starting from the beginning" % out,
+                                                       "drawn afresh: all 41 weights"])
 
 
 if __name__ == "__main__":
