@@ -88,15 +88,14 @@ void drop_classifier(Index& index, LoadReport& report) {
   }
 }
 
-// The labels in effect. A classifier into others leaves `index`, so that a new one is drawn.
+// The labels in effect, into which the classifier of `index` must be, if there is one.
 std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& config, const LoadOptions& options,
-                                       Index& index, LoadReport& report) {
+                                       const Index& index) {
   const std::int64_t rows = classifier_rows(index);
+  const bool present = has(index, kClassifier);
+  check(!present || config.multi_label, "{}: {}{}", file.string(), kOtherProblem,
+        options.labels || options.draw_classifier ? kNewOne : "");
   if (!options.labels) {
-    if (!config.multi_label && options.replace_classifier) drop_classifier(index, report);
-    const bool present = has(index, kClassifier);
-    check(!present || config.multi_label, "{}: {}{}", file.string(), kOtherProblem,
-          options.draw_classifier ? kNewOne : "");
     check(present || options.draw_classifier, "{}: tensor classifier.weight is missing: the model is not fine-tuned",
           file.string());
     if (!config.labels.empty()) return config.labels;
@@ -108,11 +107,8 @@ std::vector<std::string> choose_labels(const fs::path& file, const BertConfig& c
   const std::vector<std::string>& names = options.labels->names();
   const std::vector<std::string> anonymous = anonymous_labels(options.labels->size());
   const bool nameless = config.labels.empty() && rows == options.labels->size();
-  if (config.multi_label && (nameless || config.labels == names || config.labels == anonymous)) return names;
-  check(options.replace_classifier || !has(index, kClassifier), "{}: {}{}", file.string(),
-        config.multi_label ? difference_in_labels(rows, config.labels, names) : kOtherProblem, kNewOne);
-  drop_classifier(index, report);
-  return names;
+  if (!present || nameless || config.labels == names || config.labels == anonymous) return names;
+  fail("{}: {}{}", file.string(), difference_in_labels(rows, config.labels, names), kNewOne);
 }
 
 void check_tensor(const StoredTensor& tensor, const Parameter& parameter) {
@@ -197,8 +193,8 @@ Surroundings read_surroundings(const CheckpointFiles& files, const LoadOptions& 
 CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surroundings& around, const LoadOptions& options) {
   Index index = index_of(files.tensors, files.weights);
   CheckpointMatch match{around.config, around.tokenizer, {}, {}, {}};
-  if (options.replace_classifier && !has(index, kPooler)) drop_classifier(index, match.report);
-  match.config.labels = choose_labels(files.weights, around.config, options, index, match.report);
+  if (options.replace_classifier) drop_classifier(index, match.report);
+  match.config.labels = choose_labels(files.weights, around.config, options, index);
   match.config.multi_label = true;  // of the classifier that is kept or drawn
   // One that reads something else, each token say.
   check(has(index, kPooler) || !has(index, kClassifier),

@@ -32,14 +32,13 @@ inline constexpr std::array kModelFiles{kConfigFile, kWeightsFile, kVocabularyFi
 
 struct LoadOptions {
   // The labels to classify into, where the data decide them. A classifier into just these names (or as many anonymous
-  // LABEL_n ones) is kept; any other, or one for another problem, is an Error, or with replace_classifier drawn afresh,
-  // as a missing one always is.
+  // LABEL_n ones) is kept; any other, or one for another problem, is an Error; a missing one is drawn.
   // Without: the directory must have a classifier.
   std::optional<Labels> labels;
-  bool replace_classifier = false;
-  std::uint64_t seed = 42;    // for what is drawn
-  int threads = 1;            // so many draw it, 0 for all; the values do not depend on them
-  bool from_scratch = false;  // draw every weight; model.safetensors is not read
+  bool replace_classifier = false;  // whatever classifier the directory has is taken for missing
+  std::uint64_t seed = 42;          // for what is drawn
+  int threads = 1;                  // so many draw it, 0 for all; the values do not depend on them
+  bool from_scratch = false;        // draw every weight; model.safetensors is not read
   // Without labels: a classifier that is missing is drawn too, into config.json's labels or else into two.
   bool draw_classifier = false;
 };

@@ -41,8 +41,8 @@ void add_options(CLI::App& app, Options& options) {
       "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
       "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
       "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
-      "config.json, or else LABEL_0 and LABEL_1; one into other labels, or for another problem, is replaced with\n"
-      "--new-classifier only.\n"
+      "config.json, or else LABEL_0 and LABEL_1; one that is there is kept, or refused where it is into other labels\n"
+      "or for another problem, but with --new-classifier drawn as if it were missing.\n"
       "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case. What\n"
       "stands there and makes other tokens than BertTokenizer does with vocab.txt is refused.");
   app.add_option("INPUT", options.input, "what to convert")->required();
@@ -54,8 +54,7 @@ void add_options(CLI::App& app, Options& options) {
       ->check(CLI::IsMember({"fp32", "fp16"}))
       ->type_name("TYPE")
       ->capture_default_str();
-  app.add_flag("--new-classifier", options.new_classifier,
-               "draw a classifier where INPUT's is into other labels than --labels or for another problem");
+  app.add_flag("--new-classifier", options.new_classifier, "draw a classifier in place of INPUT's");
   app.add_flag("--force", options.force, "replace OUT, if a model is all that it holds");
   const auto converting =
       app.get_options([](const CLI::Option* o) { return o->get_name() != "INPUT" && o->get_name() != "--help"; });

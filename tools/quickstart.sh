@@ -75,7 +75,8 @@ if reachable_all ${missing[@]+"${missing[@]}"}; then
       build/tools/convert_hf cache/tinybert $cached_model
     fi
     model=$cached_model
-    train_flags=(--new-classifier)  # it has none but what convert_hf drew
+    # It has none but what convert_hf drew.
+    [[ " ${flags[*]-} " == *" --from-scratch "* ]] || train_flags=(--new-classifier)
   fi
 elif [ -n "$data$model" ]; then
   die "there is no network to get the rest from; give both --model and --data"

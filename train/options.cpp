@@ -107,7 +107,7 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_flag("--resume", options.resume, "Continue from the newest checkpoint in --out");
   app.add_flag("--overwrite", options.overwrite, "Discard the run that --out holds and start afresh");
   app.add_flag("--new-classifier", options.new_classifier,
-               "Draw a new classifier where the model's is into other labels than the data's");
+               "Draw a new classifier, whatever labels the model's is into; without, it must be into the data's");
   app.add_flag("--from-scratch", options.from_scratch, "Draw all weights; model.safetensors is not read");
   app.add_flag("--skip-bad-rows", options.skip_bad_rows, "Count malformed rows and go on");
   app.add_flag("--quiet", options.quiet, "Print nothing but errors");
@@ -169,6 +169,8 @@ void validate(const TrainOptions& options) {
   check(options.optimizer == "lazy" || options.optimizer == "dense", "--optimizer {}: must be lazy or dense",
         printable(options.optimizer));
   check(!options.resume || !options.overwrite, "--resume and --overwrite: give one of them");
+  check(!options.from_scratch || !options.new_classifier,
+        "--from-scratch and --new-classifier: give one of them; the first draws the classifier, too");
 }
 
 std::unique_ptr<Kernels> make_kernels(const TrainOptions& options) {

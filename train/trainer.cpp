@@ -408,6 +408,9 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   out.prepare();
   Progress progress(style);
   progress.note("on " + kernels.device_name());
+  if (options.max_steps > steps)
+    progress.note(fmt::format("--epochs {} makes {} step{}: --max-steps {} is never reached", options.recipe.epochs,
+                              steps, steps == 1 ? "" : "s", options.max_steps));
   for (const std::string& note : out.notes()) progress.note(note);
   if (!out.checkpoint())
     for (const std::string& note : notes_on(inputs.model.report)) progress.note(note);

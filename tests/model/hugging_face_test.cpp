@@ -262,24 +262,24 @@ TEST(LoadHuggingFace, AsksForAClassifierUnlessLabelsAreGiven) {
   EXPECT_EQ(values(model, "classifier.weight").size(), 24u);
 }
 
-TEST(LoadHuggingFace, KeepsTheClassifierOfTheSameLabelsOnly) {
+TEST(LoadHuggingFace, KeepsTheClassifierOfTheSameLabelsUnlessItIsToBeReplaced) {
   const ModelDirectory directory;
-  const auto initialised = [&](std::vector<std::string> names) {
+  const auto initialised = [&](const std::vector<std::string>& names, bool replace) {
     LoadOptions options = with_labels(names);
-    options.replace_classifier = true;
+    options.replace_classifier = replace;
     const LoadedModel model = load_hugging_face(directory.path(), kernels(), options);
     EXPECT_EQ(model.config.labels, names);
-    EXPECT_EQ(model.report.ignored.size(), model.report.initialised.size());
+    EXPECT_EQ(model.report.ignored, model.report.initialised);
     return model.report.initialised;
   };
   const std::vector<std::string> drawn{"classifier.weight", "classifier.bias"}, none;
-  EXPECT_EQ(initialised({"joy", "grief", "neutral"}), none);
-  EXPECT_EQ(initialised({"grief", "joy", "neutral"}), drawn);
-  EXPECT_EQ(initialised({"joy", "grief"}), drawn);
-  EXPECT_EQ(initialised({"joy", "grief", "neutral", "fear"}), drawn);
+  EXPECT_EQ(initialised({"joy", "grief", "neutral"}, false), none);
+  EXPECT_EQ(initialised({"joy", "grief", "neutral"}, true), drawn);
+  EXPECT_EQ(initialised({"grief", "joy", "neutral"}, true), drawn);
+  EXPECT_EQ(initialised({"joy", "grief", "neutral", "fear"}, true), drawn);
   directory.configure("id2label", {{"0", "LABEL_0"}, {"1", "LABEL_1"}, {"2", "LABEL_2"}});
-  EXPECT_EQ(initialised({"grief", "joy", "neutral"}), none);
-  EXPECT_EQ(initialised({"joy", "grief"}), drawn);
+  EXPECT_EQ(initialised({"grief", "joy", "neutral"}, false), none);
+  EXPECT_EQ(initialised({"joy", "grief"}, true), drawn);
 }
 
 TEST(LoadHuggingFace, ALabelCountThatDiffersFromTheClassifiersIsAnError) {

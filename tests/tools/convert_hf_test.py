@@ -226,6 +226,19 @@ class Converts(Case):
         self.convert(self.source, self.out, "--force")
         self.assertEqual(list(self.config()["label2id"]), LABELS)
 
+    def test_a_classifier_into_the_same_labels_is_drawn_anew_if_told(self):
+        labels = self.at("labels.txt")
+        with open(labels, "w") as file:
+            file.write("".join(name + "\n" for name in LABELS))
+        for flags in ["--labels", labels], []:
+            self.assertIn(" 0 initialised,", self.convert(self.source, self.out, "--force", *flags))
+            self.assert_converted(self.tensors)
+            out = self.convert(self.source, self.out, "--force", "--new-classifier", *flags)
+            self.assertIn(" 2 initialised,", out)
+            self.assertEqual(list(self.config()["label2id"]), LABELS)
+            written = read_safetensors(self.at("out", "model.safetensors"))
+            self.assertNotIn(written["classifier.weight"][2], data(self.tensors))
+
     def test_a_classifier_into_other_labels_is_kept_unless_told(self):
         for names in LABELS[:2], LABELS[::-1]:
             labels = self.at("labels.txt")

@@ -394,6 +394,12 @@ class Output(unittest.TestCase):
         self.assertIn("best on dev: epoch", printed)
         self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))
 
+    def test_more_steps_than_the_epochs_have_are_said_to_be(self):
+        never = "--epochs 1 makes 30 steps: --max-steps 31 is never reached\n"
+        for steps, said in ("30", False), ("31", True):
+            returned, _, error = train(out_folder("at most " + steps), "--epochs", "1", "--max-steps", steps)
+            self.assertEqual((returned, never in error), (0, said), error)
+
     def test_resuming_where_no_checkpoint_is_says_so_first(self):
         absent, empty = out_folder("absent"), out_folder("empty")
         os.mkdir(empty)

@@ -117,6 +117,7 @@ TEST(Options, RefuseBadValuesByName) {
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
   }
   EXPECT_NE(complaint({"--resume", "--overwrite"}), "");
+  EXPECT_NE(complaint({"--from-scratch", "--new-classifier"}), "");
 }
 
 TEST(Options, SayWhatTheDeviceLacks) {

@@ -118,6 +118,18 @@ TEST_F(TrainerTest, DrawsANewClassifierForOtherLabels) {
   EXPECT_NE(read_file(o.out / "config.json").find("south"), std::string::npos);
 }
 
+TEST_F(TrainerTest, DrawsANewClassifierForTheSameLabelsIfTold) {
+  TrainOptions o = options("first");
+  run(o);
+  o = options("kept"), o.model = scratch / "first", o.from_scratch = false, o.recipe.learning_rate = 1e-12;
+  run(o);
+  const TrainOptions kept = o;
+  o.out = scratch / "drawn", o.new_classifier = true;
+  run(o);
+  EXPECT_EQ(read_file(o.out / "config.json"), read_file(kept.out / "config.json"));
+  EXPECT_GT(events(o.out, "eval")[0].at("loss"), events(kept.out, "eval")[0].at("loss"));
+}
+
 // What is saved is what the run began with, whatever becomes of the folder of --model meanwhile.
 TEST_F(TrainerTest, KeepsTheVocabularyThatItBeganWith) {
   const TrainOptions o = options("out");
