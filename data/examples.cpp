@@ -11,6 +11,7 @@
 #include "data/row_reader.h"
 #include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/file.h"
 
 namespace ember {
 namespace {
@@ -139,10 +140,8 @@ std::vector<Example> read_examples(const fs::path& path, const Labels& labels, c
 }
 
 fs::path find_split(const fs::path& directory, const std::string& split) {
+  require_directory(directory, "of data");
   std::error_code error;
-  const bool is_directory = fs::is_directory(directory, error);
-  check(!error || error == std::errc::not_a_directory, "{}: {}", directory.string(), error.message());
-  check(is_directory, "{}: is not a directory", directory.string());
   fs::path found;
   for (const Format& format : kFormats) {
     for (const char* ending : {"", ".gz"}) {

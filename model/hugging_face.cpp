@@ -75,7 +75,7 @@ void write_weights(const fs::path& path, const BertWeights& weights, const HostV
 }
 
 CheckpointFiles files_of(const fs::path& directory) {
-  check(fs::is_directory(directory), "{}: no such folder, that of a model was expected", directory.string());
+  require_directory(directory, "of a model");
   return {directory / kConfigFile, directory / kVocabularyFile, {}, {}};
 }
 

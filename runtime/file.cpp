@@ -249,6 +249,15 @@ TemporaryDirectory::~TemporaryDirectory() {
   fs::remove_all(path_, ignored);
 }
 
+void require_directory(const fs::path& path, std::string_view role) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  const std::string name = printable(path.string(), 4096);
+  check(status.type() != fs::file_type::not_found, "{}: no such folder ({})", name, role);
+  check(fs::status_known(status), "{}: {} ({})", name, error.message(), role);
+  check(fs::is_directory(status), "{}: is a file, a folder was expected ({})", name, role);
+}
+
 void require_writable_directory(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);

@@ -107,6 +107,9 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
+// Error naming the path and its role, --data say, unless a folder is there.
+void require_directory(const std::filesystem::path& path, std::string_view role);
+
 // Makes the folder (and its parents) and shows that a file can be written into it; Error naming the path otherwise.
 void require_writable_directory(const std::filesystem::path& path);
 

@@ -14,6 +14,7 @@
 #include "model_options.h"
 #include "output.h"
 #include "runtime/error.h"
+#include "runtime/file.h"
 #include "runtime/program.h"
 #include "runtime/spinning.h"
 #include "train/evaluation.h"
@@ -79,6 +80,7 @@ Evaluation score(const Options& options, const LoadedModel& model, Kernels& kern
 
 int run(const Options& options) {
   check_threshold(options.threshold);
+  require_directory(options.data, "--data");
   const std::filesystem::path label_file = std::filesystem::path(options.data) / "labels.txt";
   const Labels labels = Labels::read(label_file);
   const std::filesystem::path data_file = find_split(options.data, options.split);

@@ -8,6 +8,7 @@
 #include "data/tokenizer.h"
 #include "model/fine_tuned.h"
 #include "runtime/error.h"
+#include "runtime/file.h"
 
 namespace ember {
 namespace {
@@ -24,8 +25,7 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
 }  // namespace
 
 TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
-  check(std::filesystem::is_directory(options.data), "{}: no such folder (--data)",
-        printable(options.data.string(), 4096));
+  require_directory(options.data, "--data");
   Labels labels = Labels::read(options.data / "labels.txt");
   LoadedModel model = load_hugging_face(options.model, kernels,
                                         {.labels = labels,

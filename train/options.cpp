@@ -105,7 +105,7 @@ void add_run(CLI::App& app, TrainOptions& options) {
       ->capture_default_str();
   app.add_flag("!--no-graph", options.graph, "On a GPU: launch every kernel by itself; the results are the same");
   app.add_flag("--resume", options.resume, "Continue from the newest checkpoint in --out");
-  app.add_flag("--overwrite", options.overwrite, "Discard the run that --out holds and start afresh");
+  app.add_flag("--overwrite", options.overwrite, "Discard the run or the model that --out holds and start afresh");
   app.add_flag("--new-classifier", options.new_classifier,
                "Draw a new classifier, whatever labels the model's is into; without, it must be into the data's");
   app.add_flag("--from-scratch", options.from_scratch, "Draw all weights; model.safetensors is not read");

@@ -11,8 +11,18 @@
 #include "runtime/file.h"
 
 namespace ember {
+namespace {
 
 namespace fs = std::filesystem;
+
+fs::path canonical(const char* flag, const fs::path& path) {
+  std::error_code error;
+  fs::path result = fs::weakly_canonical(path, error);
+  check(!error, "{} {}: {}", flag, path.string(), error.message());
+  return result;
+}
+
+}  // namespace
 
 FolderLock::~FolderLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -30,18 +40,16 @@ void FolderLock::take(const fs::path& folder) {
 OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), overwrite_(options.overwrite) {
   check(!path_.empty(), "--out: a folder is missing");
   std::error_code error;
-  const fs::path out = fs::weakly_canonical(path_, error);
-  check(!error, "--out {}: {}", path_.string(), error.message());
-  const fs::path model = fs::weakly_canonical(options.model, error);
-  check(!error, "--model {}: {}", options.model.string(), error.message());
+  const fs::path out = canonical("--out", path_), model = canonical("--model", options.model);
   check(std::mismatch(out.begin(), out.end(), model.begin(), model.end()).first != out.end(),
         "--out {}: is the folder of --model, or around it; name another", path_.string());
+  check(out != canonical("--data", options.data), "--out {}: is the folder of --data; name another", path_.string());
   const std::string fresh_start = fmt::format("{} holds no checkpoint: starting from the beginning", path_.string());
   if (!fs::exists(path_, error)) {
     if (options.resume) notes_.push_back(fresh_start);
     return;
   }
-  check(fs::is_directory(path_, error), "{}: is no folder (--out)", path_.string());
+  require_directory(path_, "--out");
   lock_.take(path_);
   if (options.overwrite) return;
   if (options.resume) {

@@ -10,6 +10,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr const char* kTrainOn = "; to train on, give its model as --model and name another --out";
+
 bool is_event(const json& event, const char* name) {
   return event.is_object() && event.contains("event") && event["event"] == name;
 }
@@ -28,8 +30,10 @@ void require_same_run(const RunIdentity& before, const std::filesystem::path& th
   const std::string path = then.string();
   for (const auto& [flag, value] : now.flags) {
     const auto found = before.flags.find(flag);
+    const bool is_length = flag == "--epochs" || flag == "--max-steps";
     const std::string old = found == before.flags.end() ? "unknown" : found->second;
-    check(old == value, "--resume: {} was made with {} {}, this run has {}", path, flag, printable(old), value);
+    check(old == value, "--resume: {} was made with {} {}, this run has {}{}", path, flag, printable(old), value,
+          is_length ? kTrainOn : "");
   }
   check(before.data == now.data, "--resume: {} was made with other data (texts, labels or vocabulary)", path);
   check(before.model == now.model, "--resume: {} was made from another model (--model, or its starting weights)", path);

@@ -251,8 +251,10 @@ void Run::update_mean_loss() {
 }
 
 void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
-  check(finite, "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {})", step,
-        what, recipe_.learning_rate, recipe_.weight_decay);
+  check(finite,
+        "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {}) and start "
+        "afresh with --overwrite",
+        step, what, recipe_.learning_rate, recipe_.weight_decay);
 }
 
 double Run::learning_rate() const {

@@ -364,8 +364,8 @@ TEST_F(Examples, FindsTheFileOfASplit) {
   write("dev.jsonl", "");
   EXPECT_EQ(error_of([&] { find_split(folder_.path(), "dev"); }),
             folder + ": holds both dev.jsonl and dev.csv.gz, expected one of them");
-  EXPECT_EQ(error_of([&] { find_split(csv, "dev"); }), csv.string() + ": is not a directory");
-  EXPECT_EQ(error_of([&] { find_split(folder_ / "none", "dev"); }), folder + "/none: No such file or directory");
+  EXPECT_EQ(error_of([&] { find_split(csv, "dev"); }), csv.string() + ": is a file, a folder was expected (of data)");
+  EXPECT_EQ(error_of([&] { find_split(folder_ / "none", "dev"); }), folder + "/none: no such folder (of data)");
 }
 
 // FNV-1a over text, NUL, comma-separated ids and a line feed for every row.

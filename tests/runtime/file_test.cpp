@@ -250,6 +250,18 @@ TEST(WriteAtomically, FlushesBeforeItRenamesAndTheFolderAfterwards) {
   EXPECT_EQ(testing::take_writes(), (Writes{"rename link", "flush " + here}));
 }
 
+TEST(RequireDirectory, SaysWhatIsThereInstead) {
+  const TemporaryDirectory directory;
+  require_directory(directory.path(), "--data");
+  put(directory / "file", "x");
+  const std::string file = (directory / "file").string();
+  EXPECT_EQ(error_of([&] { require_directory(file, "--data"); }), file + ": is a file, a folder was expected (--data)");
+  for (const std::string& absent : {file + "/x", file + "s"})
+    EXPECT_EQ(error_of([&] { require_directory(absent, "--data"); }), absent + ": no such folder (--data)");
+  const std::string endless = file + std::string(300, 's');
+  EXPECT_EQ(error_of([&] { require_directory(endless, "--data"); }), endless + ": File name too long (--data)");
+}
+
 TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
   const TemporaryDirectory directory;
   require_writable_directory(directory / "a" / "b");

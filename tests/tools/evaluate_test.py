@@ -195,7 +195,10 @@ class Errors(unittest.TestCase):
     def test_data(self):
         plain = data_directory("plain")
         self.refused("--model", model, "--data", plain, "--split", "test", contains="test")
-        self.refused("--model", model, "--data", os.path.join(scratch, "absent"), "--split", "dev", contains="absent")
+        self.refused("--model", model, "--data", os.path.join(scratch, "absent"), "--split", "dev",
+                     contains="absent: no such folder (--data)")
+        self.refused("--model", model, "--data", os.path.join(plain, "dev.jsonl"), "--split", "dev",
+                     contains="dev.jsonl: is a file, a folder was expected (--data)")
         empty = data_directory("empty", rows=[])
         self.refused("--model", model, "--data", empty, "--split", "dev", contains="dev.jsonl")
         self.refused("--model", os.path.join(scratch, "absent"), "--data", plain, "--split", "dev", contains="absent")

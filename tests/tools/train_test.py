@@ -305,6 +305,11 @@ class BadInput(unittest.TestCase):
         self.refused(out, "--model", start, "--overwrite", None, fragment="--model")
         self.assertEqual(digests(out), before)
 
+    def test_writing_among_the_data(self):
+        before = digests(data)
+        self.refused(data + "/", "--overwrite", None, fragment="is the folder of --data; name another")
+        self.assertEqual(digests(data), before)
+
     def test_more_labels_than_a_configuration_holds(self):
         many = out_folder("many labels")
         shutil.copytree(data, many)
@@ -321,10 +326,11 @@ class BadInput(unittest.TestCase):
         out = out_folder("none")
         self.refused(out, "--model", out_folder("absent"), fragment="absent")
         self.refused(out, "--data", out_folder("absent"), fragment="absent")
-        self.refused(out, "--data", os.path.join(model, "config.json"), fragment="config.json")
+        for flag in "--model", "--data":
+            self.refused(out, flag, os.path.join(model, "config.json"), fragment="config.json: is a file, a folder was")
         self.assertFalse(os.path.exists(out))
         self.refused("/proc/none", fragment="/proc/none")
-        self.refused(os.path.join(model, "config.json"), fragment="config.json")
+        self.refused(os.path.join(model, "config.json"), fragment="config.json: is a file, a folder was")
         done = subprocess.run([TRAIN, "--model", model], capture_output=True, timeout=TIMEOUT)
         self.assertEqual((done.returncode, done.stderr.count(b"\n")), (2, 1), done.stderr)
 
@@ -360,6 +366,7 @@ class BadInput(unittest.TestCase):
         self.refused(out, "--max-steps", "12", fragment="--resume")
         self.refused(out, "--max-steps", "12", "--resume", None, "--lr", "1e-3", fragment="--lr")
         self.refused(out, "--resume", None, fragment="--max-steps")
+        self.refused(out, "--max-steps", "24", "--resume", None, fragment="to train on, give its model as --model")
         other = out_folder("other data")
         write_data(other, seed=2)
         self.refused(out, "--max-steps", "12", "--resume", None, "--data", other, fragment="data")
