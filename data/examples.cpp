@@ -105,12 +105,12 @@ void normalise_labels(std::vector<std::int32_t>& ids) {
 std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path) {
   std::vector<std::string> notes;
   if (report.skipped > 0)
-    notes.push_back(fmt::format("{}: {} malformed rows skipped, the first: {}", path.string(), report.skipped,
-                                report.first_skipped));
+    notes.push_back(fmt::format("{}: {} malformed row{} skipped, the first: {}", path.string(), report.skipped,
+                                report.skipped == 1 ? "" : "s", report.first_skipped));
   if (report.invalid_utf8 > 0)
-    notes.push_back(
-        fmt::format("{}: {} rows hold bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD",
-                    path.string(), report.invalid_utf8, report.first_invalid_utf8));
+    notes.push_back(fmt::format(
+        "{}: {} {} bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD", path.string(),
+        report.invalid_utf8, report.invalid_utf8 == 1 ? "row holds" : "rows hold", report.first_invalid_utf8));
   return notes;
 }
 

@@ -66,6 +66,9 @@ void require_values(const CLI::App& app) {
             printable(value));
       const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
+      double ignored = 0;
+      const bool converts = !expected.number || expected.whole || CLI::detail::lexical_cast(value, ignored);
+      check(converts, "{} {}: a number was expected", option->get_name(), printable(value));
     }
   }
 }
@@ -83,12 +86,24 @@ void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
   fail("{}: has {} values, one was expected", option->get_name(), option->count());
 }
 
+// Of a number, which it is, but none that the option's type holds: CLI11 says "Could not convert: NAME = VALUE".
+[[noreturn]] void refuse_range(const CLI::ConversionError& error) {
+  const std::string text = error.what();
+  const std::size_t name = text.find(": "), equals = text.find(" = ");
+  if (name == text.npos || equals == text.npos || equals < name) throw error;
+  fail("{} {}: a number within range was expected", text.substr(name + 2, equals - name - 2),
+       printable(text.substr(equals + 3)));
+}
+
 void parse(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ArgumentMismatch& error) {
     require_count(app, error);
     throw;
+  } catch (const CLI::ConversionError& error) {
+    require_values(app);
+    refuse_range(error);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() != 0) require_values(app);
     throw;
@@ -115,9 +130,6 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
   } catch (const CLI::ExtrasError&) {  // its own text has them in reverse
     print_line(program,
                fmt::format("{}: not expected (see {} --help)", CLI::detail::join(app.remaining(), " "), program));
-    return 2;
-  } catch (const CLI::ConversionError& error) {  // texts are taken as they are
-    print_line(program, fmt::format("{}: a number within range was expected (see {} --help)", error.what(), program));
     return 2;
   } catch (const CLI::ParseError& error) {
     print_line(program, fmt::format("{} (see {} --help)", error.what(), program));

@@ -79,6 +79,7 @@ Evaluation score(const Options& options, const LoadedModel& model, Kernels& kern
 }
 
 int run(const Options& options) {
+  check_threads(options.model.threads);
   check_threshold(options.threshold);
   require_directory(options.data, "--data");
   const std::filesystem::path label_file = std::filesystem::path(options.data) / "labels.txt";

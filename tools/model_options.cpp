@@ -7,10 +7,7 @@ namespace ember {
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--model", options.directory, "directory of the fine-tuned model")->required()->type_name("DIR");
-  app.add_option("--threads", options.threads, "processor threads, 0 for all")
-      ->check(CLI::Range(0, kMostThreads))
-      ->type_name("N")
-      ->capture_default_str();
+  app.add_option("--threads", options.threads, "processor threads, 0 for all")->type_name("N")->capture_default_str();
   app.add_option("--max-length", options.max_length,
                  "tokens of a text that count, [CLS] and [SEP] included (default: 128 or what the model has)")
       ->type_name("N");
@@ -18,6 +15,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->type_name("NAME")
       ->capture_default_str();
+}
+
+void check_threads(int threads) {
+  check(threads >= 0 && threads <= kMostThreads, "--threads {}: a whole number from 0 to {} was expected", threads,
+        kMostThreads);
 }
 
 void check_threshold(double threshold) {

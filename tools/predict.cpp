@@ -50,13 +50,15 @@ void add_options(CLI::App& app, Options& options) {
   app.footer(kNotes);
   app.allow_extras();
   add_model_options(app, options.model);
-  app.add_option("--threshold", options.selection.threshold, "show labels that score this much at least")
-      ->type_name("P")
-      ->capture_default_str();
+  CLI::Option* threshold =
+      app.add_option("--threshold", options.selection.threshold, "show labels that score this much at least")
+          ->type_name("P")
+          ->capture_default_str();
   CLI::Option* top =
       app.add_option("--top", options.selection.top, "show the N best labels instead, whatever they score")
-          ->type_name("N");
-  app.add_flag("--all", options.selection.all, "show every label")->excludes(top);
+          ->type_name("N")
+          ->excludes(threshold);
+  app.add_flag("--all", options.selection.all, "show every label instead")->excludes(top)->excludes(threshold);
   app.add_option("--format", options.format, "text, jsonl or tsv")
       ->check(CLI::IsMember({"text", "jsonl", "tsv"}))
       ->type_name("NAME")
@@ -103,6 +105,7 @@ void predict_lines(Classifier& classifier, const PredictionFormatter& formatter)
 }
 
 int run(const Options& options, const std::vector<std::string>& texts) {
+  check_threads(options.model.threads);
   check_threshold(options.selection.threshold);
   if (options.selection.top)
     check(*options.selection.top >= 1, "--top {}: 1 or more was expected", *options.selection.top);

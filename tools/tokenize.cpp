@@ -50,7 +50,7 @@ std::string json_text(std::string line, std::int64_t number) {
     const json& text = value.is_object() && value.contains("text") ? value["text"] : value;
     if (text.is_string()) return text.get<std::string>();
   } catch (const BadRow& problem) {
-    fail("standard input:{}: {} {}", number, printable(line), problem.what());
+    fail("standard input:{}: {}: {}", number, printable(line), problem.what());
   }
   fail("standard input:{}: {} is neither a JSON string nor an object with a string \"text\"", number, printable(line));
 }

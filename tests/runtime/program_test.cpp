@@ -27,6 +27,8 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   std::string choice, folder, input;
   app.add_option("--number", number)->check(CLI::Range(0, 9))->type_name("N");
   app.add_option("--choice", choice)->check(CLI::IsMember({"a", "b"}));
+  int count = 0;
+  app.add_option("--count", count);
   double rate = 0;
   app.add_option("--rate", rate);
   app.add_option("--folder", folder);
@@ -89,6 +91,10 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--choice", ""}), "program: --choice: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
   EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: a whole number was expected\n");
+  EXPECT_EQ(refused({"--rate", "2e-5x"}), "program: --rate 2e-5x: a number was expected\n");
+  EXPECT_EQ(refused({"--rate", "1,2"}), "program: --rate 1,2: a number was expected\n");
+  EXPECT_EQ(refused({"--pair", "1,x"}), "program: --pair x: a number was expected\n");
+  EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: a number within range was expected\n");
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");

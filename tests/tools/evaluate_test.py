@@ -211,6 +211,9 @@ class Errors(unittest.TestCase):
         self.assertEqual((json.loads(out)["rows"], json.loads(out)["skipped_rows"]), (3, 2))
         self.assertEqual(err.count("\n"), 1, err)
         self.assertIn("2 malformed rows", err)
+        data = data_directory("one bad", rows=ROWS[:3], extra=b'{"text": 7}\n')
+        err = evaluate("--model", model, "--data", data, "--split", "dev", "--skip-bad-rows")[1]
+        self.assertIn("dev.jsonl: 1 malformed row skipped", err)
 
     def test_invalid_utf8_is_reported_once(self):
         data = data_directory("utf8", rows=ROWS[:3])

@@ -65,7 +65,7 @@ class Formats(unittest.TestCase):
                          b"a\tjoy 0.75, admiration 0.50, love 0.50, neutral 0.50\n")
 
     def test_top_counts_whatever_the_threshold(self):
-        self.assertEqual(predict("--model", fixed, "--top", "1", "--threshold", "0.99", "a"), b"a\tjoy 0.93\n")
+        self.assertEqual(predict("--model", fixed, "--top", "1", "a"), b"a\tjoy 0.93\n")
         self.assertEqual(predict("--model", fixed, "--top", "3", "a"), b"a\tjoy 0.93, love 0.31, neutral 0.20\n")
         self.assertEqual(predict("--model", fixed, "--top", "9999999999", "a").count(b","), 4)
 
@@ -240,6 +240,9 @@ class Errors(unittest.TestCase):
             (["--top", "-1"], "--top -1"), (["--top", "x"], "--top"), (["--format", "xml"], "--format"),
             (["--max-length", "1"], "--max-length 1"), (["--max-length", "33"], "32"), (["--threads", "-1"], "--threads"),
             (["--precision", "fp8"], "--precision"), (["--all", "--top", "2"], "--all"),
+            (["--threshold", "0.25", "--all"], "--threshold excludes --all"),
+            (["--threshold", "0.25", "--top", "2"], "--threshold excludes --top"),
+            (["--threads", "99999"], "--threads 99999: a whole number from 0 to 4096 was expected"),
             (["--treshold", "0.3"], "--treshold"), (["-x"], "-x"),
         ]:
             with self.subTest(flags=flags):

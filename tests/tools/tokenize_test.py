@@ -104,6 +104,7 @@ class BadInput(unittest.TestCase):
         twice = b'{"text": "a", "text": "b"}\n'
         self.refused("--vocab", vocabulary, "--jsonl", stdin=twice, says='key "text" stands there twice')
         self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\0 x\n', says="NUL")
+        self.refused("--vocab", vocabulary, "--jsonl", stdin=b"hi\n", says="standard input:1: hi: not JSON: parse error")
 
     def test_lines_before_a_bad_one_are_answered(self):
         done = run("--vocab", vocabulary, "--jsonl", stdin=b'"a"\n"!"\n3\n"a"\n')

@@ -345,7 +345,7 @@ class BadInput(unittest.TestCase):
         returned, _, error = train(out_folder("skipped"), "--data", bad, "--skip-bad-rows", None, "--max-steps", "2")
         self.assertEqual(returned, 0, error)
         self.assertIn("2 malformed rows", error)
-        self.assertIn("UTF-8", error)
+        self.assertIn("train.tsv: 1 row holds bytes that are not UTF-8", error)
 
     def test_another_device_is_said(self):
         out = out_folder("other threads")
