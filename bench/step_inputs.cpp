@@ -49,8 +49,7 @@ StepInputs::StepInputs(const StepSource& source) : source_(source), real_lengths
 }
 
 void StepInputs::read_data(const fs::path& data) {
-  std::error_code ignored;
-  check(fs::is_directory(data, ignored), "{}: no such folder (--data)", printable(data.string(), 4096));
+  require_directory(data, "--data");
   const Labels labels = Labels::read(data / "labels.txt");
   config_.labels = labels.names();
   const std::vector<Example> train = read_examples(find_split(data, "train"), labels);

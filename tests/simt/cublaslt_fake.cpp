@@ -4,7 +4,9 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 
+#include "simt/grid.h"
 #include "simt/runtime_state.h"
 
 namespace simt {
@@ -154,8 +156,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                               cudaStream_t stream) {
   const simt::FakeCublasLt::Product product{algorithm->data[0], simt::bias_of(operation), workspace};
   if (cublaslt().failing.contains(product.algorithm)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const cudaError_t error = simt::perform(stream, [=, of_d = attributes(layout)] {
-    simt::write_bias(d, of_d, product.bias);
+  const std::function<void()> write = [=, of_d = attributes(layout)] { simt::write_bias(d, of_d, product.bias); };
+  const cudaError_t error = simt::perform(stream, [=] {
+    simt::run_library(stream, write);
     cublaslt().products.push_back(product);
   });
   return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
