@@ -275,7 +275,7 @@ void print_waiting_threads() {
   }
 }
 
-// A grid that no other thread waits for yet still reads its arguments.
+// To TSan a grid reads its arguments until something comes after it.
 void keep_body(const std::function<void()>& body) {
   Core& c = core();
   c.body = grid_order().in_graph() ? &body : &(c.bodies[grid_order().set()] = body);

@@ -26,21 +26,21 @@ struct GraphNode {
 
 class GridOrder {
  public:
-  // The launching thread's: what is run until the next call is this node, or no node.
+  // For the launching thread. What it runs until the next call is this node; null: no graph's.
   void set_node(const GraphNode* node) { node_ = node; }
   bool in_graph() const { return node_ != nullptr; }
-  // And its: before it prepares a grid in `stream`, before that runs and after that.
+  // Before it prepares a grid in `stream`, before that runs, and after that.
   void begin(const void* stream, bool early);
   void start();
   void end(const void* stream);
-  // And its: what it does itself from here on comes after all grids so far.
+  // What it does itself from here on comes after all grids so far.
   void await();
 
   // The set that runs the grid that has begun, and whether that starts before the one before it has ended.
   int set() const { return set_; }
   bool overlaps() const { return overlaps_; }
 
-  // Each of the grid's threads: first, in await_previous_grid(), last.
+  // For each of the grid's threads: first of all, in await_previous_grid(), last of all.
   void thread_begins();
   void thread_awaits();
   void thread_ends();
