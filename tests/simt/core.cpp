@@ -283,8 +283,8 @@ void keep_body(const std::function<void()>& body) {
 
 void run_blocks(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared) {
   Core& c = core();
-  const int set = grid_order().set(), first_pool = set * kPoolsOfSet;
-  const int pools = c.count <= kMostThreadsOfTwoPools && set < kSets - kSetsBeside ? kPoolsOfSet : 1;
+  const int set = grid_order().set(), first_pool = set == 0 ? 0 : kPoolsOfFirstSet + set - 1;
+  const int pools = c.count <= kMostThreadsOfTwoPools && set == 0 ? kPoolsOfFirstSet : 1;
   for (Pool& pool : std::span(c.pools).subspan(first_pool, pools))
     while (static_cast<int>(pool.size()) < c.count) pool.push_back(std::make_unique<Thread>(&thread_main));
   const std::vector<std::size_t> order = order_of_blocks(std::size_t{grid.x} * grid.y * grid.z);

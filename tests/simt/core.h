@@ -19,10 +19,10 @@ struct Exchange;
 
 // The blocks of a grid run one after another, by the threads of each pool in turn. Under TSan there are two: a block
 // then is not ordered after the one before it, as on a device, and a race between the two is seen. Larger blocks have
-// one pool, since every barrier takes TSan time for each thread that there has ever been. Elsewhere one will do. A set
-// of threads (simt/grid_order.h) has pools of its own.
+// one pool, since every barrier takes TSan time for each thread that there has ever been, and so have the sets of
+// threads (simt/grid_order.h) but the first. Elsewhere one will do.
 inline constexpr int kMostThreadsOfTwoPools = 512;
-inline constexpr int kPoolsOfSet = kTsan ? 2 : 1, kPools = kSets * kPoolsOfSet;
+inline constexpr int kPoolsOfFirstSet = kTsan ? 2 : 1, kPools = kPoolsOfFirstSet + kSets - 1;
 
 struct Thread {
   explicit Thread(void (*entry)()) : fiber(entry) {}
