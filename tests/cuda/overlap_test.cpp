@@ -104,7 +104,7 @@ TEST(Overlap, Attention) {
 
 TEST(Overlap, Head) {
   const auto in = half_of(kRows, kInputs, 1), activated = half_of(kRows, kInputs, 2),
-             pooled = half_of(kRows, kInputs, 3), weight = half_of(28, kInputs, 4), first = half_of(2, kInputs, 5);
+             pooled = half_of(kRows, kInputs, 3), first = half_of(2, kInputs, 5);
   const auto bias = float_of(1, kInputs, 6), dbias = float_of(1, kInputs, 7);
   const DeviceBatch on(testing::PackedSequences({5, kRows - 5}, 100, 1));
   CudaKernels& device = testing::device();
