@@ -61,4 +61,7 @@ enum class Job { operations, training };
 std::vector<std::unique_ptr<Backend>> make_backends(Job job, const std::string& device, int threads,
                                                     std::vector<std::string>& absent);
 
+// Writes those lines to standard error, which no result goes to.
+void print_absent(const std::vector<std::string>& absent);
+
 }  // namespace ember

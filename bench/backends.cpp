@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "bench/backend.h"
 
 namespace ember {
@@ -53,6 +55,10 @@ Backends make_backends(Job job, const std::string& device, int threads, std::vec
   if (any) add_cuda_if_present(backends, absent);
   if (cuda) add_cuda(backends, device);
   return backends;
+}
+
+void print_absent(const std::vector<std::string>& absent) {
+  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
 }
 
 }  // namespace ember

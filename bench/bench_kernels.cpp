@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -141,7 +140,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   const std::string filter = with_peaks(ember::checked_filter(absent));
   std::optional<ember::ResultsFile> results;
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
+  ember::print_absent(absent);
   Reporter reporter(suite, results ? &*results : nullptr);
   const bool own = own_form || std::any_of(rest.begin(), rest.end(), [](const std::string& argument) {
                      return argument.rfind("--benchmark_list_tests", 0) == 0;

@@ -193,7 +193,7 @@ int run(const Options& options) {
   context["graph"] = options.budget.record;
   for (const auto& backend : backends) context["devices"][backend->name()] = backend->device_name();
   Output output(options, context.dump());
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
+  ember::print_absent(absent);
   for (const auto& backend : backends) measure_training(*backend, inputs, options, output);
   if (options.part != "training") measure_inference(inputs, options, output);
   return 0;

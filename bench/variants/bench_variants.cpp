@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "bench/backend.h"
 #include "bench/filter.h"
 #include "bench/variants/operands.h"
 #include "runtime/error.h"
@@ -123,7 +124,7 @@ void run_benchmarks() {
   absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
   checked_filter(absent);
-  for (const std::string& line : absent) fmt::print(stderr, "{}\n", line);
+  print_absent(absent);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
 }
