@@ -19,12 +19,10 @@ using nlohmann::ordered_json;
 
 void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& sources, const BertConfig& config,
           const LoadOptions& options, Kernels& kernels) {
-  // Laid out as the weights' own memory, which it is on a host.
-  const Buffer staging = kernels.on_host() ? Buffer() : host_buffer(weights.memory.size());
-  float* const image = kernels.on_host() ? weights.memory.f32() : staging.f32();
+  const HostDraft draft(weights, kernels);
   for (std::size_t i = 0; i < weights.list.size(); ++i) {
     const Parameter& parameter = weights.list[i];
-    float* out = image + (parameter.value.f32() - weights.memory.f32());
+    float* const out = draft.of(parameter);
     if (sources[i] != nullptr) {
       copy_to_f32(*sources[i], out);
       check(all_finite(out, parameter.value.size(), DType::f32), "{} has numbers that are not finite",
@@ -33,7 +31,7 @@ void fill(const BertWeights& weights, const std::vector<const StoredTensor*>& so
     }
     draw_parameter(parameter, i, config, options.seed, out, options.threads);
   }
-  if (!kernels.on_host()) kernels.upload(weights.memory.data(), staging.data(), staging.size());
+  draft.upload();
 }
 
 LoadedModel from_scratch(const CheckpointFiles& files, const Surroundings& around, Kernels& kernels,

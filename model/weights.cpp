@@ -89,6 +89,12 @@ std::array<double, 4> normal_block(const PhiloxBlock& words) {
   return out;
 }
 
+// Where `parameter` of the set lies in a block that is laid out as the set's memory, or in that where there is none.
+float* place_of(const Parameter& parameter, const BertWeights& weights, const Buffer& block) {
+  float* const values = parameter.value.f32();
+  return block.data() == nullptr ? values : block.f32() + (values - weights.memory.f32());
+}
+
 }  // namespace
 
 BertTensors lay_out(const BertConfig& config, Arena& arena, std::int64_t word_rows, DType dtype) {
@@ -139,9 +145,19 @@ HostView::HostView(const BertWeights& weights, Kernels& kernels) : weights_(weig
 }
 
 std::span<const float> HostView::of(const Parameter& parameter) const {
-  const float* values = parameter.value.f32();
-  if (copy_.data() != nullptr) values = copy_.f32() + (values - weights_.memory.f32());
-  return {values, static_cast<std::size_t>(parameter.value.size())};
+  return {place_of(parameter, weights_, copy_), static_cast<std::size_t>(parameter.value.size())};
+}
+
+HostDraft::HostDraft(const BertWeights& weights, Kernels& kernels) : weights_(weights), kernels_(kernels) {
+  if (!kernels.on_host()) draft_ = host_buffer(weights.memory.size());
+}
+
+float* HostDraft::of(const Parameter& parameter) const {
+  return place_of(parameter, weights_, draft_);
+}
+
+void HostDraft::upload() const {
+  if (draft_.data() != nullptr) kernels_.upload(weights_.memory.data(), draft_.data(), draft_.size());
 }
 
 void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out, int threads) {
@@ -161,13 +177,10 @@ void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint
 }
 
 void draw_all(const BertWeights& weights, float range, std::uint64_t seed, Kernels& kernels) {
-  std::vector<float> values;
-  for (std::size_t i = 0; i < weights.list.size(); ++i) {
-    const Parameter& parameter = weights.list[i];
-    values.resize(static_cast<std::size_t>(parameter.value.size()));
-    draw(parameter, range, seed, static_cast<std::uint32_t>(i), values.data());
-    kernels.upload(parameter.value.data, values.data(), values.size() * sizeof(float));
-  }
+  const HostDraft draft(weights, kernels);
+  for (std::size_t i = 0; i < weights.list.size(); ++i)
+    draw(weights.list[i], range, seed, static_cast<std::uint32_t>(i), draft.of(weights.list[i]));
+  draft.upload();
 }
 
 }  // namespace ember

@@ -71,6 +71,20 @@ class HostView {
   Buffer copy_;
 };
 
+// The same as the host writes it: where it lies, or elsewhere until upload() has taken all of it to the device.
+class HostDraft {
+ public:
+  HostDraft(const BertWeights& weights, Kernels& kernels);
+  // Where the values of a parameter of the set go, every one of them before upload().
+  float* of(const Parameter& parameter) const;
+  void upload() const;
+
+ private:
+  const BertWeights& weights_;
+  Kernels& kernels_;
+  Buffer draft_;
+};
+
 // Draws `parameter` afresh into `out` (host memory): N(0, range), zeros or ones. A function of (seed, index) alone,
 // computed by so many threads, 0 for all.
 void draw(const Parameter& parameter, float range, std::uint64_t seed, std::uint32_t index, float* out,
