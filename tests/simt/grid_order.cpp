@@ -8,8 +8,8 @@ void GridOrder::begin(const void* stream, bool early) {
   if constexpr (!kTsan) return;
   if (in_graph()) {
     overlaps_ = early && node_->after.size() == 1;
-    first_ = overlaps_ ? node_->before : node_->after;
-    awaited_ = overlaps_ ? node_->after.front() : nullptr;
+    first_ = overlaps_ ? node_->after.front()->after : node_->after;
+    awaited_ = overlaps_ ? &node_->after.front()->ended : nullptr;
   } else {
     overlaps_ = early && stream == stream_;
     if (!overlaps_) await();
@@ -40,7 +40,7 @@ void GridOrder::await() {
 
 void GridOrder::thread_begins() {
   acquire(&sets_[set_].starts);
-  for (char* tag : first_) acquire(tag);
+  for (GraphNode* node : first_) acquire(&node->ended);
 }
 
 void GridOrder::thread_awaits() {
@@ -49,7 +49,7 @@ void GridOrder::thread_awaits() {
 
 void GridOrder::thread_ends() {
   release(&sets_[set_].ends);
-  if (in_graph()) release(node_->ended);
+  if (in_graph()) release(&node_->ended);
 }
 
 GridOrder& grid_order() {

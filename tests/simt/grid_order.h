@@ -5,6 +5,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 namespace simt {
 
@@ -16,18 +17,17 @@ inline constexpr bool kTsan = false;
 // Two by turns for a stream, and some for those beside it in a graph.
 inline constexpr int kSetsBeside = 2, kSets = kTsan ? 2 + kSetsBeside : 1;
 
-// An operation of a graph. `ended` is a tag (simt/fiber.h), as are the others, of operations that it comes after.
+// An operation of a graph; blank without TSan.
 struct GraphNode {
-  char* ended;
-  std::span<char* const> after;   // the one before it in its stream, and those that events stand for
-  std::span<char* const> before;  // those that the first of these comes after
-  int branch;                     // 0 in the stream whose capture it was
+  std::vector<GraphNode*> after;  // the one before it in its stream, and those that events stand for
+  int branch = 0;                 // 0 in the stream whose capture it was
+  char ended = 0;                 // a tag (simt/fiber.h)
 };
 
 class GridOrder {
  public:
   // For the launching thread. What it runs until the next call is this node; null: no graph's.
-  void set_node(const GraphNode* node) { node_ = node; }
+  void set_node(GraphNode* node) { node_ = node; }
   bool in_graph() const { return node_ != nullptr; }
   // Before it prepares a grid in `stream`, before that runs, and after that.
   void begin(const void* stream, bool early);
@@ -50,11 +50,11 @@ class GridOrder {
     char starts, ends;
   };
   Tags sets_[kSets]{};
-  const GraphNode* node_ = nullptr;
+  GraphNode* node_ = nullptr;
   const void* stream_ = nullptr;  // of the grid that ran last, if nothing else did since
   int set_ = 0, by_turns_ = 0;
   bool overlaps_ = false;
-  std::span<char* const> first_;  // what the grid comes after from its start on
+  std::span<GraphNode* const> first_;  // what the grid comes after from its start on
   char* awaited_ = nullptr;
 };
 

@@ -9,13 +9,16 @@
 
 #include "simt/device.h"
 
+namespace simt {
+struct GraphNode;  // simt/grid_order.h, which is the core's alone
+}
+
 // What a graph runs, in the order in which it was recorded, and the places of what must have run before: the operation
 // before it in its stream and those that an event stands for.
 struct SimtOperation {
   std::function<void()> run;
   std::vector<std::size_t> after;
   int branch = 0;  // of the stream: 0 is the one that began the capture
-  char ended = 0;  // a tag for TSan
 };
 using SimtOperations = std::vector<SimtOperation>;
 
@@ -44,6 +47,7 @@ struct CUgraph_st {
 };
 struct CUgraphExec_st {
   SimtOperations operations;
+  std::vector<simt::GraphNode> nodes;  // one for each, which point at each other
 };
 
 namespace simt {

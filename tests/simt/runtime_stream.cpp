@@ -21,21 +21,14 @@ double now() {
 
 int captures_under_way = 0;
 
-std::vector<char*> tags_of(SimtOperations& operations, const std::vector<std::size_t>& which) {
-  std::vector<char*> tags;
-  for (const std::size_t i : which) tags.push_back(&operations[i].ended);
-  return tags;
-}
-
-void run(SimtOperations& operations, std::size_t i) {
-  SimtOperation& operation = operations[i];
-  const std::vector<char*> after = tags_of(operations, operation.after);
-  std::vector<char*> before;
-  if (!operation.after.empty()) before = tags_of(operations, operations[operation.after.front()].after);
-  const simt::GraphNode node{&operation.ended, after, before, operation.branch};
-  simt::grid_order().set_node(&node);
-  operation.run();
-  simt::grid_order().set_node(nullptr);
+std::vector<simt::GraphNode> nodes_of(const SimtOperations& operations) {
+  std::vector<simt::GraphNode> nodes(operations.size());
+  if (!simt::kTsan) return nodes;
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    for (const std::size_t before : operations[i].after) nodes[i].after.push_back(&nodes[before]);
+    nodes[i].branch = operations[i].branch;
+  }
+  return nodes;
 }
 
 int branch_of(cudaStream_t stream) {
@@ -44,7 +37,8 @@ int branch_of(cudaStream_t stream) {
   return fork == forks.end() ? 0 : 1 + static_cast<int>(fork - forks.begin());
 }
 
-void run(SimtOperations& operations) {
+void run(CUgraphExec_st& graph) {
+  const SimtOperations& operations = graph.operations;
   std::vector<bool> done(operations.size());
   std::vector<std::size_t> ready;
   const auto is_done = [&](std::size_t i) { return done[i]; };
@@ -53,9 +47,11 @@ void run(SimtOperations& operations) {
     for (std::size_t i = 0; i < operations.size(); ++i)
       if (!done[i] && std::ranges::all_of(operations[i].after, is_done)) ready.push_back(i);
     const std::size_t next = ready[simt::whose_turn(ready.size())];
-    run(operations, next);
+    simt::grid_order().set_node(&graph.nodes[next]);
+    operations[next].run();
     done[next] = true;
   }
+  simt::grid_order().set_node(nullptr);
 }
 
 // What CUDA does not allow in a capture: waiting for the device and the like.
@@ -202,7 +198,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (graph == nullptr) return result(cudaErrorInvalidValue);
-  *executable = new CUgraphExec_st{graph->operations};
+  *executable = new CUgraphExec_st{graph->operations, nodes_of(graph->operations)};
   return result(cudaSuccess);
 }
 
@@ -210,12 +206,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return result(cudaErrorInvalidValue);
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
   simt::grid_order().await();
-  run(executable->operations);
+  run(*executable);
   return result(cudaSuccess);
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  simt::grid_order().await();
   delete graph;
   return result(cudaSuccess);
 }
