@@ -128,8 +128,7 @@ std::string context(const Options& options, const ember::Suite& suite) {
 }
 
 int run(const Options& options, const std::string& program, const std::vector<std::string>& rest) {
-  ember::check(options.threads >= 0 && options.threads <= ember::kMostThreads,
-               "--threads {}: must be a whole number from 0 to {}", options.threads, ember::kMostThreads);
+  ember::check_threads(options.threads);
   ember::check(options.seconds > 0 && options.seconds <= 60, "--seconds {}: must be above 0 and at most 60",
                options.seconds);
   const bool own_form = initialize_benchmark(program, rest);

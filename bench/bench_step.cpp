@@ -61,8 +61,7 @@ void add_options(CLI::App& app, Options& options) {
 void validate(const Options& options) {
   ember::check(options.part == "both" || options.part == "training" || options.part == "inference",
                "--part {}: must be training, inference or both", ember::printable(options.part));
-  ember::check(options.threads >= 0 && options.threads <= ember::kMostThreads,
-               "--threads {}: must be a whole number from 0 to {}", options.threads, ember::kMostThreads);
+  ember::check_threads(options.threads);
   ember::check(options.budget.repetitions >= 1 && options.budget.repetitions <= 1000,
                "--repetitions {}: must be a whole number from 1 to 1000", options.budget.repetitions);
   ember::check(options.budget.seconds > 0 && options.budget.seconds <= 600,

@@ -12,6 +12,11 @@
 
 namespace ember {
 
+void check_threads(int threads) {
+  check(threads >= 0 && threads <= kMostThreads, "--threads {}: must be a whole number from 0 to {}", threads,
+        kMostThreads);
+}
+
 int thread_count(int threads) {
   if (threads > 0) return threads;
   const int all = omp_get_max_threads();

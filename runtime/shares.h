@@ -8,6 +8,9 @@ namespace ember {
 
 inline constexpr int kMostThreads = 4096;
 
+// Error unless `threads`, as --threads gave it, is such a number or 0, which stands for all.
+void check_threads(int threads);
+
 // `threads`, or where that is 0 as many as OpenMP takes: what OMP_NUM_THREADS says or the machine runs at once. Error
 // when that is more than kMostThreads.
 int thread_count(int threads);

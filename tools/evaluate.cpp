@@ -16,6 +16,7 @@
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 #include "runtime/spinning.h"
 #include "train/evaluation.h"
 

@@ -1,7 +1,6 @@
 #include "model_options.h"
 
 #include "runtime/error.h"
-#include "runtime/shares.h"
 
 namespace ember {
 
@@ -15,11 +14,6 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
       ->type_name("NAME")
       ->capture_default_str();
-}
-
-void check_threads(int threads) {
-  check(threads >= 0 && threads <= kMostThreads, "--threads {}: a whole number from 0 to {} was expected", threads,
-        kMostThreads);
 }
 
 void check_threshold(double threshold) {

@@ -21,9 +21,6 @@ struct ModelOptions {
 
 void add_model_options(CLI::App& app, ModelOptions& options);
 
-// Error unless --threads is 0 or a number of threads that there may be.
-void check_threads(int threads);
-
 // Error unless --threshold is a number from 0 to 1.
 void check_threshold(double threshold);
 

@@ -16,6 +16,7 @@
 #include "prediction_format.h"
 #include "runtime/error.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 
 namespace {
 

@@ -164,8 +164,7 @@ void validate(const TrainOptions& options) {
   whole("--early-stopping", options.early_stopping, 0);
   whole("--max-steps", options.max_steps, 0);
   whole("--keep", options.keep, 1);
-  check(options.threads >= 0 && options.threads <= kMostThreads, "--threads {}: must be a whole number from 0 to {}",
-        options.threads, kMostThreads);
+  check_threads(options.threads);
   check(options.optimizer == "lazy" || options.optimizer == "dense", "--optimizer {}: must be lazy or dense",
         printable(options.optimizer));
   check(!options.resume || !options.overwrite, "--resume and --overwrite: give one of them");

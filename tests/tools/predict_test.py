@@ -242,7 +242,7 @@ class Errors(unittest.TestCase):
             (["--precision", "fp8"], "--precision"), (["--all", "--top", "2"], "--all"),
             (["--threshold", "0.25", "--all"], "--threshold excludes --all"),
             (["--threshold", "0.25", "--top", "2"], "--threshold excludes --top"),
-            (["--threads", "99999"], "--threads 99999: a whole number from 0 to 4096 was expected"),
+            (["--threads", "99999"], "--threads 99999: must be a whole number from 0 to 4096"),
             (["--treshold", "0.3"], "--treshold"), (["-x"], "-x"),
         ]:
             with self.subTest(flags=flags):
