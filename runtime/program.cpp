@@ -1,6 +1,7 @@
 #include "runtime/program.h"
 
 #include <fcntl.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -44,6 +46,12 @@ struct Expected {
   bool whole, number;
 };
 
+bool is_number(const std::string& text) {
+  char* end = nullptr;
+  static_cast<void>(std::strtod(text.c_str(), &end));
+  return end == text.c_str() + text.size();
+}
+
 // CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, and another option
 // for the value that was forgotten, or says of these, or of 2.5 where a whole number is meant, what does not help.
 void require_values(const CLI::App& app) {
@@ -66,9 +74,7 @@ void require_values(const CLI::App& app) {
             printable(value));
       const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
-      double ignored = 0;
-      const bool converts = !expected.number || expected.whole || CLI::detail::lexical_cast(value, ignored);
-      check(converts, "{} {}: a number was expected", option->get_name(), printable(value));
+      check(!expected.number || is_number(value), "{} {}: a number was expected", option->get_name(), printable(value));
     }
   }
 }
@@ -86,13 +92,18 @@ void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
   fail("{}: has {} values, one was expected", option->get_name(), option->count());
 }
 
-// Of a number, which it is, but none that the option's type holds: CLI11 says "Could not convert: NAME = VALUE".
-[[noreturn]] void refuse_range(const CLI::ConversionError& error) {
-  const std::string text = error.what();
-  const std::size_t name = text.find(": "), equals = text.find(" = ");
-  if (name == text.npos || equals == text.npos || equals < name) throw error;
-  fail("{} {}: a number within range was expected", text.substr(name + 2, equals - name - 2),
-       printable(text.substr(equals + 3)));
+// Of a number, which it is, but none that the option's type holds. CLI11 names the option in a sentence only, so each
+// is converted once more.
+[[noreturn]] void refuse_range(CLI::App& app, const CLI::ConversionError& error) {
+  for (CLI::Option* option : app.get_options()) {
+    try {
+      if (option->count() > 0) option->run_callback();
+    } catch (const CLI::ConversionError&) {
+      fail("{} {}: a number within range was expected", option->get_name(),
+           printable(fmt::format("{}", fmt::join(option->results(), ","))));
+    }
+  }
+  throw error;
 }
 
 void parse(CLI::App& app, int argc, char** argv) {
@@ -103,7 +114,7 @@ void parse(CLI::App& app, int argc, char** argv) {
     throw;
   } catch (const CLI::ConversionError& error) {
     require_values(app);
-    refuse_range(error);
+    refuse_range(app, error);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() != 0) require_values(app);
     throw;
@@ -128,8 +139,7 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     print_line(program, "standard output: cannot be written");
     return 2;
   } catch (const CLI::ExtrasError&) {  // its own text has them in reverse
-    print_line(program,
-               fmt::format("{}: not expected (see {} --help)", CLI::detail::join(app.remaining(), " "), program));
+    print_line(program, fmt::format("{}: not expected (see {} --help)", fmt::join(app.remaining(), " "), program));
     return 2;
   } catch (const CLI::ParseError& error) {
     print_line(program, fmt::format("{} (see {} --help)", error.what(), program));

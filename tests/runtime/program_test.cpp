@@ -35,6 +35,8 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   std::vector<double> pair, several;
   app.add_option("--pair", pair)->delimiter(',')->expected(2);
   app.add_option("--several", several)->delimiter(',');
+  std::vector<int> sizes;
+  app.add_option("--sizes", sizes)->delimiter(',');
   app.add_option("INPUT", input);
   app.add_flag("--flag");
   arguments.insert(arguments.begin(), "somewhere/program");
@@ -95,6 +97,8 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--rate", "1,2"}), "program: --rate 1,2: a number was expected\n");
   EXPECT_EQ(refused({"--pair", "1,x"}), "program: --pair x: a number was expected\n");
   EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: a number within range was expected\n");
+  EXPECT_EQ(refused({"--count", "1", "--sizes", "1,99999999999,2"}),
+            "program: --sizes 1,99999999999,2: a number within range was expected\n");
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
