@@ -10,10 +10,27 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kTrainOn = "; to train on, give its model as --model and name another --out";
+// How to go on with what cannot be resumed: from a checkpoint, and where there is none.
+constexpr const char* kTrainOn = "to train on, give its model as --model and name another --out";
+constexpr const char* kStartAfresh = "--overwrite starts afresh";
 
 bool is_event(const json& event, const char* name) {
   return event.is_object() && event.contains("event") && event["event"] == name;
+}
+
+void require_same(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now,
+                  const char* instead) {
+  const std::string path = then.string();
+  for (const auto& [flag, value] : now.flags) {
+    const auto found = before.flags.find(flag);
+    const std::string old = found == before.flags.end() ? "unknown" : found->second;
+    check(old == value, "--resume: {} was made with {} {}, this run has {}; {}", path, flag, printable(old), value,
+          instead);
+  }
+  check(before.data == now.data, "--resume: {} was made with other data (texts, labels or vocabulary); {}", path,
+        instead);
+  check(before.model == now.model, "--resume: {} was made from another model (--model, or its starting weights); {}",
+        path, instead);
 }
 
 }  // namespace
@@ -27,16 +44,7 @@ RunIdentity run_identity(const json& object) {
 }
 
 void require_same_run(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now) {
-  const std::string path = then.string();
-  for (const auto& [flag, value] : now.flags) {
-    const auto found = before.flags.find(flag);
-    const bool is_length = flag == "--epochs" || flag == "--max-steps";
-    const std::string old = found == before.flags.end() ? "unknown" : found->second;
-    check(old == value, "--resume: {} was made with {} {}, this run has {}{}", path, flag, printable(old), value,
-          is_length ? kTrainOn : "");
-  }
-  check(before.data == now.data, "--resume: {} was made with other data (texts, labels or vocabulary)", path);
-  check(before.model == now.model, "--resume: {} was made from another model (--model, or its starting weights)", path);
+  require_same(before, then, now, kTrainOn);
 }
 
 void require_restartable(const std::filesystem::path& metrics, const RunIdentity& now) {
@@ -45,19 +53,18 @@ void require_restartable(const std::filesystem::path& metrics, const RunIdentity
   std::string line;
   std::getline(lines, line);
   const json start = json::parse(line, nullptr, false);
-  check(is_event(start, "start"), "--resume: {} does not say which run it is of; --overwrite starts afresh",
-        metrics.string());
+  check(is_event(start, "start"), "--resume: {} does not say which run it is of; {}", metrics.string(), kStartAfresh);
   try {
-    require_same_run(run_identity(start), metrics, now);
+    require_same(run_identity(start), metrics, now, kStartAfresh);
   } catch (const json::exception&) {
-    fail("--resume: {}: its first line is damaged; --overwrite starts afresh", metrics.string());
+    fail("--resume: {}: its first line is damaged; {}", metrics.string(), kStartAfresh);
   }
   int checkpoints = 0;
   while (std::getline(lines, line)) {
     const json event = json::parse(line, nullptr, false);
     if (is_event(event, "checkpoint")) ++checkpoints;
-    check(checkpoints < 2 && !is_event(event, "end"),
-          "--resume: {} tells of checkpoints, and none is there; --overwrite starts afresh", metrics.string());
+    check(checkpoints < 2 && !is_event(event, "end"), "--resume: {} tells of checkpoints, and none is there; {}",
+          metrics.string(), kStartAfresh);
   }
 }
 

@@ -19,7 +19,7 @@ struct RunIdentity {
 nlohmann::ordered_json to_json(const RunIdentity& identity);
 RunIdentity run_identity(const nlohmann::json& json);
 
-// Error naming `then`, a checkpoint or a log, and the first flag that differs, the data or the model.
+// Error naming `then`, a checkpoint, and the first flag that differs, the data or the model.
 void require_same_run(const RunIdentity& before, const std::filesystem::path& then, const RunIdentity& now);
 
 // Before a run starts over because there is no checkpoint: Error unless metrics.jsonl, if it is there, begins with

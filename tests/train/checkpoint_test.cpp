@@ -156,7 +156,8 @@ TEST_F(CheckpointTest, SaysWhatDiffers) {
   save(40);
   RunIdentity other = identity;
   other.flags["--lr"] = "0.001";
-  EXPECT_NE(complaint(other).find("was made with --lr 0.003, this run has 0.001"), std::string::npos);
+  EXPECT_NE(complaint(other).find("was made with --lr 0.003, this run has 0.001; to train on, give its model as "),
+            std::string::npos);
   other = identity, other.data = "other";
   EXPECT_NE(complaint(other).find("other data"), std::string::npos);
   other = identity, other.model = "other";

@@ -169,6 +169,7 @@ TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
   TrainOptions other = o;
   other.resume = true, other.recipe.learning_rate *= 2;
   EXPECT_NE(complaint(other).find("--lr"), std::string::npos);
+  EXPECT_TRUE(complaint(other).ends_with("; --overwrite starts afresh")) << complaint(other);
   EXPECT_EQ(model(o.out), before);
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), part);
   for (const std::string& nameless :
