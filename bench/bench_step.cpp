@@ -1,4 +1,6 @@
 // bench_step: a whole training step by batch size and length, and texts to scores. docs/bench.md says how to read it.
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -42,8 +44,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--model", options.source.model, "a model folder instead; without weights they are drawn")
       ->excludes(shape);
   app.add_option("--data", options.source.data, "a data folder, for its lengths and texts; needs --model");
-  app.add_option("--batches", options.batches, "batch sizes")->delimiter(',');
-  app.add_option("--most-tokens", options.most_tokens, "batches of more tokens are left out");
+  app.add_option("--batches", options.batches, "batch sizes of training")->delimiter(',');
+  app.add_option("--most-tokens", options.most_tokens, "batches of training with more tokens are left out");
   app.add_option("--repetitions", options.budget.repetitions, "of each measurement");
   app.add_option("--seconds", options.budget.seconds, "time of a repetition");
   app.add_flag("!--no-graph", options.budget.record,
@@ -71,6 +73,11 @@ void validate(const Options& options) {
                "--precision {}: is of inference, but --part is training", options.precision);
   ember::check(options.part != "inference" || !options.device.starts_with("cuda"),
                "--device {}: is of training, but --part is inference, which the CPU does", options.device);
+  const Options otherwise;
+  ember::check(options.part != "inference" || options.batches == otherwise.batches,
+               "--batches {}: is of training, but --part is inference", fmt::join(options.batches, ","));
+  ember::check(options.part != "inference" || options.most_tokens == otherwise.most_tokens,
+               "--most-tokens {}: is of training, but --part is inference", options.most_tokens);
   for (const double peak : options.paper)
     ember::check(peak > 0 && std::isfinite(peak), "--paper {}: must be two numbers above 0", peak);
   for (const std::int64_t batch : options.batches)

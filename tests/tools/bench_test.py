@@ -253,6 +253,8 @@ class Step(Case):
             (["--part", "half"], "--part half: must be training, inference or both"),
             (["--batches", "0"], "--batches 0: must be"),
             (["--batches", "1,x"], "--batches"),
+            (["--part", "inference", "--batches", "4,8"], "--batches 4,8: is of training, but --part is inference"),
+            (["--part", "inference", "--most-tokens", "9"], "--most-tokens 9: is of training, but --part is"),
             (["--repetitions", "0"], "--repetitions 0: must be"),
             (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
             (["--paper", "320"], "--paper: has 1 of 2 values\n"),
