@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "data/utf8.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -103,8 +104,7 @@ void LineReader::fill() {
 
 void LineReader::skip_byte_order_mark() {
   const std::string_view start(buffer_.data(), end_);
-  check(!start.starts_with("\xFF\xFE") && !start.starts_with("\xFE\xFF"), "{}: is UTF-16, UTF-8 was expected",
-        path_.string());
+  refuse_utf16(start, path_.string());
   if (start.starts_with("\xEF\xBB\xBF")) next_ = 3;
 }
 

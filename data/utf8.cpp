@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "data/unicode.h"
+#include "runtime/error.h"
 
 namespace ember {
 
@@ -25,6 +26,10 @@ bool repair_utf8(std::string& text) {
   }
   text = std::move(repaired);
   return true;
+}
+
+void refuse_utf16(std::string_view start, std::string_view file) {
+  check(!start.starts_with("\xFF\xFE") && !start.starts_with("\xFE\xFF"), "{}: is UTF-16, UTF-8 was expected", file);
 }
 
 }  // namespace ember

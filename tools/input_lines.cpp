@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "data/utf8.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -69,6 +70,7 @@ void InputLines::extend(std::string_view text) {
 }
 
 std::size_t InputLines::finish(std::vector<std::string>& lines) {
+  if (std::exchange(first_, false)) refuse_utf16(line_, "standard input");
   if (!cut_ && line_.ends_with('\r')) line_.pop_back();
   cut_ = false;
   lines.push_back(std::exchange(line_, {}));

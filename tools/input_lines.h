@@ -19,7 +19,8 @@ class InputLines {
   explicit InputLines(int descriptor) : descriptor_(descriptor) {}
 
   // The next lines, without their line ends (LF or CR LF): at least one, waiting for it if need be, then those that can
-  // be had without waiting, up to a full chunk. False at the end of the stream. Error when it cannot be read.
+  // be had without waiting, up to a full chunk. False at the end of the stream. Error when it cannot be read, or begins
+  // as UTF-16 does.
   bool next(std::vector<std::string>& lines);
 
   // Lines so far of which only the first kLineBytes bytes were kept, cut between characters.
@@ -37,6 +38,7 @@ class InputLines {
   std::size_t begin_ = 0, end_ = 0;  // what of block_ is not yet used
   std::string line_;                 // the line at hand, as far as it has come
   bool cut_ = false;                 // whether some of it was left out
+  bool first_ = true;                // whether it is the stream's first
   bool ended_ = false;
   std::int64_t long_lines_ = 0;
 };

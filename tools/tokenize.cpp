@@ -72,6 +72,7 @@ int run(const Options& options) {
   std::vector<std::int32_t> ids;
   for (std::int64_t number = 1; std::getline(std::cin, line); ++number) {
     ids.clear();
+    if (number == 1) refuse_utf16(line, "standard input");
     try {
       tokenizer.encode(options.jsonl ? json_text(line, number) : line, options.max_length, ids);
     } catch (const Error&) {

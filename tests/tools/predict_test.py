@@ -118,6 +118,7 @@ class Formats(unittest.TestCase):
             for expected in "a\ufffd b\ufffd", "x\ufffd", "\U0001f600":
                 self.assertIn(expected, out)
         self.assertEqual(logits(stdin=b"i am\xff happy\n"), logits(stdin=b"i am happy\n"))
+        self.assertEqual(logits(stdin=b"\xef\xbb\xbfi am happy\n\xff\xfea\n"), logits(stdin=b"i am happy\na\n"))
 
     def test_help_and_no_input(self):
         self.assertIn(b"TEXT", predict("--help"))
@@ -248,6 +249,11 @@ class Errors(unittest.TestCase):
             with self.subTest(flags=flags):
                 self.refused("--model", fixed, *flags, "text", contains=contains)
         self.refused("text", contains="--model")
+
+    def test_utf16(self):
+        for coding, mark in ("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff"):
+            self.refused("--model", fixed, stdin=mark + "so sad\nso happy\n".encode(coding),
+                         contains="predict: standard input: is UTF-16, UTF-8 was expected")
 
     def test_model_directory(self):
         absent = os.path.join(scratch, "absent")

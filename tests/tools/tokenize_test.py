@@ -106,6 +106,11 @@ class BadInput(unittest.TestCase):
         self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\0 x\n', says="NUL")
         self.refused("--vocab", vocabulary, "--jsonl", stdin=b"hi\n", says="standard input:1: hi: not JSON: parse error")
 
+    def test_utf16(self):
+        for mark in b"\xff\xfe", b"\xfe\xff":
+            self.refused("--vocab", vocabulary, stdin=mark + b"\0a\0\n",
+                         says="standard input: is UTF-16, UTF-8 was expected")
+
     def test_lines_before_a_bad_one_are_answered(self):
         done = run("--vocab", vocabulary, "--jsonl", stdin=b'"a"\n"!"\n3\n"a"\n')
         self.assertEqual((done.returncode, done.stdout), (2, b"[2,9,3]\n[2,8,3]\n"), done.stderr)
