@@ -269,11 +269,13 @@ class Failing(Case):
         command = [self.root / "tools" / "gpu_check.sh", "--from", self.bundle, "--only", "tests", "--jobs", "8"]
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "BEHAVIOUR": "",
                        "STARTED": str(self.folder / "started")}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as running:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True) as running:
             while not all((self.folder / name).exists() for name in names):
                 time.sleep(0.05)
             running.terminate()
-            self.assertEqual(running.wait(timeout=LIMIT), 1)
+            self.assertNotIn("no such job", running.communicate(timeout=LIMIT)[1])
+            self.assertEqual(running.returncode, 1)
         rows = self.rows()
         self.assertEqual({rows[name] for name in names}, {"FAILED (interrupted)"})
 

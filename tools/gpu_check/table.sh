@@ -66,21 +66,21 @@ start_check() { # NAME COMMAND...
   [ -z "$stopped" ] || kill "$!"
 }
 
-# Waits for one of those that run, sets `ended` to its process and returns its status. A signal ends the waiting too; and of
-# those that end meanwhile bash's `wait -n` knows nothing any more, though `wait` does. `ended` is no function's own,
-# since `wait -n` unsets it.
+# Waits for one of those that run, sets `ended` to its process and returns its status. Those come first that have ended
+# while something else was done: bash's `wait -n` knows nothing of them any more, though `wait` does. A signal ends the
+# waiting too. `ended` is no function's own, since `wait -n` unsets it.
 wait_for_one() {
   local process status
   while true; do
-    wait -n -p ended "${!running[@]}"
-    status=$?
-    [ -z "${ended:-}" ] || return "$status"
     for process in "${!running[@]}"; do
       kill -0 "$process" 2>/dev/null && continue
       ended=$process
       wait "$process"
       return
     done
+    wait -n -p ended
+    status=$?
+    [ -z "${ended:-}" ] || return "$status"
   done
 }
 
