@@ -20,7 +20,7 @@ constexpr std::uint64_t hash_byte(std::uint64_t hash, char byte) {
 
 // Ids of those of `tokens` that begin with `prefix`, by what follows it: a hash table with linear probing, at most half
 // full. An entry is the id and 8 bits of the hash: between two texts a model's weights pass through the caches, and the
-// smaller the table the more of it is still there (docs/performance_cpu.md).
+// smaller the table the more of it is still there (docs/performance_cpu_inference.md).
 class PieceTable {
  public:
   // `tokens` must stay as they are. Of equal ones the last counts.

@@ -146,7 +146,7 @@ class Kernels {
   virtual void download(void* to_host, const void* from_device, std::size_t bytes) = 0;
   virtual bool on_host() const { return false; }  // whether the device's memory is the host's
   // The most tokens that a batch to be scored should have: enough rows for the products, and few enough that what these
-  // write stays in the caches (docs/performance_cpu.md).
+  // write stays in the caches (docs/performance_cpu_inference.md).
   virtual std::int64_t tokens_at_once() const { return 512; }
   virtual std::unique_ptr<Readback> make_readback(std::size_t bytes) = 0;
   // Calls `work`, which only gives work to the device (it neither allocates nor up- or downloads), and keeps it without

@@ -3,7 +3,7 @@
 // Elsewhere they are oneDNN's sgemm, which packs both operands as it goes, and, of weights that are packed once, one of
 // our own: for a sentence of twenty tokens packing would cost as much as the product itself. After Goto and van de
 // Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008), without blocks: the fewer rows there are,
-// the better all of them stay in a cache while the panels pass (docs/performance_cpu.md).
+// the better all of them stay in a cache while the panels pass (docs/performance_cpu_inference.md).
 #include <algorithm>
 
 #include "kernels/cpu/linear_products.h"

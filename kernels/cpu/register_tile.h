@@ -129,7 +129,7 @@ struct AddedOutput {
 };
 constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t) { return AddedOutput{data, stride}; };
 
-// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu.md): not at all
+// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu_inference.md): not at all
 // where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of
 // the left operand pass through it too; 64 rows where it may still be in memory that is slower than the multipliers.
 enum class Fetch : int { none = 0, near = 16, far = 64 };

@@ -1,5 +1,5 @@
 // Loops over tasks by a team of threads. One thread is no team of OpenMP's: at every barrier libgomp makes a system
-// call to wake who waits there, also where nobody can (docs/performance_cpu.md).
+// call to wake who waits there, also where nobody can (docs/performance_cpu_inference.md).
 #pragma once
 
 #include <omp.h>
