@@ -6,8 +6,9 @@ Then they take turns (A B C A B C ...), a round each, so that a change of the ma
 has the medians of the rounds, their coefficient of variation, how many times as fast Ember is at the same precision,
 and beside the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to
 transformers in fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not
-installed is skipped by name; one that fails is named and the rest goes on. Each measurement is appended to
-OUT/results.jsonl as it comes; bench/report.py draws it. With --device cuda it is training alone, Ember's in fp16.
+installed is skipped by name, and so are all of a precision that the processor lacks, which Ember refuses; one that
+fails is named and the rest goes on. Each measurement is appended to OUT/results.jsonl as it comes; bench/report.py
+draws it. With --device cuda it is training alone, Ember's in fp16.
 Exit status: 0, 1 if Ember failed or its output is wrong, 2 for wrong flags or inputs, 130 if interrupted.
 """
 
@@ -272,6 +273,8 @@ class Comparison:
         self.results.add(event, task=task, engine=engine.name, precision=engine.precision, **values)
 
     def enter(self, task, engine, folder):
+        if table.skipped(self.results.records, (task, "Ember", engine.precision)):
+            raise Skipped(f"Ember has no {engine.precision} here to be held against")
         progress(f"{task}: {engine}: warming up")
         runner = engine.kind(engine.command, folder, engine.environment, self.args.timeout)
         try:

@@ -83,6 +83,10 @@ ACCURACY = {"training": "dev loss", "training on CUDA": "dev loss", "inference":
             "tokenisation": "outputs"}
 
 
+def skipped(records, row):
+    return any(record["event"] == "skipped" and key(record) == row for record in records)
+
+
 def outcome(records, row):
     """`skipped` or `failed` with the reason, for an engine that did not last."""
     ends = [r for r in records if r["event"] in ("skipped", "failed") and key(r) == row]
