@@ -9,10 +9,11 @@ namespace ember {
 
 // libgomp's threads wait by spinning, then they sleep. To wake one takes as long as thousands of spins, and a step has
 // hundreds of waits; but where other processes want the processors too, a thread that spins holds up the very one that
-// it waits for (docs/performance_cpu_training.md). So they spin for half a millisecond while this process has the processors to
-// itself and for a hundredth of that while it is crowded, which a thread of its own looks at every quarter of a second.
-// To be called first in main: libgomp reads GOMP_SPINCOUNT before, so the program starts itself once more with it. Does
-// nothing where it cannot, or where the environment says already how threads wait or which processors they are tied to.
+// it waits for (docs/performance_cpu_training.md). So they spin for half a millisecond while this process has the
+// processors to itself and for a hundredth of that while it is crowded, which a thread of its own looks at every
+// quarter of a second. To be called first in main: libgomp reads GOMP_SPINCOUNT before, so the program starts itself
+// once more with it. Does nothing where it cannot, or where the environment says already how threads wait or which
+// processors they are tied to.
 void adapt_spinning(char** argv);
 
 // What libgomp is told: so many spins, and by itself 100 where it has more threads than processors. (GNU libgomp

@@ -138,7 +138,7 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
 
 template <typename Arithmetic, typename Output>
 struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
-  static auto get(std::int64_t rows, std::int64_t, Fetch fetch) {
+  static auto get(std::int64_t rows, std::int64_t, Fetch fetch, bool) {
     const bool far = fetch == Fetch::far;
     if (rows > 16)
       return far ? matrix_tile<Arithmetic, Output, true, true> : matrix_tile<Arithmetic, Output, true, false>;

@@ -129,15 +129,25 @@ struct AddedOutput {
 };
 constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t) { return AddedOutput{data, stride}; };
 
-// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu_inference.md): not at all
-// where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the rows of
-// the left operand pass through it too; 64 rows where it may still be in memory that is slower than the multipliers.
+// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu_inference.md): not
+// at all where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the
+// rows of the left operand pass through it too; 64 rows where it may still be in memory that is slower than the
+// multipliers.
 enum class Fetch : int { none = 0, near = 16, far = 64 };
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 
-// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with. With
-// Fetch::far `next` is asked for too.
-template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, Fetch kFetch>
+// The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them; else
+// by the last, for all of it. All of it holds up that tile's own loads: with AVX2 it took 1.5 times as long as those
+// before it. With AVX-512 shares were not measured.
+#if defined(__AVX512F__)
+constexpr int kShares = 1;
+#else
+constexpr int kShares = 4;
+#endif
+
+// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with. Asks
+// for a share of `next` with kShare, for all of it with Fetch::far.
+template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, Fetch kFetch, bool kShare>
 void register_tile(const Output& out, const typename Arithmetic::Sum* start, Left left,
                    const Panel<typename Arithmetic::Group>& panel) {
   static_assert(kVectors == 1 || kVectors == 2);
@@ -157,6 +167,7 @@ void register_tile(const Output& out, const typename Arithmetic::Sum* start, Lef
       __builtin_prefetch(right + static_cast<int>(kFetch) * kTileColumns + c);
       if (kFetch == Fetch::far && panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
+    if constexpr (kShare) __builtin_prefetch(panel.next + k * (kTileColumns / kShares), 0, 2);
     using Groups = typename Arithmetic::Groups;
     const Groups first = load_groups<Groups>(right), second = load_groups<Groups>(right + (kVectors - 1) * kLanes);
 #pragma GCC unroll 16
@@ -171,24 +182,30 @@ void register_tile(const Output& out, const typename Arithmetic::Sum* start, Lef
     for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
 }
 
-template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, std::size_t... I>
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, bool kShare,
+          std::size_t... I>
 constexpr auto tiles_up_to(std::index_sequence<I...>) {
-  return std::array{register_tile<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kFetch>...};
+  return std::array{register_tile<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kFetch, kShare>...};
 }
-// kTiles<Arithmetic, Left, Output, kVectors, kFetch>[rows - 1] is the tile of `rows` rows.
-template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch>
+// kTiles<Arithmetic, Left, Output, kVectors, kFetch, kShare>[rows - 1] is the tile of `rows` rows.
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, bool kShare = false>
 constexpr auto kTiles =
-    tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch>(std::make_index_sequence<Left::kRows>());
+    tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch, kShare>(std::make_index_sequence<Left::kRows>());
 
-// TileOf<Arithmetic, Left, Output>::get(rows, width, fetch) is the one for those operands and that many columns.
+// TileOf<Arithmetic, Left, Output>::get(rows, width, fetch, share) is the one for those operands and that many columns.
 template <typename Arithmetic, typename Left, typename Output>
 struct TileOf {
-  static auto get(std::int64_t rows, std::int64_t width, Fetch fetch) {
-    return (width <= kLanes       ? kTiles<Arithmetic, Left, Output, 1, Fetch::far>
-            : fetch == Fetch::far ? kTiles<Arithmetic, Left, Output, 2, Fetch::far>
-            : fetch == Fetch::near
-                ? kTiles<Arithmetic, Left, Output, 2, Fetch::near>
-                : kTiles<Arithmetic, Left, Output, 2, Fetch::none>)[static_cast<std::size_t>(rows - 1)];
+  static auto get(std::int64_t rows, std::int64_t width, Fetch fetch, bool share) {
+    const auto row = static_cast<std::size_t>(rows - 1);
+    if constexpr (kShares > 1) {
+      if (share && width > kLanes)
+        return (fetch == Fetch::near ? kTiles<Arithmetic, Left, Output, 2, Fetch::near, true>
+                                     : kTiles<Arithmetic, Left, Output, 2, Fetch::none, true>)[row];
+    }
+    return (width <= kLanes        ? kTiles<Arithmetic, Left, Output, 1, Fetch::far>
+            : fetch == Fetch::far  ? kTiles<Arithmetic, Left, Output, 2, Fetch::far>
+            : fetch == Fetch::near ? kTiles<Arithmetic, Left, Output, 2, Fetch::near>
+                                   : kTiles<Arithmetic, Left, Output, 2, Fetch::none>)[row];
   }
 };
 
@@ -198,16 +215,57 @@ template <typename Left>
 struct RowTiles {
   explicit RowTiles(std::int64_t rows) : rows(rows), count(ceil_div(rows, Left::kRows)) {}
   std::int64_t begin(std::int64_t t) const { return std::min(rows, rounded(t * rows / count)); }
+  // task(t, begin(t), begin(t + 1)) in turn, without a division for each.
+  template <typename Task>
+  void each(const Task& task) const {
+    if (count == 0) return;
+    const std::int64_t whole = rows / count, over = rows % count;
+    for (std::int64_t t = 0, begin = 0, exact = 0, remainder = 0; t < count; ++t) {
+      exact += whole, remainder += over;
+      if (remainder >= count) remainder -= count, ++exact;
+      const std::int64_t end = std::min(rows, rounded(exact));
+      task(t, begin, end);
+      begin = end;
+    }
+  }
   // Of the rows in memory.
   std::int64_t padded() const { return rounded(rows); }
   static std::int64_t rounded(std::int64_t row) { return round_up(row, Left::kRowStep); }
   std::int64_t rows, count;
 };
 
+// What each of a panel's tiles asks for: the first the panel itself; the last ones, which find that in the cache so
+// that memory is idle, the next one.
+template <typename Group>
+class Asking {
+ public:
+  Asking(const Panel<Group>& panel, std::int64_t tiles)
+      : next_(panel.next),
+        size_(panel.groups * kTileColumns),
+        shared_(kShares > 1 && tiles > kShares),
+        last_(next_ == nullptr ? tiles
+              : shared_        ? tiles - kShares
+                               : std::max<std::int64_t>(1, tiles - 1)),
+        between_(size_ * static_cast<std::int64_t>(sizeof(Group)) > kMostInFirstCache ? Fetch::near : Fetch::none) {}
+
+  Fetch fetch(std::int64_t t) const { return t == 0 || (t >= last_ && !shared_) ? Fetch::far : between_; }
+  bool share(std::int64_t t) const { return shared_ && t >= last_; }
+  const Group* next(std::int64_t t) const {
+    if (t < last_) return nullptr;
+    return shared_ ? next_ + (t - last_) * (size_ / kShares) : next_;
+  }
+
+ private:
+  const Group* next_;
+  std::int64_t size_;
+  bool shared_;
+  std::int64_t last_;  // the first of the last ones
+  Fetch between_;
+};
+
 // Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel. `start`, a row of
 // out.cols, is where every row's sums start; null: at zero. output(data, stride, row) is what becomes of the sums of
-// the tile that begins with that row and lies there. The panel's `next` is asked for during the last of several tiles,
-// which finds its own panel in the cache, so that memory is idle.
+// the tile that begins with that row and lies there.
 template <typename Arithmetic, typename Left, typename OutputOf>
 void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left, Panel<typename Left::Group> panel,
                     std::int64_t column, const OutputOf& output) {
@@ -215,26 +273,20 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   const std::int64_t width = std::min<std::int64_t>(kTileColumns, out.cols - column);
   alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
   if (start != nullptr) std::copy_n(start + column, width, from);
-  const bool large = panel.groups * kTileColumns * static_cast<std::int64_t>(sizeof *panel.data) > kMostInFirstCache;
   const RowTiles<Left> tiles(out.rows);
-  for (std::int64_t t = 0; t < tiles.count; ++t) {
-    const std::int64_t begin = tiles.begin(t), rows = tiles.begin(t + 1) - begin;
-    const bool last = t > 0 && t + 1 == tiles.count;
-    const Panel<typename Left::Group> now{panel.data, panel.groups, last ? panel.next : nullptr};
-    const bool arrives = t == 0 || now.next != nullptr;
-    const Fetch fetch = arrives ? Fetch::far : large ? Fetch::near : Fetch::none;
-    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, fetch);
+  const Asking<typename Left::Group> asking(panel, tiles.count);
+  tiles.each([&](std::int64_t t, std::int64_t begin, std::int64_t end) {
+    const std::int64_t rows = end - begin;
+    const Panel<typename Left::Group> now{panel.data, panel.groups, asking.next(t)};
+    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, asking.fetch(t), asking.share(t));
     const Left tile = left.from_row(begin, rows, panel.groups);
-    if (width == kTileColumns) {
-      multiply(output(out.row(begin) + column, out.stride, begin), from, tile, now);
-      continue;
-    }
+    if (width == kTileColumns) return multiply(output(out.row(begin) + column, out.stride, begin), from, tile, now);
     alignas(64) float block[Left::kRows][kTileColumns];
     for (std::int64_t r = 0; std::is_same_v<Output, AddedOutput> && r < rows; ++r)
       std::fill(std::copy_n(out.row(begin + r) + column, width, block[r]), block[r] + kTileColumns, 0.0f);
     multiply(output(block[0], kTileColumns, begin), from, tile, now);
     for (std::int64_t r = 0; r < rows; ++r) copy_first(out.row(begin + r) + column, block[r], static_cast<int>(width));
-  }
+  });
 }
 
 }  // namespace ember
