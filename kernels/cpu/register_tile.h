@@ -136,9 +136,9 @@ constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t)
 enum class Fetch : int { none = 0, near = 16, far = 64 };
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 
-// The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them; else
-// by the last, for all of it. All of it holds up that tile's own loads: with AVX2 it took 1.5 times as long as those
-// before it. With AVX-512 shares were not measured.
+// The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them and
+// they have two vectors; else by the last, for all of it. All of it holds up that tile's own loads: with AVX2 it
+// took 1.5 times as long as those before it. With AVX-512 shares were not measured.
 #if defined(__AVX512F__)
 constexpr int kShares = 1;
 #else
@@ -198,7 +198,7 @@ struct TileOf {
   static auto get(std::int64_t rows, std::int64_t width, Fetch fetch, bool share) {
     const auto row = static_cast<std::size_t>(rows - 1);
     if constexpr (kShares > 1) {
-      if (share && width > kLanes)
+      if (share)
         return (fetch == Fetch::near ? kTiles<Arithmetic, Left, Output, 2, Fetch::near, true>
                                      : kTiles<Arithmetic, Left, Output, 2, Fetch::none, true>)[row];
     }
@@ -239,10 +239,10 @@ struct RowTiles {
 template <typename Group>
 class Asking {
  public:
-  Asking(const Panel<Group>& panel, std::int64_t tiles)
+  Asking(const Panel<Group>& panel, std::int64_t tiles, std::int64_t width)
       : next_(panel.next),
         size_(panel.groups * kTileColumns),
-        shared_(kShares > 1 && tiles > kShares),
+        shared_(kShares > 1 && tiles > kShares && width > kLanes),
         last_(next_ == nullptr ? tiles
               : shared_        ? tiles - kShares
                                : std::max<std::int64_t>(1, tiles - 1)),
@@ -274,7 +274,7 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   alignas(64) typename Arithmetic::Sum from[kTileColumns] = {};
   if (start != nullptr) std::copy_n(start + column, width, from);
   const RowTiles<Left> tiles(out.rows);
-  const Asking<typename Left::Group> asking(panel, tiles.count);
+  const Asking<typename Left::Group> asking(panel, tiles.count, width);
   tiles.each([&](std::int64_t t, std::int64_t begin, std::int64_t end) {
     const std::int64_t rows = end - begin;
     const Panel<typename Left::Group> now{panel.data, panel.groups, asking.next(t)};
