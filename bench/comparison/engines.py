@@ -117,4 +117,6 @@ def tokenisation(inputs):
             peer_of(inputs, given, "tokenizers", "ids", "tokenization.py")]
 
 
+# In the order in which they enter and stand in the table. Of each precision that Ember has it is the first: where Ember
+# is refused it, the peers after it are spared.
 ENGINES = {"training": training, CUDA_TRAINING: cuda_training, "inference": inference, "tokenisation": tokenisation}

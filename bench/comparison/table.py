@@ -83,23 +83,23 @@ ACCURACY = {"training": "dev loss", "training on CUDA": "dev loss", "inference":
             "tokenisation": "outputs"}
 
 
-def skipped(records, row):
-    return any(record["event"] == "skipped" and key(record) == row for record in records)
+def end(records, row):
+    """"skipped" or "failed" and the reason, of an engine that did not last; otherwise twice nothing."""
+    ends = [r for r in records if r["event"] in ("skipped", "failed") and key(r) == row]
+    return (ends[-1]["event"], ends[-1]["reason"]) if ends else ("", "")
 
 
 def outcome(records, row):
-    """`skipped` or `failed` with the reason, for an engine that did not last."""
-    ends = [r for r in records if r["event"] in ("skipped", "failed") and key(r) == row]
-    if not ends:
-        return ""
-    return ends[-1]["reason"] if ends[-1]["event"] == "skipped" else f"failed: {ends[-1]['reason']}"
+    """How an engine ended that did not last, as it stands in the table."""
+    event, reason = end(records, row)
+    return f"failed: {reason}" if event == "failed" else reason
 
 
 def failures(records, engine):
     """What went wrong with an engine's rows, a line each; an engine that was skipped did not fail."""
     lines = []
     for row in dict.fromkeys(key(record) for record in records if record.get("engine") == engine):
-        if outcome(records, row).startswith("failed"):
+        if end(records, row)[0] == "failed":
             lines.append(f"{row[0]}: {engine} {row[2]}: {outcome(records, row)}")
         elif accuracy(records, row)[1]:
             lines.append(f"{row[0]}: {engine} {row[2]}: wrong: {accuracy(records, row)[0]}")

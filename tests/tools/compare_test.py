@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / "bench" / "compare.sh"
 TIMEOUT = 120
 
+sys.path.insert(0, str(ROOT / "bench" / "comparison"))
+import engines
+
 # Answers as a worker does. Its name is the peer's script or engine; speeds are made up so that ratios are known.
 FAKE_WORKER = r'''#!/usr/bin/env -S python3 -S -E
 import array, json, os, sys, time
@@ -300,6 +303,15 @@ class Failures(Case):
                 self.assertEqual(rows[name, precision][-1], "Ember has no bf16 here to be held against")
         self.assertNotIn("bf16", (self.out / "started").read_text())
         self.assertEqual(rows["PyTorch, packed", "fp32"][-1], "")
+
+    def test_ember_stands_first_of_each_precision_so_that_its_peers_can_be_spared(self):
+        inputs = engines.Inputs(*map(Path, ("build", "model", "data", "texts")), "python", 1, 1)
+        for task, of_task in engines.ENGINES.items():
+            names = {}
+            for engine in of_task(inputs):
+                names.setdefault(engine.precision, []).append(engine.name)
+            for precision, of_precision in names.items():
+                self.assertNotIn("Ember", of_precision[1:], (task, precision))
 
 
 class Mistakes(Case):
