@@ -14,8 +14,8 @@ constexpr std::int64_t kDefaultLength = 128;
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, const BertConfig& config) {
   if (!asked) return std::min(kDefaultLength, config.positions);
   check(*asked >= 2 && *asked <= config.positions,
-        "--max-length {}: must be from 2 to {}, the positions of the model (max_position_embeddings)", *asked,
-        config.positions);
+        "--max-length {}: must be a whole number from 2 to {}, the positions of the model (max_position_embeddings)",
+        *asked, config.positions);
   return *asked;
 }
 

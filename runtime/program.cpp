@@ -70,11 +70,10 @@ void require_values(const CLI::App& app) {
       check(!is_option, "{}: {} follows, {} was expected", option->get_name(), value, expected.what());
       const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
       const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
-      check(!expected.whole || has_digits_alone, "{} {}: a whole number was expected", option->get_name(),
-            printable(value));
+      check(!expected.whole || has_digits_alone, "{} {}: must be a whole number", option->get_name(), printable(value));
       const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
-      check(!octal, "{} {}: a number without leading zeros was expected", option->get_name(), printable(value));
-      check(!expected.number || is_number(value), "{} {}: a number was expected", option->get_name(), printable(value));
+      check(!octal, "{} {}: must be a number without leading zeros", option->get_name(), printable(value));
+      check(!expected.number || is_number(value), "{} {}: must be a number", option->get_name(), printable(value));
     }
   }
 }
@@ -99,7 +98,7 @@ void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
     try {
       if (option->count() > 0) option->run_callback();
     } catch (const CLI::ConversionError&) {
-      fail("{} {}: a number within range was expected", option->get_name(),
+      fail("{} {}: must be a number within range", option->get_name(),
            printable(fmt::format("{}", fmt::join(option->results(), ","))));
     }
   }

@@ -27,7 +27,7 @@ usage() {
 
 # require_number NAME VALUE LEAST
 require_number() {
-  [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ && $2 -ge $3 ]] || die "$1=$2: a whole number from $3 to 999999 was expected"
+  [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ && $2 -ge $3 ]] || die "$1=$2: must be a whole number from $3 to 999999"
 }
 
 # Reads the arguments into `directory` and `base_url`, makes the directory and keeps other fetches out of it.

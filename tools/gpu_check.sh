@@ -51,12 +51,12 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ -z "$make" ] || [ "${#flags[@]}" -eq 1 ] || die "--bundle: stands alone, but there are ${flags[*]}"
-[[ $only =~ ^[a-z]+(,[a-z]+)*$ ]] || die "--only $only: names of parts with commas between them were expected"
+[[ $only =~ ^[a-z]+(,[a-z]+)*$ ]] || die "--only $only: must be names of parts with commas between them"
 for part in ${only//,/ }; do
-  [[ " ${parts[*]} " == *" $part "* ]] || die "--only $part: one of ${parts[*]} was expected"
+  [[ " ${parts[*]} " == *" $part "* ]] || die "--only $part: must be one of ${parts[*]}"
 done
-[[ $limit =~ ^([1-9][0-9]{0,5})?$ ]] || die "--limit $limit: a whole number of seconds was expected"
-[[ $jobs =~ ^([1-9][0-9]?)?$ ]] || die "--jobs $jobs: a number from 1 to 99 was expected"
+[[ $limit =~ ^([1-9][0-9]{0,5})?$ ]] || die "--limit $limit: must be a whole number of seconds from 1 to 999999"
+[[ $jobs =~ ^([1-9][0-9]?)?$ ]] || die "--jobs $jobs: must be a whole number from 1 to 99"
 [ -z "$model" ] || [ -f "$model/config.json" ] || die "--model $model: has no config.json; a model's folder was expected"
 [ -z "$data" ] || [ -f "$data/labels.txt" ] || die "--data $data: has no labels.txt; a folder of data was expected"
 [ -z "$model" ] || [ -n "$data" ] || die "--model: goes with --data"

@@ -17,7 +17,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
 }
 
 void check_threshold(double threshold) {
-  check(threshold >= 0 && threshold <= 1, "--threshold {}: a number from 0 to 1 was expected", threshold);
+  check(threshold >= 0 && threshold <= 1, "--threshold {}: must be a number from 0 to 1", threshold);
 }
 
 }  // namespace ember

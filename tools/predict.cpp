@@ -109,7 +109,7 @@ int run(const Options& options, const std::vector<std::string>& texts) {
   check_threads(options.model.threads);
   check_threshold(options.selection.threshold);
   if (options.selection.top)
-    check(*options.selection.top >= 1, "--top {}: 1 or more was expected", *options.selection.top);
+    check(*options.selection.top >= 1, "--top {}: must be a whole number from 1 on", *options.selection.top);
   const ModelOptions& model = options.model;
   Classifier classifier(model.directory, {model.max_length, model.threads, model.precision()});
   const PredictionFormatter formatter(classifier.labels(), format_of(options.format), options.selection);

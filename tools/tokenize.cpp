@@ -66,7 +66,8 @@ void append_ids(const std::vector<std::int32_t>& ids, bool as_json, std::string&
 
 int run(const Options& options) {
   const Tokenizer tokenizer(options.vocabulary, !options.cased);
-  check(options.max_length >= 2, "--max-length {}: 2 or more was expected, for [CLS] and [SEP]", options.max_length);
+  check(options.max_length >= 2, "--max-length {}: must be a whole number from 2 on, for [CLS] and [SEP]",
+        options.max_length);
   std::ios::sync_with_stdio(false);
   std::string line, out;
   std::vector<std::int32_t> ids;

@@ -37,7 +37,7 @@ def number(least, most, multiple=1):
     def parse(text):
         if not text.isdecimal() or not least <= int(text) <= most or int(text) % multiple:
             of = f" and a multiple of {multiple}" if multiple > 1 else ""
-            raise argparse.ArgumentTypeError(f"{text!r}: a whole number from {least} to {most}{of} was expected")
+            raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from {least} to {most}{of}")
         return int(text)
     return parse
 
@@ -46,7 +46,7 @@ def tasks(text):
     chosen = text.split(",")
     for task in chosen:
         if task not in engines.TASKS:
-            raise argparse.ArgumentTypeError(f"{task!r}: {', '.join(engines.TASKS)} were expected")
+            raise argparse.ArgumentTypeError(f"{task!r}: must be one of {', '.join(engines.TASKS)}")
     return chosen
 
 
@@ -54,7 +54,7 @@ def expression(text):
     try:
         return re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: not a regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a regular expression: {error}") from error
 
 
 def arguments(argv):

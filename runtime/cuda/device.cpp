@@ -30,7 +30,7 @@ int index_of(std::string_view name) {
         name[kPrefix.size()] == ':' ? std::from_chars(digits, end, index) : std::from_chars_result{end, std::errc{1}};
     valid = error == std::errc{} && stop == end && *digits != '-';
   }
-  check(valid, "--device {}: cuda or cuda:N was expected", printable(name));
+  check(valid, "--device {}: must be cuda or cuda:N", printable(name));
   return index;
 }
 

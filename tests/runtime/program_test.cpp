@@ -87,18 +87,18 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   };
   EXPECT_EQ(run([] { return 0; }, {"--number", "7"}).error, "");
   EXPECT_EQ(run([] { return 0; }, {"--flag"}).error, "");
-  EXPECT_EQ(refused({"--number=08"}), "program: --number 08: a number without leading zeros was expected\n");
-  EXPECT_EQ(refused({"--number", "010"}), "program: --number 010: a number without leading zeros was expected\n");
+  EXPECT_EQ(refused({"--number=08"}), "program: --number 08: must be a number without leading zeros\n");
+  EXPECT_EQ(refused({"--number", "010"}), "program: --number 010: must be a number without leading zeros\n");
   EXPECT_EQ(refused({"--number", ""}), "program: --number: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--choice", ""}), "program: --choice: is empty, a value was expected\n");
   EXPECT_EQ(refused({"--flag=maybe"}), "program: --flag: takes no value\n");
-  EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: a whole number was expected\n");
-  EXPECT_EQ(refused({"--rate", "2e-5x"}), "program: --rate 2e-5x: a number was expected\n");
-  EXPECT_EQ(refused({"--rate", "1,2"}), "program: --rate 1,2: a number was expected\n");
-  EXPECT_EQ(refused({"--pair", "1,x"}), "program: --pair x: a number was expected\n");
-  EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: a number within range was expected\n");
+  EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: must be a whole number\n");
+  EXPECT_EQ(refused({"--rate", "2e-5x"}), "program: --rate 2e-5x: must be a number\n");
+  EXPECT_EQ(refused({"--rate", "1,2"}), "program: --rate 1,2: must be a number\n");
+  EXPECT_EQ(refused({"--pair", "1,x"}), "program: --pair x: must be a number\n");
+  EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: must be a number within range\n");
   EXPECT_EQ(refused({"--count", "1", "--sizes", "1,99999999999,2"}),
-            "program: --sizes 1,99999999999,2: a number within range was expected\n");
+            "program: --sizes 1,99999999999,2: must be a number within range\n");
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");

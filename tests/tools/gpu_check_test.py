@@ -294,11 +294,12 @@ class Refused(Case):
         empty.mkdir()
         self.model_and_data()
         for flags, contains in ((["--devise"], "--devise: no such flag"), (["stray"], "stray: no such flag"),
-                                (["--only"], "--only: needs a value"), (["--only", "cooking"], "--only cooking: one of"),
-                                (["--only", "tests,"], "--only tests,: names of parts"),
-                                (["--limit", "0"], "--limit 0: a whole number"),
-                                (["--limit", "1m"], "--limit 1m: a whole number"),
-                                (["--jobs", "none"], "--jobs none: a number"),
+                                (["--only"], "--only: needs a value"),
+                                (["--only", "cooking"], "--only cooking: must be one of tests training"),
+                                (["--only", "tests,"], "--only tests,: must be names of parts"),
+                                (["--limit", "0"], "--limit 0: must be a whole number"),
+                                (["--limit", "1m"], "--limit 1m: must be a whole number"),
+                                (["--jobs", "none"], "--jobs none: must be a whole number"),
                                 (["--model", empty], "has no config.json"), (["--data", empty], "has no labels.txt"),
                                 (["--model", self.folder / "model"], "--model: goes with --data"),
                                 (["--data", self.folder / "data"], "--data: goes with --model"),

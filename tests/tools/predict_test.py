@@ -236,8 +236,10 @@ class Errors(unittest.TestCase):
 
     def test_flags(self):
         for flags, contains in [
-            (["--threshold", "nan"], "nan"), (["--threshold", "-0.1"], "-0.1"), (["--threshold", "1.01"], "1.01"),
-            (["--threshold", "inf"], "inf"), (["--threshold", "high"], "--threshold"), (["--top", "0"], "--top 0"),
+            (["--threshold", "nan"], "nan"), (["--threshold", "-0.1"], "-0.1"),
+            (["--threshold", "1.01"], "--threshold 1.01: must be a number from 0 to 1\n"),
+            (["--threshold", "inf"], "inf"), (["--threshold", "high"], "--threshold"),
+            (["--top", "0"], "--top 0: must be a whole number from 1 on\n"),
             (["--top", "-1"], "--top -1"), (["--top", "x"], "--top"), (["--format", "xml"], "--format"),
             (["--max-length", "1"], "--max-length 1"), (["--max-length", "33"], "32"), (["--threads", "-1"], "--threads"),
             (["--precision", "fp8"], "--precision"), (["--all", "--top", "2"], "--all"),

@@ -84,7 +84,8 @@ class BadInput(unittest.TestCase):
 
     def test_command_line(self):
         self.refused(says="--vocab")
-        self.refused("--vocab", vocabulary, "--max-length", "1", says="--max-length 1")
+        self.refused("--vocab", vocabulary, "--max-length", "1",
+                     says="--max-length 1: must be a whole number from 2 on")
         self.refused("--vocab", vocabulary, "--max-length", "x", says="--max-length")
         self.refused("--vocab", vocabulary, "--nonsense", says="--nonsense")
         self.refused("--vocab", os.path.join(scratch, "none.txt"), says="none.txt")
