@@ -254,8 +254,11 @@ class Step(Case):
             (["--part", "half"], "--part half: must be training, inference or both"),
             (["--batches", "0"], "--batches 0: must be"),
             (["--batches", "1,x"], "--batches"),
-            (["--part", "inference", "--batches", "4,8"], "--batches 4,8: is of training, but --part is inference"),
-            (["--part", "inference", "--most-tokens", "9"], "--most-tokens 9: is of training, but --part is"),
+            (["--part", "inference", "--batches", "4,8"], "--batches: is of training, but --part is inference"),
+            (["--part", "inference", "--most-tokens", "10240"], "--most-tokens: is of training"),  # the default
+            (["--part", "inference", "--no-graph"], "--no-graph: is of training, but --part is inference"),
+            (["--part", "inference", "--device", "cuda"], "--device cuda: is of training, but --part is inference"),
+            (["--part", "training", "--precision", "fp32"], "--precision: is of inference, but --part is training"),
             (["--repetitions", "0"], "--repetitions 0: must be"),
             (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
             (["--paper", "320"], "--paper: has 1 of 2 values\n"),
