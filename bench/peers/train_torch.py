@@ -182,6 +182,8 @@ class Training:
                                 for name in ("train.tsv", "dev.tsv"))
         network = (Padded if ARGS.layout == "padded" else Packed)(self.model)
         self.network = self.compiled(network) if ARGS.compile else network
+        # A graph reads the learning rate where it was when it was recorded, so there it is a tensor. Elsewhere it is a
+        # number: a tensor is rounded to fp32, goes another way through PyTorch, and is no longer what was measured.
         parameters = list(self.model.named_parameters())
         self.optimizer = torch.optim.AdamW(
             [{"params": [p for name, p in parameters if decayed(name)], "weight_decay": 0.01},
