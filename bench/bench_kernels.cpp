@@ -4,13 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "bench/cases.h"
-#include "bench/filter.h"
+#include "bench/google_benchmark.h"
 #include "bench/kernel_report.h"
 #include "bench/machine.h"
 #include "bench/results_file.h"
@@ -87,35 +86,12 @@ std::string with_peaks(const std::string& filter) {
   return peaks_are_in ? filter : "^peak_|" + filter;
 }
 
-// Hands Google Benchmark its flags. Whether it is to print by itself, since a form was asked for.
-bool initialize_benchmark(const std::string& program, const std::vector<std::string>& rest) {
-  // Google Benchmark keeps where the program's name lies, for its own forms' context.
-  static std::vector<std::string> arguments{program, "--benchmark_repetitions=9"};
-  bool own_form = false;
-  for (const std::string& argument : rest) {
-    ember::check(argument.rfind("--benchmark_", 0) == 0, "{}: no such option (see {} --help)",
-                 ember::printable(argument), program);
-    const std::string value = argument.substr(argument.find('=') + 1);
-    if (argument.starts_with("--benchmark_format=") || argument.starts_with("--benchmark_out_format="))
-      ember::check(value == "console" || value == "json" || value == "csv", "{}: must be console, json or csv",
-                   ember::printable(argument));
-    if (argument.starts_with("--benchmark_repetitions="))
-      ember::check(
-          !value.empty() && value.size() < 7 && value.find_first_not_of("0123456789") == value.npos && value != "0",
-          "{}: must be a whole number from 1 on", ember::printable(argument));
-    if (argument.starts_with("--benchmark_out="))
-      ember::check(std::ofstream(value, std::ios::app).good(), "{}: cannot be written", ember::printable(argument));
-    own_form |= argument.rfind("--benchmark_format", 0) == 0 || argument.rfind("--benchmark_report", 0) == 0 ||
-                argument.rfind("--benchmark_display", 0) == 0;
-    arguments.push_back(argument);
-  }
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  int argc = static_cast<int>(argv.size());
-  benchmark::Initialize(&argc, argv.data());
-  ember::check(argc == 1, "{}: no such option of Google Benchmark's (see {} --help)",
-               argc > 1 ? ember::printable(argv[1]) : "", program);
-  return own_form;
+// Whether Google Benchmark is to print by itself: names, or since a form was asked for.
+bool prints_itself(const std::vector<std::string>& arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& argument) {
+    return argument.starts_with("--benchmark_format") || argument.starts_with("--benchmark_report") ||
+           argument.starts_with("--benchmark_display") || argument.starts_with("--benchmark_list_tests");
+  });
 }
 
 std::string context(const Options& options, const ember::Suite& suite) {
@@ -131,7 +107,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   ember::check_threads(options.threads);
   ember::check(options.seconds > 0 && options.seconds <= 60, "--seconds {}: must be above 0 and at most 60",
                options.seconds);
-  const bool own_form = initialize_benchmark(program, rest);
+  ember::initialize_benchmark(program, rest, {"--benchmark_repetitions=9"});
   std::vector<std::string> absent;
   auto backends = ember::make_backends(ember::Job::operations, options.device, options.threads, absent);
   ember::Suite suite(std::move(backends), {options.seconds}, options.large);
@@ -141,10 +117,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));
   ember::print_absent(absent);
   Reporter reporter(suite, results ? &*results : nullptr);
-  const bool own = own_form || std::any_of(rest.begin(), rest.end(), [](const std::string& argument) {
-                     return argument.rfind("--benchmark_list_tests", 0) == 0;
-                   });
-  if (own)
+  if (prints_itself(rest))
     benchmark::RunSpecifiedBenchmarks(filter);
   else
     benchmark::RunSpecifiedBenchmarks(&reporter, filter);

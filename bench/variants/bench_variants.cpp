@@ -5,16 +5,16 @@
 // for AdamW, whose state each call changes: one, launch and wait included.
 #include <benchmark/benchmark.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
-#include <cstdio>
 #include <deque>
 #include <memory>
 #include <string>
 
 #include "bench/backend.h"
-#include "bench/filter.h"
+#include "bench/google_benchmark.h"
 #include "bench/variants/operands.h"
-#include "runtime/error.h"
+#include "runtime/program.h"
 #include "runtime/shares.h"
 #include "runtime/spinning.h"
 
@@ -133,12 +133,18 @@ void run_benchmarks() {
 
 int main(int argc, char** argv) {
   ember::adapt_spinning(argv);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  try {
+  CLI::App app("Times the ladders of bench/variants, rung by rung.");
+  app.allow_extras();
+  app.footer(
+      "Google Benchmark's flags are taken, among them\n"
+      "  --benchmark_filter=REGEX      only rungs like attention/cpu\n"
+      "  --benchmark_repetitions=N     1 unless told\n"
+      "  --benchmark_list_tests        names only\n"
+      "  --benchmark_format=console    or json, csv");
+  const std::string program = argv[0];
+  return ember::run_program(app, argc, argv, [&] {
+    ember::initialize_benchmark(program, app.remaining());
     run_benchmarks();
-  } catch (const ember::Error& error) {
-    std::fprintf(stderr, "bench_variants: %s\n", error.what());
-    return 2;
-  }
+    return 0;
+  });
 }

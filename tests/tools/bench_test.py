@@ -94,8 +94,6 @@ class Kernels(Case):
     def test_bad_flags(self):
         for arguments, words in [
             (["--devise", "cpu"], "--devise: no such option"),
-            (["stray"], "stray: no such option"),
-            (["--benchmark_nonsense=1"], "--benchmark_nonsense=1: no such option"),
             (["--device", "tpu"], "--device tpu: must be auto, cpu, cpu-bf16, cpu-int8, cuda or cuda:N"),
             (["--device", "cuda:99"], "--device cuda:99: "),
             (["--threads", "-1"], "--threads -1: must be"),
@@ -128,7 +126,27 @@ class Kernels(Case):
         self.assertIn("the %d results before are in it" % len(names), done.stderr)
 
 
-class Filter(Case):
+class GoogleBenchmarksFlags(Case):
+    def test_wrong_values(self):
+        """Of some Google Benchmark itself would print its usage and end with status 0."""
+        for program in KERNELS, VARIANTS:
+            for argument, words in [("--benchmark_format=xml", "must be console, json or csv"),
+                                    ("--benchmark_time_unit=hours", "must be ns, us, ms or s"),
+                                    ("--benchmark_color=purple", "must be auto, true or false"),
+                                    ("--benchmark_min_time=long", "must be a number of seconds from 0 on"),
+                                    ("--benchmark_repetitions=0", "must be a whole number from 1 to 999999"),
+                                    ("--benchmark_out=/no/such/folder/x", "cannot be written"),
+                                    ("--benchmark_nonsense=1", "no such option"), ("stray", "no such option")]:
+                with self.subTest(program=program, argument=argument):
+                    done = run(program, argument)
+                    self.refused(done, ": %s: %s" % (argument, words))
+                    self.assertEqual(done.stdout, "")
+
+    def test_help(self):
+        done = run(VARIANTS, "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("--benchmark_filter", done.stdout)
+
     def test_of_no_benchmark_is_refused_before_any_is_measured(self):
         for program in KERNELS, VARIANTS:
             for value, words in [("no_such_kernel", "no benchmark has a name like that"),
