@@ -39,11 +39,12 @@ void occupy_standard_streams() {
 struct Expected {
   explicit Expected(const CLI::Option& option) {
     const std::string written = option.get_type_name(), type = written.substr(0, written.find(':'));
-    whole = type == "INT" || type == "UINT" || type == "N";
+    positive = type == "UINT";
+    whole = type == "INT" || positive || type == "N";
     number = whole || type == "FLOAT" || type == "P";
   }
   const char* what() const { return whole ? "a whole number" : number ? "a number" : "a value"; }
-  bool whole, number;
+  bool positive, whole, number;
 };
 
 bool is_number(const std::string& text) {
@@ -52,8 +53,19 @@ bool is_number(const std::string& text) {
   return end == text.c_str() + text.size();
 }
 
-// CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, and another option
-// for the value that was forgotten, or says of these, or of 2.5 where a whole number is meant, what does not help.
+// Whether 64 bits hold what is a whole number.
+bool fits(const std::string& text, bool positive) {
+  errno = 0;
+  if (positive)
+    static_cast<void>(std::strtoull(text.c_str(), nullptr, 10));
+  else
+    static_cast<void>(std::strtoll(text.c_str(), nullptr, 10));
+  return errno != ERANGE;
+}
+
+// CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, a whole number of
+// more than 64 bits for the nearest that has them, and another option for the value that was forgotten, or says of
+// these, or of 2.5 where a whole number is meant, what does not help.
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) continue;
@@ -74,6 +86,8 @@ void require_values(const CLI::App& app) {
       const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: must be a number without leading zeros", option->get_name(), printable(value));
       check(!expected.number || is_number(value), "{} {}: must be a number", option->get_name(), printable(value));
+      check(!expected.whole || fits(value, expected.positive), "{} {}: must be a number within range",
+            option->get_name(), printable(value));
     }
   }
 }

@@ -29,6 +29,9 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   app.add_option("--choice", choice)->check(CLI::IsMember({"a", "b"}));
   int count = 0;
   app.add_option("--count", count);
+  std::int64_t large = 0;
+  app.add_option("--large", large);
+  app.add_option_function<std::string>("--seed", [](const std::string&) {})->type_name("UINT");
   double rate = 0;
   app.add_option("--rate", rate);
   app.add_option("--folder", folder);
@@ -99,6 +102,11 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: must be a number within range\n");
   EXPECT_EQ(refused({"--count", "1", "--sizes", "1,99999999999,2"}),
             "program: --sizes 1,99999999999,2: must be a number within range\n");
+  EXPECT_EQ(refused({"--large", "9223372036854775808"}),
+            "program: --large 9223372036854775808: must be a number within range\n");
+  EXPECT_EQ(refused({"--large", "-9223372036854775809"}),
+            "program: --large -9223372036854775809: must be a number within range\n");
+  EXPECT_EQ(run([] { return 0; }, {"--large", "9223372036854775807", "--seed", "18446744073709551615"}).error, "");
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
