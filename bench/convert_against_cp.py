@@ -7,15 +7,20 @@ MODEL is a directory that convert_hf takes. The file is in the page cache; each 
 ones wrote is on the disk before it starts.
 """
 
-import argparse
 import os
 import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
+from one_line import OneLine, folder, number
+
+GNU_TIME = "/usr/bin/time"
 
 
 def seconds(arguments):
@@ -27,22 +32,25 @@ def seconds(arguments):
 
 def peak_megabytes(arguments):
     """VmHWM would go with the process; GNU time reads it as it ends."""
-    done = subprocess.run(["/usr/bin/time", "-f", "%M", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL,
+    done = subprocess.run([GNU_TIME, "-f", "%M", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.PIPE, text=True)
     return int(re.findall(r"\d+", done.stderr)[-1]) / 1024
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLine(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=Path)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("model", type=folder)
+    parser.add_argument("--rounds", type=number(1, 1000), default=11)
     args = parser.parse_args()
     names = ("model.safetensors", "pytorch_model.bin")
     weights = next((path for name in names if (path := args.model / name).exists()), None)
     if weights is None:
         parser.error(f"{args.model}: holds neither {' nor '.join(names)}")
     convert = [args.build / "tools/convert_hf", args.model]
+    for program in convert[0], GNU_TIME:
+        if not os.access(program, os.X_OK):
+            parser.error(f"{program}: there is no such program")
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         copy, out = Path(scratch) / "copy", Path(scratch) / "out"
         times = {"cp": [], "convert_hf": []}

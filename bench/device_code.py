@@ -11,13 +11,16 @@ CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is i
 instruction has 128 bits, and the low 12 of them say what it does, the low 9 whatever the kind of its operands. The numbers
 below were read off kernels whose instructions are known.
 """
-import argparse
 import collections
 import math
 import pathlib
 import re
 import struct
 import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "comparison"))
+from one_line import OneLine
 
 CUDA_MACHINE = 190
 HMMA = 0x23C  # fp16 product on tensor cores (Turing and later)
@@ -142,7 +145,7 @@ def readable(names):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = OneLine(description=__doc__.splitlines()[0])
     arguments.add_argument("library", type=pathlib.Path)
     arguments.add_argument("--sm", type=int, default=75, choices=sorted(LIMITS))
     options = arguments.parse_args()

@@ -25,21 +25,12 @@ from pathlib import Path
 import engines
 import table
 from inputs import check_inputs, make_inputs
-from one_line import OneLine, Wrong
+from one_line import OneLine, Wrong, number
 from turns import Comparison
 from worker import Failure, Train
 
 BATCH = 16
 MOST_ROWS = 1600  # train reports its speed every 100 steps, and the second epoch is to be one such window
-
-
-def number(least, most, multiple=1):
-    def parse(text):
-        if not text.isdecimal() or not least <= int(text) <= most or int(text) % multiple:
-            of = f" and a multiple of {multiple}" if multiple > 1 else ""
-            raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from {least} to {most}{of}")
-        return int(text)
-    return parse
 
 
 def tasks(text):
@@ -48,6 +39,12 @@ def tasks(text):
         if task not in engines.TASKS:
             raise argparse.ArgumentTypeError(f"{task!r}: must be one of {', '.join(engines.TASKS)}")
     return chosen
+
+
+def output_folder(text):
+    if not text:
+        raise argparse.ArgumentTypeError("is empty, a folder was expected")
+    return Path(text)
 
 
 def expression(text):
@@ -63,7 +60,8 @@ def arguments(argv):
     parser.add_argument("build", type=Path, metavar="BUILD", help="Ember's build folder")
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("--out", type=Path, default=Path("out/compare"), help="folder of results.jsonl (out/compare)")
+    parser.add_argument("--out", type=output_folder, default=Path("out/compare"),
+                        help="folder of results.jsonl (out/compare)")
     parser.add_argument("--quick", action="store_true", help="2 rounds on few rows: to see that all works")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--only", type=tasks, metavar="TASK,...",

@@ -1,6 +1,8 @@
 """What is the user's mistake is told in one line, with exit status 2."""
 
 import argparse
+import os
+from pathlib import Path
 
 
 class Wrong(Exception):
@@ -9,4 +11,26 @@ class Wrong(Exception):
 
 class OneLine(argparse.ArgumentParser):
     def error(self, message):
-        raise Wrong(message)
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def number(least, most, multiple=1):
+    """What an option takes that is a whole number."""
+    def parse(text):
+        if not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most or int(text) % multiple:
+            of = f" and a multiple of {multiple}" if multiple > 1 else ""
+            raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from {least} to {most}{of}")
+        return int(text)
+    return parse
+
+
+def folder(text):
+    if not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such folder")
+    return Path(text)
+
+
+def file(text):
+    if not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such file")
+    return Path(text)

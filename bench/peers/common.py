@@ -9,7 +9,6 @@ so that compare.sh has many peers ready and lets them take turns; the check come
 package is not installed says so on standard error, `onnxruntime: not installed, skipped`, and ends with status 77.
 """
 
-import argparse
 import csv
 import ctypes
 import importlib
@@ -22,6 +21,9 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "comparison"))
+from one_line import OneLine, file, folder, number
+
 SKIPPED = 77
 MAX_LENGTH = 128
 BATCH_SIZE = 16
@@ -30,10 +32,10 @@ LATENCY_TEXTS = 50  # texts whose median is a round's latency
 
 
 def parser(description):
-    result = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    result.add_argument("--model", type=Path, required=True, help="Hugging Face folder, the one that Ember reads")
-    result.add_argument("--threads", type=int, default=1)
-    result.add_argument("--rounds", type=int, default=5)
+    result = OneLine(description=description, allow_abbrev=False)
+    result.add_argument("--model", type=folder, required=True, help="Hugging Face folder, the one that Ember reads")
+    result.add_argument("--threads", type=number(1, 1024), default=1)
+    result.add_argument("--rounds", type=number(1, 1000), default=5)
     result.add_argument("--worker", action="store_true", help="take orders from standard input")
     return result
 

@@ -20,7 +20,6 @@ one epoch over train.tsv from the model's weights; a check is two epochs and the
 Needs bench/peers/requirements.txt.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -32,18 +31,18 @@ import common
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Hugging Face's Trainer by Ember's reference recipe.")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = common.OneLine(description="Hugging Face's Trainer by Ember's reference recipe.")
+    parser.add_argument("--model", type=common.folder, required=True)
+    parser.add_argument("--data", type=common.folder, required=True)
     parser.add_argument("--out", type=Path, help="required unless only speed is measured")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=common.number(1, 1000), default=4)
     parser.add_argument("--max-steps", type=int, default=-1)
     parser.add_argument("--padding", choices=["longest", "128"], default="longest")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
+    parser.add_argument("--threads", type=common.number(0, 1024), default=0, help="0: PyTorch's choice")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--rounds", type=int, default=0, help="measure speed alone, this often")
+    parser.add_argument("--rounds", type=common.number(0, 1000), default=0, help="measure speed alone, this often")
     parser.add_argument("--worker", action="store_true", help="measure speed alone, as standard input asks")
     args = parser.parse_args()
     if not (args.out or args.rounds or args.worker):

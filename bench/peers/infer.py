@@ -32,7 +32,7 @@ PRECISIONS = {"torch": ["fp32", "bf16", "fp16"], "onnxruntime": ["fp32", "int8"]
 def arguments():
     parser = common.parser("Inference on a file of texts, one a line.")
     parser.add_argument("--engine", choices=sorted(PACKAGES), required=True)
-    parser.add_argument("--texts", required=True)
+    parser.add_argument("--texts", type=common.file, required=True)
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16", "int8"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile")

@@ -11,7 +11,6 @@ On a GPU the calls of a round are one CUDA graph, so that the host's launches do
 of JSON for each, microseconds.
 """
 
-import argparse
 import statistics
 
 import common
@@ -21,11 +20,11 @@ HEADS, HEAD_DIM, DROPOUT = 12, 26, 0.1
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="PyTorch's scaled dot product attention.", allow_abbrev=False)
+    parser = common.OneLine(description="PyTorch's scaled dot product attention.", allow_abbrev=False)
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=common.number(1, 1024), default=1)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=common.number(1, 1000), default=9)
     return parser.parse_args()
 
 

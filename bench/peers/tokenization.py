@@ -13,7 +13,7 @@ import common
 
 SIZES = (16, 128, 1024)
 PARSER = common.parser("tokenizers on a file of texts, one a line.")
-PARSER.add_argument("--texts", required=True)
+PARSER.add_argument("--texts", type=common.file, required=True)
 
 
 def main():

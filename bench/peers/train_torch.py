@@ -27,7 +27,7 @@ LEARNING_RATE = 2e-5
 
 def arguments():
     parser = common.parser("Training with PyTorch at its best.")
-    parser.add_argument("--data", type=common.Path, required=True, help="folder with train.tsv and dev.tsv")
+    parser.add_argument("--data", type=common.folder, required=True, help="folder with train.tsv and dev.tsv")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     parser.add_argument("--layout", choices=["padded", "packed", "bucketed"], default="padded")
     parser.add_argument("--compile", action="store_true")

@@ -333,6 +333,7 @@ class Mistakes(Case):
                                 (["--only", "tokenisation", "--inference-threads", "2"], "--inference-threads: "),
                                 (["--only", "inference", "--threads", "1"], "--threads: nothing in inference"),
                                 (["--device", "cuda", "--texts", "8"], "--texts: nothing in training on"),
+                                (["--out", ""], "--out: is empty"),
                                 (["--qui"], "--qui"), (["--device", "tpu"], "--device"),
                                 (["--device", "cuda", "--only", "inference"], "only training is compared"),
                                 (["--rows", "48"], "fewer than 48"), (["extra"], "extra"),
