@@ -37,7 +37,7 @@ fetch_start() {
     case $1 in
       -h | --help) usage && exit 0 ;;
       --base-url) (($# > 1)) && [[ -n $2 ]] || die '--base-url needs an address' && base_url=$2 && shift ;;
-      --base-url=?*) base_url=${1#*=} ;;
+      --base-url=*) base_url=${1#*=} && [[ -n $base_url ]] || die '--base-url needs an address' ;;
       -*) die "unknown option $1 (--help shows the options)" ;;
       *) [[ -z $directory && -n $1 ]] || die "one directory expected, '$1' is one more" && directory=$1 ;;
     esac

@@ -6,6 +6,7 @@ set -euo pipefail
 
 case "$*" in
   "" | --tests) ;;
+  --help | -h) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "usage: tools/install_packages.sh [--tests]" >&2; exit 2 ;;
 esac
 

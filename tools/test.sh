@@ -16,6 +16,7 @@ case "$*" in
   "") depth=release ;;
   --sanitizers) depth=sanitizers ;;
   --thorough) depth=thorough ;;
+  --help | -h) sed -n '2,11s/^# \{0,1\}//p' tools/test.sh; exit 0 ;;
   *) echo "usage: tools/test.sh [--sanitizers | --thorough]" >&2; exit 2 ;;
 esac
 

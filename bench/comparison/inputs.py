@@ -39,11 +39,13 @@ def make_inputs(args, scratch):
 
 
 def write_rows(args, data):
-    for name, least in ("train.tsv", args.rows), ("dev.tsv", 1):
+    for name in "train.tsv", "dev.tsv":
         with open(args.data / name, "rb") as file:
             lines = spread([line for line in file if line.strip()], args.rows)
-        if len(lines) < least:
-            raise Wrong(f"{args.data / name}: has fewer than {least} rows")
+        if not lines:
+            raise Wrong(f"{args.data / name}: holds no row")
+        if name == "train.tsv" and len(lines) < args.rows:
+            raise Wrong(f"{args.data / name}: has fewer than {args.rows} rows; --rows takes fewer")
         (data / name).write_bytes(b"".join(lines))
     (data / "labels.txt").write_bytes((args.data / "labels.txt").read_bytes())
 
@@ -55,5 +57,7 @@ def write_texts(args, path):
             texts = [row[0] for row in csv.reader(file, delimiter="\t") if row and row[0]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise Wrong(f"{test}: {error}") from error
+    if not texts:
+        raise Wrong(f"{test}: holds no text")
     texts = [" ".join(text.splitlines()) for text in spread(texts, args.texts)]
     path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")

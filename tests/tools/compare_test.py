@@ -336,7 +336,7 @@ class Mistakes(Case):
                                 (["--out", ""], "--out: is empty"),
                                 (["--qui"], "--qui"), (["--device", "tpu"], "--device"),
                                 (["--device", "cuda", "--only", "inference"], "only training is compared"),
-                                (["--rows", "48"], "fewer than 48"), (["extra"], "extra"),
+                                (["--rows", "48"], "fewer than 48 rows; --rows takes fewer"), (["extra"], "extra"),
                                 (["--python", "/none/python"], "/none/python: there is no such program")):
             with self.subTest(flags=flags):
                 self.refused(*flags, contains=contains)
@@ -353,6 +353,19 @@ class Mistakes(Case):
                                     ([build, data, data], "config.json"), ([build, model, model], "train.tsv")):
             with self.subTest(arguments=arguments):
                 self.refused(arguments=[*arguments, "--out", self.out / "results"], contains=contains)
+        self.assertFalse((self.out / "results").exists())
+
+    def test_data_without_rows(self):
+        for name, task, contains in (("train.tsv", "training", "train.tsv: holds no row"),
+                                     ("dev.tsv", "training", "dev.tsv: holds no row"),
+                                     ("test.tsv", "tokenisation", "test.tsv: holds no text")):
+            with self.subTest(name=name):
+                data = self.out / name
+                shutil.copytree(scratch / "data", data)
+                (data / name).write_text("\n")
+                self.refused("--only", task, *self.sizes(["--only", task]), "--python", scratch / "python", "--out",
+                             self.out / "results", arguments=[scratch / "build", scratch / "model", data],
+                             contains=contains)
         self.assertFalse((self.out / "results").exists())
 
     def test_results_that_cannot_be_written(self):

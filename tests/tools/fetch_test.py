@@ -324,11 +324,16 @@ class FetchCases:
 
     def test_refuses_bad_arguments(self):
         program = str(ROOT / "tools" / "fetch_goemotions.sh")
-        for arguments in (["--base-url"], ["--nothing", "one"], ["one", "two"]):
+        for arguments, words in (
+            (["--base-url"], "--base-url needs an address"),
+            (["--base-url="], "--base-url needs an address"),
+            (["--nothing", "one"], "--nothing"),
+            (["one", "two"], "two"),
+        ):
             result = subprocess.run(
                 [program, *arguments], env={"PATH": str(self.path)}, capture_output=True, text=True, timeout=LIMIT
             )
-            self.assert_failed(result, "two" if arguments[0] == "one" else arguments[0])
+            self.assert_failed(result, words)
         self.assert_failed(self.goemotions(EMBER_FETCH_TRIES="x"), "EMBER_FETCH_TRIES")
         self.target.write_bytes(b"a file")
         self.assert_failed(self.goemotions(), "cannot be made")
