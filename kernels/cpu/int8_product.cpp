@@ -182,6 +182,9 @@ struct DequantisedOutput {
         row_scales[r] * (load(scales) * sums) + (row_offsets[r] * load(weight_sums) + load(bias));
     std::memcpy(data + r * stride + column, &values, sizeof values);
   }
+  DequantisedOutput below(std::int64_t rows) const {
+    return {data + rows * stride, stride, row_scales + rows, row_offsets + rows, scales, weight_sums, bias};
+  }
   float* data;
   std::int64_t stride;
   const float *row_scales, *row_offsets, *scales, *weight_sums, *bias;
@@ -256,9 +259,8 @@ void int8_product(Tensor out, Tensor in, const void* packed, Tensor bias, Scratc
   const std::int64_t count = panels(out.cols);
   in_team(useful_threads(threads, count, out.size() * 8), [&](const Team& team) {
     [[maybe_unused]] const MatrixRegisters registers;
-    team.share(tiles.count, [&](std::int64_t t) {
-      quantise_tile(rows, in, tiles.begin(t), tiles.begin(t + 1) - tiles.begin(t), team.thread());
-    });
+    team.share(tiles.count,
+               [&](std::int64_t t) { quantise_tile(rows, in, tiles.begin(t), tiles.height(t), team.thread()); });
     team.wait();
     team.share(count, [&](std::int64_t p) { multiply_columns(out, rows, weight, bias, p); });
   });

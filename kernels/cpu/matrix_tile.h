@@ -72,9 +72,9 @@ constexpr std::array<PartProduct, 1> kPartProducts = {{{0, 0}}};
 template <>
 constexpr std::array<PartProduct, 6> kPartProducts<3> = {{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}};
 
-// out (left.rows, kTileColumns) = start + left x panel, as register_tile of two vectors. Tall: left.rows is more than
-// 16. Besides what register_tile asks of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers 4,
-// 5 (if Tall) and 6, 7 to the sums, and kSplit, the number of parts.
+// out (left.rows, kTileColumns) = start + left x panel, as one of register_tiles of two vectors. Tall: left.rows is
+// more than 16. Besides what those ask of it, `Arithmetic` has multiply<Tall>(), which adds the products of registers
+// 4, 5 (if Tall) and 6, 7 to the sums, and kSplit, the number of parts.
 template <typename Arithmetic, typename Output, bool Tall, bool kFetch>
 void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, MatrixLeft<typename Arithmetic::Group> left,
                  const Panel<typename Arithmetic::Group>& panel) {
@@ -97,7 +97,7 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
     for (const std::int64_t end = std::min(left.rows, asked + 4); asked < end; ++asked)
       for (int c = 0; c < kTileColumns; c += kStep) __builtin_prefetch(out.data + asked * out.stride + c, 1);
     for (int c = 0; kFetch && c < kStep * kParts * kTileColumns; c += 16) {
-      __builtin_prefetch(right + static_cast<int>(Fetch::far) * kTileColumns + c);
+      __builtin_prefetch(right + rows_ahead(Asks::far) * kTileColumns + c);
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
 #pragma GCC unroll 8
@@ -136,13 +136,23 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
     }
 }
 
+// `count` of them, one below the other.
+template <typename Arithmetic, typename Output, bool Tall, bool kFetch>
+void matrix_tiles(std::int64_t count, Output out, const typename Arithmetic::Sum* start,
+                  MatrixLeft<typename Arithmetic::Group> left, Panel<typename Arithmetic::Group> panel) {
+  for (; count > 0; --count) {
+    matrix_tile<Arithmetic, Output, Tall, kFetch>(out, start, left, panel);
+    out = out.below(left.rows), left = left.from_row(left.rows, left.rows, panel.groups);
+  }
+}
+
 template <typename Arithmetic, typename Output>
-struct TileOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
-  static auto get(std::int64_t rows, std::int64_t, Fetch fetch, bool) {
-    const bool far = fetch == Fetch::far;
+struct TilesOf<Arithmetic, MatrixLeft<typename Arithmetic::Group>, Output> {
+  static auto get(std::int64_t rows, std::int64_t, Asks asks) {
+    const bool far = asks == Asks::far;
     if (rows > 16)
-      return far ? matrix_tile<Arithmetic, Output, true, true> : matrix_tile<Arithmetic, Output, true, false>;
-    return far ? matrix_tile<Arithmetic, Output, false, true> : matrix_tile<Arithmetic, Output, false, false>;
+      return far ? matrix_tiles<Arithmetic, Output, true, true> : matrix_tiles<Arithmetic, Output, true, false>;
+    return far ? matrix_tiles<Arithmetic, Output, false, true> : matrix_tiles<Arithmetic, Output, false, false>;
   }
 };
 

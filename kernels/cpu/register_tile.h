@@ -108,9 +108,11 @@ Groups load_groups(const void* from) {
 }
 
 // What becomes of a tile's sums in fp32: they are the output, row r at data + r stride. Other kinds of output (see
-// int8_product.cpp) have the same two members and a put() that computes from the sums what they store.
+// int8_product.cpp) have the same two members, a put() that computes from the sums what they store, and below(rows),
+// the output so many rows further down.
 struct SumsOutput {
   void put(int r, int column, Lanes<float> sums) const { std::memcpy(data + r * stride + column, &sums, sizeof sums); }
+  SumsOutput below(std::int64_t rows) const { return {data + rows * stride, stride}; }
   float* data;
   std::int64_t stride;
 };
@@ -124,16 +126,24 @@ struct AddedOutput {
     sums += before;
     std::memcpy(data + r * stride + column, &sums, sizeof sums);
   }
+  AddedOutput below(std::int64_t rows) const { return {data + rows * stride, stride}; }
   float* data;
   std::int64_t stride;
 };
 constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t) { return AddedOutput{data, stride}; };
 
-// How far ahead of the product a panel, which is read in order, is asked for (docs/performance_cpu_inference.md): not
-// at all where it lies in the first-level cache; 16 rows (2 KB with AVX-512) where it is too large for that, for the
-// rows of the left operand pass through it too; 64 rows where it may still be in memory that is slower than the
-// multipliers.
-enum class Fetch : int { none = 0, near = 16, far = 64 };
+// What a tile asks the caches for ahead of the product, by how many rows (docs/performance_cpu_inference.md). Of its
+// own panel, which is read in order: nothing where that lies in the first-level cache; 16 rows (2 KB with AVX-512)
+// where it is too large for that, for the rows of the left operand pass through it too; 64 rows where it may still be
+// in memory that is slower than the multipliers, and then, unless it is null, all of the next panel too. A share of the
+// next panel: 1 / kShares, the next tile's share the one behind it.
+enum class Asks : int { nothing, near, far, share, near_and_share };
+constexpr int rows_ahead(Asks asks) {
+  return asks == Asks::far ? 64 : asks == Asks::near || asks == Asks::near_and_share ? 16 : 0;
+}
+constexpr bool asks_share(Asks asks) {
+  return asks == Asks::share || asks == Asks::near_and_share;
+}
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 
 // The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them and
@@ -145,93 +155,96 @@ constexpr int kShares = 1;
 constexpr int kShares = 4;
 #endif
 
-// out (Rows, kVectors kLanes) = start + left x the panel's first columns; start: what every row's sums begin with. Asks
-// for a share of `next` with kShare, for all of it with Fetch::far.
-template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, Fetch kFetch, bool kShare>
-void register_tile(const Output& out, const typename Arithmetic::Sum* start, Left left,
-                   const Panel<typename Arithmetic::Group>& panel) {
+// `count` tiles, one below the other: out (count Rows, kVectors kLanes) = start + left x the panel's first columns;
+// start: what every row's sums begin with. Together, since what lies between two tiles is time in which the multipliers
+// wait.
+template <typename Arithmetic, typename Left, typename Output, int Rows, int kVectors, Asks kAsks>
+void register_tiles(std::int64_t count, Output out, const typename Arithmetic::Sum* start, Left left,
+                    Panel<typename Arithmetic::Group> panel) {
   static_assert(kVectors == 1 || kVectors == 2);
-  typename Arithmetic::Sums sums[Rows][kVectors];
+  for (; count > 0; --count) {
+    typename Arithmetic::Sums sums[Rows][kVectors];
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < kVectors; ++c) {
-      __builtin_prefetch(out.data + r * out.stride + c * kLanes, 1);
-      typename Arithmetic::Sums first;  // copied straight into the array, it would go through memory in halves
-      std::memcpy(&first, start + c * kLanes, sizeof first);
-      sums[r][c] = first;
-    }
-  for (std::int64_t k = 0; k < panel.groups; ++k) {
-    const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
-    constexpr int kLine = 64 / sizeof *right;
-    for (int c = 0; kFetch != Fetch::none && c < kTileColumns; c += kLine) {
-      __builtin_prefetch(right + static_cast<int>(kFetch) * kTileColumns + c);
-      if (kFetch == Fetch::far && panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
-    }
-    if constexpr (kShare) __builtin_prefetch(panel.next + k * (kTileColumns / kShares), 0, 2);
-    using Groups = typename Arithmetic::Groups;
-    const Groups first = load_groups<Groups>(right), second = load_groups<Groups>(right + (kVectors - 1) * kLanes);
+    for (int r = 0; r < Rows; ++r)
+      for (int c = 0; c < kVectors; ++c) {
+        __builtin_prefetch(out.data + r * out.stride + c * kLanes, 1);
+        typename Arithmetic::Sums first;  // copied straight into the array, it would go through memory in halves
+        std::memcpy(&first, start + c * kLanes, sizeof first);
+        sums[r][c] = first;
+      }
+    for (std::int64_t k = 0; k < panel.groups; ++k) {
+      const typename Arithmetic::Group* right = panel.data + k * kTileColumns;
+      constexpr int kLine = 64 / sizeof *right;
+      for (int c = 0; rows_ahead(kAsks) > 0 && c < kTileColumns; c += kLine) {
+        __builtin_prefetch(right + rows_ahead(kAsks) * kTileColumns + c);
+        if (kAsks == Asks::far && panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
+      }
+      if constexpr (asks_share(kAsks)) __builtin_prefetch(panel.next + k * (kTileColumns / kShares), 0, 2);
+      using Groups = typename Arithmetic::Groups;
+      const Groups first = load_groups<Groups>(right), second = load_groups<Groups>(right + (kVectors - 1) * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
-      const typename Arithmetic::Group group = left.template at<Rows>(r, k);
-      sums[r][0] = Arithmetic::add(sums[r][0], group, first);
-      if constexpr (kVectors == 2) sums[r][1] = Arithmetic::add(sums[r][1], group, second);
+      for (int r = 0; r < Rows; ++r) {
+        const typename Arithmetic::Group group = left.template at<Rows>(r, k);
+        sums[r][0] = Arithmetic::add(sums[r][0], group, first);
+        if constexpr (kVectors == 2) sums[r][1] = Arithmetic::add(sums[r][1], group, second);
+      }
     }
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r)
+      for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
+    out = out.below(Rows), left = left.from_row(Rows, Rows, panel.groups);
+    if constexpr (asks_share(kAsks)) panel.next += panel.groups * (kTileColumns / kShares);
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
 }
 
-template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, bool kShare,
-          std::size_t... I>
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Asks kAsks, std::size_t... I>
 constexpr auto tiles_up_to(std::index_sequence<I...>) {
-  return std::array{register_tile<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kFetch, kShare>...};
+  return std::array{register_tiles<Arithmetic, Left, Output, static_cast<int>(I) + 1, kVectors, kAsks>...};
 }
-// kTiles<Arithmetic, Left, Output, kVectors, kFetch, kShare>[rows - 1] is the tile of `rows` rows.
-template <typename Arithmetic, typename Left, typename Output, int kVectors, Fetch kFetch, bool kShare = false>
-constexpr auto kTiles =
-    tiles_up_to<Arithmetic, Left, Output, kVectors, kFetch, kShare>(std::make_index_sequence<Left::kRows>());
+// kTiles<Arithmetic, Left, Output, kVectors, kAsks>[rows - 1] are tiles of `rows` rows.
+template <typename Arithmetic, typename Left, typename Output, int kVectors, Asks kAsks>
+constexpr auto kTiles = tiles_up_to<Arithmetic, Left, Output, kVectors, kAsks>(std::make_index_sequence<Left::kRows>());
 
-// TileOf<Arithmetic, Left, Output>::get(rows, width, fetch, share) is the one for those operands and that many columns.
+// TilesOf<Arithmetic, Left, Output>::get(rows, width, asks) are those for these operands and that many columns.
 template <typename Arithmetic, typename Left, typename Output>
-struct TileOf {
-  static auto get(std::int64_t rows, std::int64_t width, Fetch fetch, bool share) {
+struct TilesOf {
+  static auto get(std::int64_t rows, std::int64_t width, Asks asks) {
     const auto row = static_cast<std::size_t>(rows - 1);
     if constexpr (kShares > 1) {
-      if (share)
-        return (fetch == Fetch::near ? kTiles<Arithmetic, Left, Output, 2, Fetch::near, true>
-                                     : kTiles<Arithmetic, Left, Output, 2, Fetch::none, true>)[row];
+      if (asks == Asks::share) return kTiles<Arithmetic, Left, Output, 2, Asks::share>[row];
+      if (asks == Asks::near_and_share) return kTiles<Arithmetic, Left, Output, 2, Asks::near_and_share>[row];
     }
-    return (width <= kLanes        ? kTiles<Arithmetic, Left, Output, 1, Fetch::far>
-            : fetch == Fetch::far  ? kTiles<Arithmetic, Left, Output, 2, Fetch::far>
-            : fetch == Fetch::near ? kTiles<Arithmetic, Left, Output, 2, Fetch::near>
-                                   : kTiles<Arithmetic, Left, Output, 2, Fetch::none>)[row];
+    return (width <= kLanes      ? kTiles<Arithmetic, Left, Output, 1, Asks::far>
+            : asks == Asks::far  ? kTiles<Arithmetic, Left, Output, 2, Asks::far>
+            : asks == Asks::near ? kTiles<Arithmetic, Left, Output, 2, Asks::near>
+                                 : kTiles<Arithmetic, Left, Output, 2, Asks::nothing>)[row];
   }
 };
 
-// Rows in tiles of equal height, as far as Left's steps allow: a low last one would leave the multipliers idle. Tile t
-// is rows [begin(t), begin(t + 1)).
+// Rows in tiles of nearly equal height, as far as Left's steps allow, the higher ones first: a low last one would leave
+// the multipliers idle. Tile t is rows [begin(t), begin(t + 1)).
 template <typename Left>
 struct RowTiles {
-  explicit RowTiles(std::int64_t rows) : rows(rows), count(ceil_div(rows, Left::kRows)) {}
-  std::int64_t begin(std::int64_t t) const { return std::min(rows, rounded(t * rows / count)); }
-  // task(t, begin(t), begin(t + 1)) in turn, without a division for each.
-  template <typename Task>
-  void each(const Task& task) const {
-    if (count == 0) return;
-    const std::int64_t whole = rows / count, over = rows % count;
-    for (std::int64_t t = 0, begin = 0, exact = 0, remainder = 0; t < count; ++t) {
-      exact += whole, remainder += over;
-      if (remainder >= count) remainder -= count, ++exact;
-      const std::int64_t end = std::min(rows, rounded(exact));
-      task(t, begin, end);
-      begin = end;
-    }
+  explicit RowTiles(std::int64_t rows)
+      : rows(rows),
+        count(ceil_div(rows, Left::kRows)),
+        steps(count > 0 ? padded() / Left::kRowStep / count : 0),
+        higher(count > 0 ? padded() / Left::kRowStep % count : 0) {}
+  std::int64_t begin(std::int64_t t) const {
+    return std::min(rows, (t * steps + std::min(t, higher)) * Left::kRowStep);
+  }
+  std::int64_t height(std::int64_t t) const { return begin(t + 1) - begin(t); }
+  // The first tile behind t, of those before `end`, that has another height.
+  std::int64_t other_height(std::int64_t t, std::int64_t end) const {
+    std::int64_t other = t + 1;
+    while (other < end && height(other) == height(t)) ++other;
+    return other;
   }
   // Of the rows in memory.
   std::int64_t padded() const { return rounded(rows); }
   static std::int64_t rounded(std::int64_t row) { return round_up(row, Left::kRowStep); }
   std::int64_t rows, count;
+  std::int64_t steps, higher;  // of the lower tiles' height; how many have one more
 };
 
 // What each of a panel's tiles asks for: the first the panel itself; the last ones, which find that in the cache so
@@ -241,26 +254,33 @@ class Asking {
  public:
   Asking(const Panel<Group>& panel, std::int64_t tiles, std::int64_t width)
       : next_(panel.next),
-        size_(panel.groups * kTileColumns),
-        shared_(kShares > 1 && tiles > kShares && width > kLanes),
+        tiles_(tiles),
+        shared_(kShares > 1 && next_ != nullptr && tiles > kShares && width > kLanes),
         last_(next_ == nullptr ? tiles
               : shared_        ? tiles - kShares
                                : std::max<std::int64_t>(1, tiles - 1)),
-        between_(size_ * static_cast<std::int64_t>(sizeof(Group)) > kMostInFirstCache ? Fetch::near : Fetch::none) {}
+        size_(panel.groups * kTileColumns),
+        near_(size_ * static_cast<std::int64_t>(sizeof(Group)) > kMostInFirstCache) {}
 
-  Fetch fetch(std::int64_t t) const { return t == 0 || (t >= last_ && !shared_) ? Fetch::far : between_; }
-  bool share(std::int64_t t) const { return shared_ && t >= last_; }
+  Asks of(std::int64_t t) const {
+    if (t == 0 || (t >= last_ && !shared_)) return Asks::far;
+    if (t >= last_) return near_ ? Asks::near_and_share : Asks::share;
+    return near_ ? Asks::near : Asks::nothing;
+  }
   const Group* next(std::int64_t t) const {
     if (t < last_) return nullptr;
     return shared_ ? next_ + (t - last_) * (size_ / kShares) : next_;
   }
+  // The first tile behind t that asks for something else.
+  std::int64_t other(std::int64_t t) const { return t == 0 ? 1 : t < last_ ? last_ : tiles_; }
 
  private:
   const Group* next_;
-  std::int64_t size_;
+  std::int64_t tiles_;
   bool shared_;
   std::int64_t last_;  // the first of the last ones
-  Fetch between_;
+  std::int64_t size_;
+  bool near_;
 };
 
 // Columns [column, column + kTileColumns), as far as there are, of out = start + left x panel. `start`, a row of
@@ -275,18 +295,24 @@ void multiply_panel(Tensor out, const typename Arithmetic::Sum* start, Left left
   if (start != nullptr) std::copy_n(start + column, width, from);
   const RowTiles<Left> tiles(out.rows);
   const Asking<typename Left::Group> asking(panel, tiles.count, width);
-  tiles.each([&](std::int64_t t, std::int64_t begin, std::int64_t end) {
-    const std::int64_t rows = end - begin;
-    const Panel<typename Left::Group> now{panel.data, panel.groups, asking.next(t)};
-    const auto multiply = TileOf<Arithmetic, Left, Output>::get(rows, width, asking.fetch(t), asking.share(t));
-    const Left tile = left.from_row(begin, rows, panel.groups);
-    if (width == kTileColumns) return multiply(output(out.row(begin) + column, out.stride, begin), from, tile, now);
+  const bool whole = width == kTileColumns;
+  for (std::int64_t t = 0, behind = 0; t < tiles.count; t = behind) {
+    behind = whole ? tiles.other_height(t, asking.other(t)) : t + 1;
+    const std::int64_t begin = tiles.begin(t), rows = tiles.height(t);
+    const auto multiply = [&](const Output& to) {
+      TilesOf<Arithmetic, Left, Output>::get(rows, width, asking.of(t))(
+          behind - t, to, from, left.from_row(begin, rows, panel.groups), {panel.data, panel.groups, asking.next(t)});
+    };
+    if (whole) {
+      multiply(output(out.row(begin) + column, out.stride, begin));
+      continue;
+    }
     alignas(64) float block[Left::kRows][kTileColumns];
     for (std::int64_t r = 0; std::is_same_v<Output, AddedOutput> && r < rows; ++r)
       std::fill(std::copy_n(out.row(begin + r) + column, width, block[r]), block[r] + kTileColumns, 0.0f);
-    multiply(output(block[0], kTileColumns, begin), from, tile, now);
+    multiply(output(block[0], kTileColumns, begin));
     for (std::int64_t r = 0; r < rows; ++r) copy_first(out.row(begin + r) + column, block[r], static_cast<int>(width));
-  });
+  }
 }
 
 }  // namespace ember
