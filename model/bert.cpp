@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/require.h"
+
 namespace ember {
 namespace {
 
@@ -171,32 +173,46 @@ void Bert::reserve(BatchLimits limits) {
   gradients_ = lay_out(config_, gradient_arena, limits.tokens);
 }
 
-// Cuts the views to the batch at hand.
-void Bert::fit(const Batch& batch) {
-  if (batch.tokens > limits_.tokens || batch.sequences > limits_.sequences)
-    reserve({std::max(batch.tokens, limits_.tokens), std::max(batch.sequences, limits_.sequences)});
-  const std::int64_t n = batch.tokens, b = batch.sequences;
-  const auto cut = [](Tensor& tensor, const Tensor& whole, std::int64_t rows) { tensor = first_rows(whole, rows); };
-  cut(now_.embedded_sum, full_.embedded_sum, n);
+// Cuts the views to the batch at hand, whose [CLS] rows begin with `first`.
+void Bert::fit(const Batch& batch, std::int64_t first) {
+  const std::int64_t sequences = first + batch.sequences;
+  if (batch.tokens > limits_.tokens || sequences > limits_.sequences) {
+    require(first == 0, "encode: the rows before these would go");
+    reserve({std::max(batch.tokens, limits_.tokens), std::max(sequences, limits_.sequences)});
+  }
+  fit_tokens(batch.tokens);
+  fit_sequences(batch.sequences);
+  now_.cls_in = full_.cls_in.row_block(first, batch.sequences);
+  now_.layers.back().attention = full_.layers.back().attention.row_block(first, batch.sequences);
+  if (purpose_ == Purpose::training) gradients_.embeddings.word.rows = batch.unique;
+}
+
+void Bert::fit_tokens(std::int64_t n) {
+  now_.embedded_sum = first_rows(full_.embedded_sum, n);
   for (std::size_t l = 0; l < now_.layers.size(); ++l) {
-    LayerActivations& layer = now_.layers[l];
-    const LayerActivations& whole = full_.layers[l];
-    const std::int64_t m = l + 1 == now_.layers.size() ? b : n;
     for (const auto member : {&LayerActivations::in, &LayerActivations::qkv, &LayerActivations::dqkv})
-      cut(layer.*member, whole.*member, n);
-    for (const auto member : {&LayerActivations::attention, &LayerActivations::attention_sum,
-                              &LayerActivations::attention_out, &LayerActivations::ffn_in,
-                              &LayerActivations::ffn_activated, &LayerActivations::ffn_sum, &LayerActivations::out,
-                              &LayerActivations::dattention_out, &LayerActivations::dffn, &LayerActivations::dffn_out})
-      cut(layer.*member, whole.*member, m);
+      now_.layers[l].*member = first_rows(full_.layers[l].*member, n);
+    if (l + 1 < now_.layers.size()) fit_output(l, n);
   }
   for (const auto member : {&Activations::drows, &Activations::dbranch, &Activations::dattention})
-    cut(now_.*member, full_.*member, n);
+    now_.*member = first_rows(full_.*member, n);
+}
+
+void Bert::fit_sequences(std::int64_t b) {
+  fit_output(now_.layers.size() - 1, b);
   for (const auto member : {&Activations::cls_in, &Activations::pooled, &Activations::pooler_activated,
                             &Activations::logits, &Activations::probabilities, &Activations::dlogits,
                             &Activations::dpooler, &Activations::dcls, &Activations::dcls_branch})
-    cut(now_.*member, full_.*member, b);
-  if (purpose_ == Purpose::training) gradients_.embeddings.word.rows = batch.unique;
+    now_.*member = first_rows(full_.*member, b);
+}
+
+// What has a row per query of the layer.
+void Bert::fit_output(std::size_t l, std::int64_t m) {
+  for (const auto member :
+       {&LayerActivations::attention, &LayerActivations::attention_sum, &LayerActivations::attention_out,
+        &LayerActivations::ffn_in, &LayerActivations::ffn_activated, &LayerActivations::ffn_sum, &LayerActivations::out,
+        &LayerActivations::dattention_out, &LayerActivations::dffn, &LayerActivations::dffn_out})
+    now_.layers[l].*member = first_rows(full_.layers[l].*member, m);
 }
 
 Dropout Bert::dropout(float probability, Site site, std::int64_t layer) const {
@@ -219,16 +235,28 @@ std::vector<std::size_t> Bert::awaited(const BertWeights& weights) {
 }
 
 Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
-  fit(batch);
   randomness_ = randomness;
+  encode(batch);
+  return classify(batch.sequences);
+}
+
+void Bert::encode(const Batch& batch, std::int64_t first) {
+  fit(batch, first);
   const BertTensors& w = weights_.tensors;
   kernels_.embeddings_forward(now_.layers.front().in, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,
                               w.embedding_norm, config_.layer_norm_eps,
                               dropout(config_.hidden_dropout, Site::embeddings));
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     if (l > 0) kernels_.await_updates();
-    layer_forward(l, batch);
+    attention_forward(l, batch);
+    if (!is_last(l)) output_forward(l);
   }
+}
+
+Tensor Bert::classify(std::int64_t rows) {
+  fit_sequences(rows);
+  const BertTensors& w = weights_.tensors;
+  output_forward(config_.layers - 1);
   kernels_.linear_forward(now_.pooler_activated, now_.layers.back().out, working_.pooler_weight, {});
   kernels_.head_forward(now_.logits, now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
                         working_.classifier_weight, w.classifier_bias,
@@ -236,21 +264,29 @@ Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
   return now_.logits;
 }
 
-void Bert::layer_forward(std::int64_t l, const Batch& batch) {
+// Up to what attention gives.
+void Bert::attention_forward(std::int64_t l, const Batch& batch) {
   LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
   const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   const std::int64_t c = config_.hidden;
   const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
-  const Tensor qkv_bias = bias_for(a.qkv, w.qkv_bias, product.qkv_bias);
+  const Tensor qkv_bias =
+      bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
   if (is_last(l)) {
     kernels_.cls_attention_forward(a.attention, now_.cls_in, a.qkv, a.in, product.qkv_weight, qkv_bias, batch,
                                    config_.heads, config_.positions, attention_dropout);
-  } else {
-    kernels_.linear_forward(a.qkv, a.in, product.qkv_weight, qkv_bias);
-    kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
-                               config_.heads, config_.positions, Queries::all, attention_dropout);
+    return;
   }
+  kernels_.linear_forward(a.qkv, a.in, product.qkv_weight, qkv_bias);
+  kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
+                             config_.heads, config_.positions, Queries::all, attention_dropout);
+}
+
+// The rest of a layer.
+void Bert::output_forward(std::int64_t l) {
+  LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
+  const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
+  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
   kernels_.linear_forward(a.attention_sum, a.attention, product.attention_weight, {});
   kernels_.residual_layernorm_forward(a.attention_out, a.attention_sum, a.attention_moments, a.attention_sum,
                                       w.attention_bias, is_last(l) ? now_.cls_in : a.in, w.attention_norm,

@@ -38,6 +38,11 @@ class Bert {
 
   // Logits (B, K); they and all that backward needs stay valid until the next forward.
   Tensor forward(const Batch& batch, std::optional<Randomness> randomness = std::nullopt);
+  // Forward in two parts, for inference of many batches: what follows the last layer's attention computes [CLS] rows
+  // alone, and its products are faster for those of several batches than for the few of one. encode leaves the batch's
+  // in rows [first, first + B), classify gives the logits (rows, K) of all that lie before `rows`.
+  void encode(const Batch& batch, std::int64_t first = 0);
+  Tensor classify(std::int64_t rows);
   // loss (1), if the batch has targets, probabilities (B, K) and, when training, the gradient of state->loss_scale x
   // loss with respect to the logits (null: a scale of 1). `state` is in memory of the device. Each stays on the device
   // until the next forward, in memory of the model or where `into` says.
@@ -95,10 +100,14 @@ class Bert {
   void plan_inference_layers(BatchLimits limits, std::vector<LayerActivations>& layers, Arena& arena) const;
   void plan_backward(BatchLimits limits, Activations& activations, Arena& arena) const;
   void reserve(BatchLimits limits);
-  void fit(const Batch& batch);
+  void fit(const Batch& batch, std::int64_t first);
+  void fit_tokens(std::int64_t tokens);
+  void fit_sequences(std::int64_t sequences);
+  void fit_output(std::size_t layer, std::int64_t rows);
   bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }
   Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
-  void layer_forward(std::int64_t layer, const Batch& batch);
+  void attention_forward(std::int64_t layer, const Batch& batch);
+  void output_forward(std::int64_t layer);
   Tensor layer_backward(std::int64_t layer, Tensor dbranch, const Batch& batch);
   Tensor attention_backward(std::int64_t layer, const Batch& batch);
 
