@@ -80,10 +80,7 @@ void product_of_rows(float* c, std::int64_t c_stride, Strided a, Panels b, std::
 }
 
 float dot(const float* a, const float* b, std::int64_t size) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < size; ++i) sum += a[i] * b[i];
-  return sum;
+  return sum_of(size, [=](std::int64_t i) { return a[i] * b[i]; });
 }
 
 // rows[b, h] = x[b, h's columns] weight[h's rows] for every b: queries to g, dout to dz.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cpu/vector_math.h"
 #include "runtime/tensor.h"
 
 namespace ember {
@@ -15,13 +16,8 @@ struct RowMoments {
 
 // Two passes, since the mean of squares less the square of the mean would cancel.
 inline RowMoments row_moments(const float* x, std::int64_t cols, float epsilon) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t c = 0; c < cols; ++c) sum += x[c];
-  const float mean = sum / static_cast<float>(cols);
-  float squares = 0;
-#pragma omp simd reduction(+ : squares)
-  for (std::int64_t c = 0; c < cols; ++c) squares += (x[c] - mean) * (x[c] - mean);
+  const float mean = sum_of(cols, [=](std::int64_t c) { return x[c]; }) / static_cast<float>(cols);
+  const float squares = sum_of(cols, [=](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); });
   return {mean, 1.0f / std::sqrt(squares / static_cast<float>(cols) + epsilon)};
 }
 

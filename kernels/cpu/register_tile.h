@@ -26,16 +26,11 @@
 namespace ember {
 
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kTileRows = 12;
-#elif defined(__AVX__)
-constexpr int kLanes = 8, kTileRows = 6;
+constexpr int kTileRows = 12;
 #else
-constexpr int kLanes = 4, kTileRows = 6;
+constexpr int kTileRows = 6;
 #endif
 constexpr int kTileColumns = 2 * kLanes;
-
-template <typename Element>
-using Lanes [[gnu::vector_size(kLanes * 4)]] = Element;
 
 constexpr std::int64_t panels(std::int64_t columns) {
   return ceil_div(columns, kTileColumns);
@@ -234,11 +229,10 @@ struct RowTiles {
     return std::min(rows, (t * steps + std::min(t, higher)) * Left::kRowStep);
   }
   std::int64_t height(std::int64_t t) const { return begin(t + 1) - begin(t); }
-  // The first tile behind t, of those before `end`, that has another height.
+  // The first tile behind t that may have another height, at most `end`.
   std::int64_t other_height(std::int64_t t, std::int64_t end) const {
-    std::int64_t other = t + 1;
-    while (other < end && height(other) == height(t)) ++other;
-    return other;
+    const std::int64_t lower_end = rows == padded() ? count : std::max(t + 1, count - 1);
+    return std::min(end, t < higher ? higher : lower_end);
   }
   // Of the rows in memory.
   std::int64_t padded() const { return rounded(rows); }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/vector_math.h"
@@ -42,27 +43,29 @@ struct Panels {
   std::int64_t stride;
 };
 
-// What small_product is made of: `R` rows of c and `cols` columns of one panel. `a` by reference: a copy on the stack
-// would be read in wider pieces than it has just been written in, for which processors wait.
+// What small_product is made of: `R` rows of c and one panel, c = a b or c += a b, in registers. `left` by reference: a
+// copy on the stack would be read in wider pieces than it has just been written in, for which processors wait.
 template <int R>
-void panel_product(float* c, std::int64_t c_stride, const Strided& a, Panels b, std::int64_t inner, std::int64_t cols,
+void panel_product(float* c, std::int64_t c_stride, const Strided& left, Panels b, std::int64_t inner,
                    bool accumulate) {
-  float sum[R][kPanel] = {};
-  if (accumulate)
-    for (int r = 0; r < R; ++r) std::copy_n(c + r * c_stride, cols, sum[r]);
+  constexpr int kVectors = kPanel / kLanes;
+  const Strided a = left;
+  Lanes<float> sums[R][kVectors] = {};
   for (std::int64_t k = 0; k < inner; ++k) {
-    const float* right = b.data + k * b.stride;
-    for (int r = 0; r < R; ++r) {
-      const float left = a.data[r * a.row + k * a.inner];
-#pragma omp simd
-      for (int j = 0; j < kPanel; ++j) sum[r][j] += left * right[j];
+    Lanes<float> right[kVectors];
+    for (int v = 0; v < kVectors; ++v) std::memcpy(&right[v], b.data + k * b.stride + v * kLanes, sizeof right[v]);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += a.data[r * a.row + k * a.inner] * right[v];
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = c + r * c_stride + v * kLanes;
+      Lanes<float> before;
+      if (accumulate) std::memcpy(&before, to, sizeof before), sums[r][v] += before;
+      std::memcpy(to, &sums[r][v], sizeof sums[r][v]);
     }
-  }
-  if (cols == kPanel) {  // a copy of known size is a few stores, of unknown size a masked one or a call
-    for (int r = 0; r < R; ++r) std::copy_n(sum[r], kPanel, c + r * c_stride);
-  } else {
-    for (int r = 0; r < R; ++r) copy_first(c + r * c_stride, sum[r], static_cast<int>(cols));
-  }
 }
 
 template <std::size_t... I>
@@ -81,10 +84,20 @@ inline void small_product(float* c, std::int64_t c_stride, Strided a, Panels b, 
   for (std::int64_t j = 0; j < cols; j += kPanel) {
     const std::int64_t width = std::min(kPanel, cols - j);
     for (std::int64_t block = 0; block < blocks; ++block) {
-      const std::int64_t begin = block * rows / blocks, end = (block + 1) * rows / blocks;
-      kByRows[static_cast<std::size_t>(end - begin - 1)](c + begin * c_stride + j, c_stride,
-                                                         {a.data + begin * a.row, a.row, a.inner},
-                                                         {b.data + j, b.stride}, inner, width, accumulate);
+      const std::int64_t begin = block * rows / blocks, count = (block + 1) * rows / blocks - begin;
+      const auto multiply = kByRows[static_cast<std::size_t>(count - 1)];
+      const Strided left{a.data + begin * a.row, a.row, a.inner};
+      float* to = c + begin * c_stride + j;
+      if (width == kPanel) {
+        multiply(to, c_stride, left, {b.data + j, b.stride}, inner, accumulate);
+        continue;
+      }
+      alignas(64) float part[kPanelRows][kPanel];
+      multiply(part[0], kPanel, left, {b.data + j, b.stride}, inner, false);
+      for (std::int64_t r = 0; r < count; ++r) {
+        for (std::int64_t i = 0; accumulate && i < width; ++i) part[r][i] += to[r * c_stride + i];
+        copy_first(to + r * c_stride, part[r], static_cast<int>(width));
+      }
     }
   }
 }

@@ -1,7 +1,7 @@
-// exp, tanh, gelu and its slope in single precision, without branches or calls, so that g++ vectorises the
-// loops that use them, and what ends such a loop. The polynomials are minimax fits of relative error, made for this
-// file by iteratively reweighted least squares (Lawson, "Contributions to the theory of linear least maximum
-// approximation", 1961) in double precision.
+// Vectors of 32-bit elements; exp, tanh, gelu and its slope in single precision, without branches or calls, so that g++
+// vectorises the loops that use them, and what ends such a loop. The polynomials are minimax fits of relative error,
+// made for this file by iteratively reweighted least squares (Lawson, "Contributions to the theory of linear least
+// maximum approximation", 1961) in double precision.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,20 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace ember {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+template <typename Element>
+using Lanes [[gnu::vector_size(kLanes * 4)]] = Element;
 
 // exp(x) = power 2^n, with n in the low bits of `shifted`: exp(r) and the integer nearest x / ln 2, by Cody and Waite,
 // "Software manual for the elementary functions" (1980), chapter 6, with ln 2 in two parts so that r keeps its digits.
@@ -97,15 +109,23 @@ struct NormalTail {
   return x < 0.0f ? of_left : 1.0f - of_left;
 }
 
-// The first `count` of a vector's lanes. With AVX-512 that is one masked store; AVX2's are slower than a copy.
+// The first `count` of the lanes, a power of two of them. With AVX-512 that is one masked store; AVX2's are slower than
+// a few pieces, and a copy whose size the compiler does not know is a call.
 template <int Count>
 void copy_first(float* to, const float (&lanes)[Count], int count) {
+  static_assert(std::has_single_bit(static_cast<unsigned>(Count)));
 #if defined(__AVX512F__)
 #pragma omp simd
   for (int j = 0; j < Count; ++j)
     if (j < count) to[j] = lanes[j];
 #else
-  std::copy_n(lanes, count, to);
+  const float* from = lanes;
+#pragma GCC unroll 8
+  for (int piece = Count; piece > 0; piece /= 2) {
+    if ((count & piece) == 0) continue;
+    std::memcpy(to, from, static_cast<std::size_t>(piece) * sizeof(float));
+    to += piece, from += piece;
+  }
 #endif
 }
 
@@ -118,6 +138,24 @@ float fold(float (&lanes)[Count], Combine combine) {
     for (std::size_t j = 0; j < half; ++j) lanes[j] = combine(lanes[j], lanes[j + half]);
   }
   return lanes[0];
+}
+
+// The sum of term(i) for i < size, of sums side by side, enough that none waits for its last addition.
+template <typename Term>
+float sum_of(std::int64_t size, const Term& term) {
+  constexpr std::int64_t kSums = 4 * kLanes;
+  float sums[kSums] = {};
+  std::int64_t i = 0;
+  for (; i + kSums <= size; i += kSums) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < kSums; ++j) sums[j] += term(i + j);
+  }
+  for (; i + kLanes <= size; i += kLanes) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < kLanes; ++j) sums[j] += term(i + j);
+  }
+  for (std::int64_t j = 0; i < size; ++i, ++j) sums[j] += term(i);
+  return fold(sums, [](float a, float b) { return a + b; });
 }
 
 }  // namespace ember
