@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "tests/kernels/packed_sequences.h"
@@ -176,6 +178,31 @@ TEST(AttentionEdge, LargeScoresDoNotOverflow) {
   const auto expected = on.oracle.forward(on.query, on.key, on.value);
   // A score of 1000 is off by 1e-4 in fp32, its exponential relatively by as much.
   EXPECT_LT((testing::relative_l2<float, double>(on.forward(*kernels), expected)), 1e-4);
+}
+
+// All keys of a row share the probability, however far below zero their scores are.
+TEST(AttentionEdge, SmallScoresDoNotVanish) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  Operands on({{33, 1, 7}, 2, 26}, Queries::all, 0);
+  std::fill(on.query.begin(), on.query.end(), 30);
+  std::fill(on.key.begin(), on.key.end(), -30);
+  Operands::fill(on.query_view(), on.query);
+  Operands::fill(on.key_view(), on.key);
+  const auto expected = on.oracle.forward(on.query, on.key, on.value);
+  EXPECT_LT((testing::relative_l2<float, double>(on.forward(*kernels), expected)), kBound);
+}
+
+// What a call before has left in memory that calls share, not even NaN, does not show.
+TEST(AttentionEdge, WhatCallsLeaveBehindDoesNotShow) {
+  const Operands before({{512}, 1, 26}, Queries::all, 0), on({{19, 5, 33}, 2, 26}, Queries::all, 0.1f);
+  std::vector<double> nan(static_cast<std::size_t>(before.tokens * before.cols), std::nan(""));
+  for (const Tensor& operand : {before.query_view(), before.key_view(), before.value_view()})
+    Operands::fill(operand, nan);
+  const auto used = make_cpu_kernels(Precision::fp32, 1), unused = make_cpu_kernels(Precision::fp32, 1);
+  before.backward(*used);
+  EXPECT_EQ(on.forward(*used), on.forward(*unused));
+  before.backward(*used);
+  EXPECT_EQ(on.backward(*used), on.backward(*unused));
 }
 
 TEST(AttentionEdge, NotANumberStaysInItsSequenceAndIsNotHidden) {

@@ -3,6 +3,7 @@
 // and the definition by products and attention (Kernels' own), which other backends use.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -199,6 +200,17 @@ TEST_P(FirstAttention, GivesTheSameBitsAgainAndOnOtherThreads) {
 INSTANTIATE_TEST_SUITE_P(Cases, FirstAttention,
                          ::testing::Combine(::testing::Range(0, static_cast<int>(std::size(kFirstAttentionCases))),
                                             ::testing::Values(0.0f, 0.1f), ::testing::Bool()));
+
+// What a call before has left in memory that calls share, not even NaN, does not show.
+TEST(FirstAttentionEdge, WhatCallsLeaveBehindDoesNotShow) {
+  const FirstAttentionOperands before({{512}, 1, 26}, 0, true), on({{19, 5, 33}, 3, 26}, 0.1f, true);
+  for (const Tensor& operand : {before.query.view, before.in.view, before.dout.view})
+    for (std::int64_t r = 0; r < operand.rows; ++r)
+      std::fill_n(operand.row(r), operand.cols, std::numeric_limits<float>::quiet_NaN());
+  const auto used = make_cpu_kernels(Precision::fp32, 1), unused = make_cpu_kernels(Precision::fp32, 1);
+  before.run(*used);
+  EXPECT_TRUE(on.run(*used) == on.run(*unused));
+}
 
 TEST(FirstAttentionEdge, NotANumberStaysInItsSequenceAndIsNotHidden) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 2);
