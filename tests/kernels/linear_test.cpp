@@ -121,6 +121,21 @@ TEST(LinearFrozen, AgainReplacesTheCopy) {
   }
 }
 
+// Fewer rows or columns that begin at the same address are another weight.
+TEST(LinearFrozen, ABlockOfItIsNotFrozen) {
+  const Strided in(3, 40, 0, draw(120, 1)), weight(70, 40, 0, draw(70 * 40, 2));
+  const auto plain = make_cpu_kernels(Precision::fp32, 1);
+  for (const Precision precision : {Precision::fp32, Precision::int8})
+    for (const Tensor& block : {weight.view.row_block(0, 3), weight.view.columns(0, 20)}) {
+      const auto kernels = make_cpu_kernels(precision, 1);
+      kernels->freeze({&weight.view, 1});
+      const Strided out(3, block.rows, 0), expected(3, block.rows, 0);
+      kernels->linear_forward(out.view, in.view.columns(0, block.cols), block, {});
+      plain->linear_forward(expected.view, in.view.columns(0, block.cols), block, {});
+      EXPECT_EQ(out.values(), expected.values()) << block.rows << " x " << block.cols;
+    }
+}
+
 // Bits are a backend's own: neither another one, made after it with other threads, nor the thread that calls it changes
 // them. Of these products oneDNN shares out the sums, by the number of threads.
 TEST(LinearThreads, AreTheBackendsOwn) {
@@ -193,9 +208,15 @@ TEST(LinearEdge, WrongShapesAreRefused) {
 TEST(LinearEdge, WeightsAreRoundedToTheNearest) {
   std::vector<float> values = {1.0f,    1.00390625f, 1.01171875f, 1.005f, -1.00390625f,
                                -1.005f, 0x1.ffp127f, 0.0f,        -0.0f,  0x1p-130f};
-  const std::vector<float> expected = {
+  std::vector<float> expected = {
       1.0f, 1.0f,  1.015625f, 1.0078125f, -1.0f, -1.0078125f, std::numeric_limits<float>::infinity(),
       0.0f, -0.0f, 0x1p-130f};
+  // Rounded like numbers, NaNs would become infinity or zero.
+  for (const auto& [nan, cut] :
+       {std::pair{0x7F800001u, 0x7FC00000u}, {0x7FFFFFFFu, 0x7FFF0000u}, {0xFFFFFFFFu, 0xFFFF0000u}}) {
+    values.push_back(std::bit_cast<float>(nan));
+    expected.push_back(std::bit_cast<float>(cut));
+  }
   const auto size = static_cast<std::int64_t>(values.size());
   std::vector<std::uint16_t> rounded(values.size());
   make_cpu_kernels(Precision::fp32, 1)
