@@ -186,6 +186,30 @@ TEST(AdamW, TakesTheLossScaleOut) {
   EXPECT_TRUE(scaled.same_bits(plain));
 }
 
+// Of a norm as small as what is added to it, half is left.
+TEST(AdamW, ClippingAddsAMillionthToTheNorm) {
+  State state(1, 1, false);
+  float gradient = 1;
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  adamw(*kernels, state.parameter(vector(&gradient, 1)), coefficients(1, 1e-3, 0), 1e-6f, 1e-6f);
+  EXPECT_NEAR(state.m[0], (1 - 0.9f) / 2, 1e-8);
+}
+
+TEST(AdamW, RowsOfATableThatDoesNotDecayHaveTheBitsOfDense) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  State dense(2, 33, true), table(2, 33, true);
+  std::vector<float> g(66, 0.25f);
+  const Tensor gradient = matrix(g.data(), 2, 33);
+  AdamWParameter whole = dense.parameter(gradient), rows = table.parameter(gradient);
+  whole.decayed = rows.decayed = false;
+  const AdamWUpdate update = coefficients(1, 1e-3, 0.01);
+  const StepState state{.gradient_norm = 0.5f};
+  std::vector<std::int32_t> ids{0, 1}, updates{0, 0};
+  kernels->adamw({&whole, 1}, &update, &state, 1);
+  kernels->adamw_rows(rows, ids.data(), updates.data(), &update, &state, 1);
+  EXPECT_TRUE(table.same_bits(dense));
+}
+
 TEST(AdamW, WhatAStepHasLeftIsUpdatedOnce) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   EXPECT_FALSE(kernels->defers_updates());
