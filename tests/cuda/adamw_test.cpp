@@ -92,7 +92,8 @@ bool cpu_fuses() {
   return true;
 }
 
-// More parameters than fit into a launch, around the chunks' ends, with and without decay, aligned and not.
+// More parameters than fit into a launch, around the chunks' ends, with and without decay, aligned and not, as are
+// their gradients.
 TEST(DeviceAdamW, HasTheBitsOfTheCpu) {
   std::vector<std::int64_t> sizes{1, 7, 33, 2047, 2048, 2049, 9001, 312 * 28};
   sizes.resize(70, 5);
@@ -104,10 +105,10 @@ TEST(DeviceAdamW, HasTheBitsOfTheCpu) {
   std::vector<AdamWParameter> parameters, host_parameters;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const std::int64_t size = sizes[i];
-    const Layout layout{0, i % 3 == 2 ? 1 : 0};
+    const Layout layout{0, i % 3 == 2 ? 1 : 0}, of_gradient{0, i % 4 == 3 ? 1 : 0};
     const std::vector<double> weights = draw(size, static_cast<unsigned>(i), 0.05f), gradient = draw(size, 100, 512);
     states.emplace_back(1, size, weights, State::zeros(size), State::zeros(size), layout);
-    gradients.emplace_back(kFloat, 1, size, gradient, layout);
+    gradients.emplace_back(kFloat, 1, size, gradient, of_gradient);
     parameters.push_back(states.back().parameter(gradients.back().view, i % 2 == 0));
     for (const auto& values : {weights, State::zeros(size), State::zeros(size), gradient})
       host.emplace_back(1, size, 0, values);
@@ -192,6 +193,42 @@ TEST(DeviceAdamW, ASkippedStepMovesNothing) {
   EXPECT_EQ(state.bits(), before);
   EXPECT_EQ(table.bits(), before);
   EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0}));
+}
+
+// Whose gradient alone is not aligned.
+TEST(DeviceAdamW, RowsOfATableThatDoesNotDecayHaveTheBitsOfDense) {
+  const State dense(2, 12), table(2, 12);
+  const DeviceMatrix g(kFloat, 2, 12, draw(24, 1), {0, 1});
+  const DeviceArray<std::int32_t> ids({0, 1}), updates({0, 0});
+  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0.01)});
+  const DeviceArray<StepState> step = on_device({});
+  const AdamWParameter whole = dense.parameter(g.view, false), rows = table.parameter(g.view, false);
+  testing::device().adamw({&whole, 1}, schedule.data(), step.data(), 1);
+  testing::device().adamw_rows(rows, ids.data(), updates.data(), schedule.data(), step.data(), 1);
+  EXPECT_EQ(table.bits(), dense.bits());
+}
+
+// Neighbours in memory are one parameter to the kernel, unless their decay differs or a gradient lies elsewhere.
+TEST(DeviceAdamW, NeighboursHaveTheBitsThatEachHasAlone) {
+  constexpr std::int64_t kCount = 4, kCols = 6;
+  const DeviceMatrix gradient(kFloat, 1, kCount * kCols, draw(kCount * kCols, 1)),
+      elsewhere(kFloat, 1, kCols, draw(kCols, 2));
+  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0.01)});
+  const DeviceArray<StepState> step = on_device({});
+  const auto run = [&](bool together) {
+    const State state(1, kCount * kCols);
+    std::vector<AdamWParameter> parameters;
+    for (std::int64_t i = 0; i < kCount; ++i) {
+      const auto cut = [&](const DeviceMatrix& whole) { return whole.view.columns(i * kCols, kCols); };
+      parameters.push_back({cut(state.weights), cut(state.m), cut(state.v), cut(state.working),
+                            i == 3 ? elsewhere.view : cut(gradient), i < 2});
+    }
+    if (together) testing::device().adamw(parameters, schedule.data(), step.data(), 1);
+    for (std::size_t i = 0; !together && i < parameters.size(); ++i)
+      testing::device().adamw({&parameters[i], 1}, schedule.data(), step.data(), 1);
+    return state.bits();
+  };
+  EXPECT_EQ(run(true), run(false));
 }
 
 // Beside other work, more parameters than a launch holds and more chunks than it has blocks, in groups, one of them
@@ -349,6 +386,9 @@ TEST(DeviceAdamW, NothingToUpdate) {
   kernels.adamw_rows(table.parameter(g.view), updates.data(), updates.data(), schedule.data(), state.data(), 1);
   kernels.adamw_replay(table.parameter(), updates.data(), 0, updates.data(), schedule.data(), state.data());
   kernels.adamw_replay(table.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());
+  kernels.adamw_step({}, table.parameter(g.view), updates.data(), updates.data(), schedule.data(), state.data(), 1, {},
+                     {});
+  EXPECT_EQ(state.values()[0].steps, 1) << "a step that updates nothing is one";
   EXPECT_EQ(table.bits(), before);
   EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0, 0}));
 }
