@@ -269,6 +269,26 @@ TEST(AttentionDropout, HasTheMaskOfTheCpu) {
   }
 }
 
+// As on the CPU, a word that is the threshold itself survives.
+TEST(AttentionDropout, TheThresholdItselfSurvives) {
+  constexpr std::int64_t kLength = 40;
+  Operands on({{kLength}, 1, 26, {2}}, Queries::all, 0.5f, {.query = 0});
+  int found = 0;
+  for (std::int64_t query = 0; query < kLength; ++query)
+    for (std::int64_t key = 0; key < kLength; ++key) {
+      const auto block = static_cast<std::uint64_t>(query * ((kPositions + 3) / 4) + key / 4);
+      const std::uint32_t word = random_block(on.dropout.seed, on.dropout.site, on.dropout.step, block)[key % 4];
+      if (word % 256 != 0) continue;
+      on.dropout.probability = std::ldexp(static_cast<float>(word / 256), -24);
+      ASSERT_EQ(on.dropout.threshold(), word);
+      for (std::int64_t i = 0; i < kLength * on.cols; ++i)
+        on.value[static_cast<std::size_t>(i)] = i / on.cols == key ? 1 : 0;
+      EXPECT_GT(run(on)[0][static_cast<std::size_t>(query * on.cols)], 0) << query << ", " << key;
+      ++found;
+    }
+  EXPECT_GT(found, 0);
+}
+
 // ---- The edges of f16 ---------------------------------------------------------------------------------------------
 
 TEST(AttentionEdge, ScaledOperands) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/cuda/cuda_support.h"
 
 namespace ember {
@@ -42,6 +44,21 @@ TEST(DeviceDropout, CountsFromWhatTheStepPointsAt) {
   const Dropout counted{0.5f, 42, 0x100, 3, static_cast<const std::int32_t*>(counter.data())};
   EXPECT_EQ(multipliers(8, 312, counted), multipliers(8, 312, {0.5f, 42, 0x100, 7}));
   EXPECT_NE(multipliers(8, 312, counted), multipliers(8, 312, {0.5f, 42, 0x100, 3}));
+}
+
+// As on the CPU, a word that is the threshold itself survives.
+TEST(DeviceDropout, TheThresholdItselfSurvives) {
+  constexpr std::int64_t kCols = 2048;
+  int found = 0;
+  for (std::int64_t c = 0; c < kCols; ++c) {
+    const std::uint32_t word = random_block(1, 2, 3, static_cast<std::uint64_t>(c / 4))[c % 4];
+    if (word % 256 != 0) continue;
+    const Dropout dropout{std::ldexp(static_cast<float>(word / 256), -24), 1, 2, 3};
+    ASSERT_EQ(dropout.threshold(), word);
+    EXPECT_GT(multipliers(1, kCols, dropout)[static_cast<std::size_t>(c)], 0) << c;
+    ++found;
+  }
+  EXPECT_GT(found, 0);
 }
 
 TEST(DeviceDropout, DropsTheShareThatItShould) {
