@@ -59,7 +59,7 @@ struct Operands {
   // The oracle or the twin.
   template <typename Reference>
   Reference reference() const {
-    return Reference(shape.lengths, shape.heads, shape.dim, kPositions, queries, dropout);
+    return Reference(shape.lengths, shape.heads, shape.dim, positions, queries, dropout);
   }
 
   AttentionCase shape;
@@ -68,6 +68,7 @@ struct Operands {
   std::int64_t tokens, rows;
   Queries queries;
   Dropout dropout;
+  std::int64_t positions = kPositions;
   std::vector<double> query, key, value, dout;
 };
 
@@ -100,13 +101,13 @@ struct OnDevice {
   Tensor value() const { return qkv.view.columns(2 * on.cols, on.cols); }
 
   void forward() const {
-    device().attention_forward(out.view, query(), key(), value(), batch.batch, on.shape.heads, kPositions, on.queries,
+    device().attention_forward(out.view, query(), key(), value(), batch.batch, on.shape.heads, on.positions, on.queries,
                                on.dropout);
   }
   void backward() const {
     device().attention_backward(all() ? dqkv.view.columns(0, on.cols) : first_dquery.view,
                                 dqkv.view.columns(on.cols, on.cols), dqkv.view.columns(2 * on.cols, on.cols), dout.view,
-                                query(), key(), value(), batch.batch, on.shape.heads, kPositions, on.queries,
+                                query(), key(), value(), batch.batch, on.shape.heads, on.positions, on.queries,
                                 on.dropout);
   }
   // out, dquery, dkey, dvalue. The surroundings of all must be intact, and so must what was not to be written.
@@ -144,9 +145,9 @@ Results run_cpu(const Operands& on) {
   const auto by_query = [&](std::vector<float>& values) { return matrix(values.data(), on.rows, on.cols); };
   const auto by_token = [&](std::vector<float>& values) { return matrix(values.data(), on.tokens, on.cols); };
   kernels->attention_forward(by_query(out), by_query(q), by_token(k), by_token(v), on.packed.batch, on.shape.heads,
-                             kPositions, on.queries, on.dropout);
+                             on.positions, on.queries, on.dropout);
   kernels->attention_backward(by_query(dq), by_token(dk), by_token(dv), by_query(d), by_query(q), by_token(k),
-                              by_token(v), on.packed.batch, on.shape.heads, kPositions, on.queries, on.dropout);
+                              by_token(v), on.packed.batch, on.shape.heads, on.positions, on.queries, on.dropout);
   return {out, dq, dk, dv};
 }
 
@@ -259,14 +260,17 @@ TEST(AttentionQueries, FirstHasTheBitsOfTheFirstRowsOfAll) {
 // Survivors are those of the CPU backend, element by element: with equal scores and values that are powers of two, each
 // output is a sum that tells which keys survived.
 TEST(AttentionDropout, HasTheMaskOfTheCpu) {
-  for (const Queries queries : {Queries::all, Queries::first}) {
-    Operands on({{10, 3, 9}, 2, 26, {2}}, queries, 0.5f, {.query = 0});
-    for (std::int64_t i = 0; i < on.tokens * on.cols; ++i)
-      on.value[static_cast<std::size_t>(i)] = std::ldexp(1.0, static_cast<int>(i / on.cols % 10));
-    const auto expected = run_cpu(on)[0], out = run(on)[0];
-    // The sums differ by one part in 1024 at least, and are computed to one in 2048.
-    for (std::size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], expected[i] / 2000) << i;
-  }
+  constexpr std::int64_t kMany = std::int64_t{1} << 33;  // the number of a random block outgrows 32 bits
+  for (const std::int64_t positions : {kPositions, kMany})
+    for (const Queries queries : {Queries::all, Queries::first}) {
+      Operands on({{10, 3, 9}, 2, 26, {2}}, queries, 0.5f, {.query = 0});
+      on.positions = positions;
+      for (std::int64_t i = 0; i < on.tokens * on.cols; ++i)
+        on.value[static_cast<std::size_t>(i)] = std::ldexp(1.0, static_cast<int>(i / on.cols % 10));
+      const auto expected = run_cpu(on)[0], out = run(on)[0];
+      // The sums differ by one part in 1024 at least, and are computed to one in 2048.
+      for (std::size_t i = 0; i < out.size(); ++i) EXPECT_NEAR(out[i], expected[i], expected[i] / 2000) << i;
+    }
 }
 
 // As on the CPU, a word that is the threshold itself survives.
