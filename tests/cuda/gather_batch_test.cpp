@@ -119,12 +119,12 @@ TEST_P(GatherBatch, AFillingOfPaddingFollowsWithoutATarget) {
   }
 }
 
-// The last has more rows than a block has threads.
+// The last has batches of more rows than a block has threads; the one before it as many tokens as one block orders.
 INSTANTIATE_TEST_SUITE_P(Sizes, GatherBatch,
                          ::testing::Values(GatherBatchCase{1, 1, 1}, GatherBatchCase{5, 2, 3},
                                            GatherBatchCase{70, 16, 31}, GatherBatchCase{300, 300, 9},
                                            GatherBatchCase{24, 8, 128}, GatherBatchCase{40, 40, 70},
-                                           GatherBatchCase{1100, 1100, 3}),
+                                           GatherBatchCase{1024, 1024, 1}, GatherBatchCase{1100, 600, 3}),
                          [](const auto& tested) {
                            return std::to_string(tested.param.rows) + "_rows_by_" + std::to_string(tested.param.batch) +
                                   "_to_" + std::to_string(tested.param.longest);
