@@ -192,19 +192,54 @@ TEST(DeferredGradients, AProductHasTheSameBitsAmongOthers) {
   EXPECT_EQ(results(), expected);
 }
 
-// Without the second layer, the first and the third are a batch, and the last is not the next of its steps.
+// Where a layer's rows lie in memory for several layers: from the first row of layer `layer` on, every `step`-th.
+struct Place {
+  std::int64_t layer, step = 1;
+  Tensor of(const DeviceMatrix& all, std::int64_t rows) const {
+    Tensor view = all.view.row_block(layer * rows, rows);
+    view.stride *= step;
+    return view;
+  }
+  template <typename T>
+  std::vector<T> of(const std::vector<T>& all, std::int64_t rows, std::int64_t cols) const {
+    std::vector<T> values;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto begin = all.begin() + (layer * rows + r * step) * cols;
+      values.insert(values.end(), begin, begin + cols);
+    }
+    return values;
+  }
+};
+struct Places {
+  Place dweight, dout, in;
+};
+
+// Two layers are a batch in which a third has no place: one of its operands, or all, lies too far away, or one has rows
+// further apart.
 TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
-  const Layers layers(4, 65, 65);
-  layers.add();
-  layers.expect_results(device_results({&layers.dweight, &layers.dbias}));
-  const std::vector<double> before = testing::doubles(layers.dweight.values());
-  for (const std::int64_t l : {3, 2, 0})
-    testing::device().linear_backward_weight(layers.dweight.view.row_block(l * layers.outputs, layers.outputs), {},
-                                             layers.dout_.view.row_block(l * layers.most, layers.rows),
-                                             layers.in_.view.row_block(l * layers.most, layers.rows));
-  EXPECT_EQ(launches_to_finish(), 2);
-  // On a GPU perhaps by another algorithm, whose sums have another order.
-  EXPECT_TRUE(testing::all_close(layers.dweight.values(), before, 2 * testing::product_error(65), 0));
+  for (const Places& third : {Places{{3}, {2}, {2}},
+                              {{2}, {3}, {2}},
+                              {{2}, {2}, {3}},
+                              {{3}, {3}, {3}},
+                              {{2, 2}, {2}, {2}},
+                              {{2}, {2, 2}, {2}},
+                              {{2}, {2}, {2, 2}}}) {
+    const Layers layers(4, 65, 65);
+    const std::int64_t rows = layers.rows, outputs = layers.outputs, inputs = Layers::kInputs;
+    const Places all[] = {third, {{1}, {1}, {1}}, {{0}, {0}, {0}}};  // from the last to the first, as backward goes
+    for (const Places& layer : all)
+      testing::device().linear_backward_weight(layer.dweight.of(layers.dweight, outputs), {},
+                                               layer.dout.of(layers.dout_, rows), layer.in.of(layers.in_, rows));
+    EXPECT_EQ(launches_to_finish(), 2);
+    const std::vector<float> dweight = device_results({&layers.dweight})[0];
+    for (const Places& layer : all) {
+      const auto expected = reference::linear_backward(
+          layer.dout.of(layers.dout, rows, outputs), layer.in.of(layers.in, rows, inputs),
+          std::vector<double>(static_cast<std::size_t>(outputs * inputs)), rows, outputs, inputs);
+      EXPECT_TRUE(testing::all_close(layer.dweight.of(dweight, outputs, inputs), expected.weight,
+                                     testing::product_error(rows), 0));
+    }
+  }
 }
 
 // More sums than a launch's list holds.
