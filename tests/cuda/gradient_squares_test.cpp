@@ -88,6 +88,17 @@ TEST(GradientSquares, ServeTheirOwnGradientsAlone) {
   EXPECT_TRUE(reads_again(layer.dbias, all)) << "they were not finished last";
 }
 
+// No norm is of these alone, so the launches that compute them do not sum their squares.
+TEST(GradientSquares, OfWhatIsFinishedBesideMatmulsServeNobody) {
+  const Layer layer(65, kUnaligned);
+  for (const bool started : {false, true}) {
+    layer.add();
+    if (started) device().start_gradients({});
+    device().finish_gradients();
+    EXPECT_TRUE(reads_again(layer.dbias, {layer.dbias.view})) << (started ? "started" : "finished");
+  }
+}
+
 // As many elements, one of them counted twice and another not at all.
 TEST(GradientSquares, OfTheSameGradientTwiceServeNobody) {
   const DeviceMatrix gradient(kFloat, 1, 5, {1, 2, 3, 4, 5}), other(kFloat, 1, 5, {1, 2, 3, 4, 5});
