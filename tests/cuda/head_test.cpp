@@ -85,6 +85,22 @@ TEST_P(Head, AgreesWithTheCpuAndRepeatsItsBits) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Head, ::testing::ValuesIn(kHeadCases),
                          [](const auto& tested) { return tested.param.name; });
 
+// By a weight that picks one column for each label.
+TEST(HeadValues, LogitsAreOfThePooledNumbersAsTheyAreStored) {
+  constexpr std::int64_t kRows = 33;
+  const Dropout dropout{0.1f, 0x123456789abcdef0u, 0x500, 3};
+  for (const std::int64_t cols : {12, 13}) {
+    std::vector<double> identity(static_cast<std::size_t>(cols * cols));
+    for (std::int64_t c = 0; c < cols; ++c) identity[static_cast<std::size_t>(c * cols + c)] = 1;
+    const DeviceMatrix in(kHalf, kRows, cols, draw_halves(kRows * cols, 1)), bias(kFloat, 1, cols, draw(cols, 2)),
+        weight(kHalf, cols, cols, identity), logits(kFloat, kRows, cols), pooled(kHalf, kRows, cols),
+        activated(kHalf, kRows, cols);
+    testing::device().head_forward(logits.view, pooled.view, activated.view, in.view, bias.view, weight.view, {},
+                                   dropout);
+    EXPECT_EQ(logits.values(), pooled.values());
+  }
+}
+
 TEST(HeadShapes, WrongOnesAreRefused) {
   const DeviceMatrix a(kHalf, 2, 4), b(kHalf, 3, 4), weight(kHalf, 5, 4), logits(kFloat, 2, 5), dlogits(kHalf, 2, 5),
       vector(kFloat, 1, 4), longer(kFloat, 1, 5);
