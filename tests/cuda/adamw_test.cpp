@@ -1,70 +1,21 @@
-// AdamW on the device: the bits of CpuKernels, the double oracle, and the lazy update of a table's rows against the
-// dense one, bit for bit.
+// AdamW on the device: the bits of CpuKernels, the double oracle, and those of its parts for what does several at once
+// or beside other work. The lazy update of a table's rows is in adamw_replay_test.cpp.
 #include "tests/reference/adamw.h"
 
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <deque>
 #include <limits>
 #include <stdexcept>
 
-#include "tests/cuda/cuda_support.h"
+#include "tests/cuda/adamw_support.h"
 
 namespace ember {
 namespace {
 
 using namespace testing;
-
-AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
-  AdamWUpdate update;
-  const auto power = static_cast<double>(t);
-  update.decay = static_cast<float>(1 - learning_rate * weight_decay);
-  update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
-  update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
-  return update;
-}
-
-std::vector<AdamWUpdate> descending_schedule(std::int64_t steps, double first_rate) {
-  std::vector<AdamWUpdate> schedule;
-  for (std::int64_t t = 0; t < steps; ++t)
-    schedule.push_back(
-        coefficients(t + 1, first_rate * static_cast<double>(steps - t) / static_cast<double>(steps), 0.01));
-  return schedule;
-}
-
-DeviceArray<StepState> on_device(const StepState& state) {
-  return DeviceArray<StepState>(std::vector<StepState>(1, state));
-}
-
-// A tensor with its optimizer's state on the device.
-struct State {
-  State(std::int64_t rows, std::int64_t cols, Layout layout = {}, unsigned seed = 9)
-      : State(rows, cols, draw(rows * cols, seed, 0.05f), zeros(rows * cols), zeros(rows * cols), layout) {}
-  State(std::int64_t rows, std::int64_t cols, const std::vector<double>& w, const std::vector<double>& m0,
-        const std::vector<double>& v0, Layout layout = {})
-      : weights(kFloat, rows, cols, w, layout),
-        m(kFloat, rows, cols, m0, layout),
-        v(kFloat, rows, cols, v0, layout),
-        working(kHalf, rows, cols, {}, layout) {}
-
-  static std::vector<double> zeros(std::int64_t count) { return std::vector<double>(static_cast<std::size_t>(count)); }
-
-  AdamWParameter parameter(Tensor gradient = {}, bool decayed = true) const {
-    return {weights.view, m.view, v.view, working.view, gradient, decayed};
-  }
-  std::vector<std::vector<float>> values() const { return testing::device_results({&weights, &m, &v}); }
-  // Weights, moments and working copy as bits.
-  std::vector<std::uint32_t> bits() const {
-    std::vector<std::uint32_t> out;
-    for (const DeviceMatrix* matrix : {&weights, &m, &v, &working})
-      for (const float value : matrix->values()) out.push_back(std::bit_cast<std::uint32_t>(value));
-    return out;
-  }
-  DeviceMatrix weights, m, v, working;
-};
 
 // One dense update of one tensor.
 void adamw(const State& state, const std::vector<double>& gradient, const AdamWUpdate& update, const StepState& step,
@@ -391,149 +342,6 @@ TEST(DeviceAdamW, NothingToUpdate) {
   EXPECT_EQ(state.values()[0].steps, 1) << "a step that updates nothing is one";
   EXPECT_EQ(table.bits(), before);
   EXPECT_EQ(updates.values(), (std::vector<std::int32_t>{0, 0, 0}));
-}
-
-// ---- Lazy rows ------------------------------------------------------------------------------------------------------
-
-constexpr std::int64_t kAdamWSteps = 1000, kRows = 12;
-
-// Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
-// the rest at random, the later ones rarely.
-std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) {
-  std::vector<std::int32_t> rows;
-  if (t == 20 || t == 980) rows.push_back(2);
-  if (t == 50) rows.push_back(3);
-  if (t > 990) rows.push_back(4);
-  for (std::int32_t row = 5; row < kRows; ++row)
-    if (std::uniform_real_distribution<double>()(generator) < 1.0 / (row * row - 20)) rows.push_back(row);
-  return rows;
-}
-
-// A table trained densely and lazily side by side.
-struct Pair {
-  explicit Pair(std::int64_t cols)
-      : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kAdamWSteps, 5e-3)) {}
-
-  void step(std::int64_t t, std::mt19937& generator) {
-    std::vector<std::int32_t> rows = touched_rows(t, generator);
-    const auto touched = std::ssize(rows);
-    rows.resize(static_cast<std::size_t>(touched + t % 3), -1);  // passed over, whatever their gradient is
-    const auto count = std::ssize(rows);
-    const std::vector<double> some = draw(count * cols, static_cast<unsigned>(t));
-    std::vector<double> all = State::zeros(kRows * cols);
-    for (std::int64_t i = 0; i < touched * cols; ++i)
-      all[static_cast<std::size_t>(rows[static_cast<std::size_t>(i / cols)] * cols + i % cols)] =
-          some[static_cast<std::size_t>(i)];
-    StepState now = state.values()[0];
-    now.gradient_norm = 0.2f + 0.01f * static_cast<float>(t % 150);
-    now.finite = t % 50 == 49 ? 0 : 1;  // now and then a step is skipped
-    testing::device().upload(state.data(), &now, sizeof now);
-    const DeviceMatrix g_all(kFloat, kRows, cols, all), g_some(kFloat, count, cols, some);
-    const AdamWParameter whole = dense.parameter(g_all.view);
-    const DeviceArray<std::int32_t> ids(rows);
-    CudaKernels& kernels = testing::device();
-    kernels.adamw({&whole, 1}, schedule.data(), state.data(), 1);
-    if (count > 0)  // ids of no memory would mean all rows
-      kernels.adamw_replay(lazy.parameter(), ids.data(), count, updates.data(), schedule.data(), state.data());
-    kernels.adamw_rows(lazy.parameter(g_some.view), ids.data(), updates.data(), schedule.data(), state.data(), 1);
-    kernels.finish_step(state.data(), {}, {});
-  }
-  void catch_up() {
-    testing::device().adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());
-  }
-
-  std::int64_t cols;
-  State dense, lazy;
-  DeviceArray<std::int32_t> updates{std::vector<std::int32_t>(kRows)};
-  DeviceArray<AdamWUpdate> schedule;
-  DeviceArray<StepState> state = on_device({});
-};
-
-class DeviceLazyAdamW : public ::testing::TestWithParam<std::int64_t> {};
-
-TEST_P(DeviceLazyAdamW, HasTheBitsOfDense) {
-  Pair pair(GetParam());
-  std::mt19937 generator(3);
-  for (std::int64_t t = 0; t < kAdamWSteps; ++t) {
-    pair.step(t, generator);
-    if (t == 400) {  // an evaluation in between
-      pair.catch_up();
-      ASSERT_EQ(pair.lazy.bits(), pair.dense.bits());
-    }
-    if (t == 970) {  // what the test is about has come about: momentum that has ended, and rows that lag behind
-      EXPECT_EQ(pair.dense.m.values()[static_cast<std::size_t>(2 * pair.cols)], 0);
-      EXPECT_NE(pair.dense.v.values()[static_cast<std::size_t>(2 * pair.cols)], 0);
-      EXPECT_NE(pair.lazy.bits(), pair.dense.bits());
-      EXPECT_EQ(pair.updates.values()[0], 401 - 8) << "since the evaluation, less the steps skipped before";
-    }
-  }
-  pair.catch_up();
-  EXPECT_EQ(pair.lazy.bits(), pair.dense.bits());
-  EXPECT_TRUE(pair.lazy.working.intact());
-  pair.lazy.values();  // watches the surroundings
-  EXPECT_EQ(pair.updates.values(), std::vector<std::int32_t>(kRows, kAdamWSteps - kAdamWSteps / 50));
-}
-
-// In one block, in two, and in five; for dense and rows single elements and vectors of four.
-INSTANTIATE_TEST_SUITE_P(Columns, DeviceLazyAdamW, ::testing::Values(13, 130, 12, 516));
-
-// Momentum around the size at which it stops to show in the weight, over nothing but epsilon (0) or over the root of
-// the second moment; some weights are powers of two, next to which numbers lie half as far apart.
-class DeviceLazyMomentum : public ::testing::TestWithParam<double> {};
-
-TEST_P(DeviceLazyMomentum, HasTheBitsOfDenseWhereItHardlyShows) {
-  constexpr std::int64_t kCols = 130, kUpdates = 45;
-  std::vector<double> weights, momentum;
-  const std::vector<AdamWUpdate> coefficients_of = descending_schedule(kUpdates, 1e-3);
-  for (std::int64_t c = 0; c < kCols; ++c) {
-    const AdamWUpdate& first = coefficients_of[0];
-    weights.push_back(c % 3 == 0 ? 1 : 1 + static_cast<double>(c) / 256);
-    const double denominator = GetParam() + static_cast<double>(first.epsilon);
-    const double shows = weights.back() * denominator / static_cast<double>(first.step_size);
-    momentum.push_back((c % 2 == 0 ? 1 : -1) * shows * std::exp2(-static_cast<double>(c) / 4));
-  }
-  const double root = GetParam() / static_cast<double>(coefficients_of[0].inverse_correction);
-  const std::vector<double> second(kCols, root * root);
-  const State dense(1, kCols, weights, momentum, second), lazy(1, kCols, weights, momentum, second);
-  const DeviceArray<AdamWUpdate> schedule(coefficients_of);
-  const DeviceMatrix nothing(kFloat, 1, kCols, State::zeros(kCols));
-  const AdamWParameter whole = dense.parameter(nothing.view);
-  CudaKernels& kernels = testing::device();
-  StepState now;
-  for (now.updates = 0; now.updates < kUpdates; ++now.updates)
-    kernels.adamw({&whole, 1}, schedule.data(), on_device(now).data(), 0);
-  const DeviceArray<std::int32_t> updates({0});
-  kernels.adamw_replay(lazy.parameter(), nullptr, 0, updates.data(), schedule.data(), on_device(now).data());
-  EXPECT_EQ(lazy.bits(), dense.bits());
-  EXPECT_EQ(updates.values(), std::vector<std::int32_t>{kUpdates});
-}
-
-INSTANTIATE_TEST_SUITE_P(Denominators, DeviceLazyMomentum, ::testing::Values(0, 1e-9, 1e-3, 10));
-
-TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
-  const State table(4, 3);
-  const DeviceMatrix narrow(kFloat, 1, 2), half(kHalf, 4, 3), single(kFloat, 4, 3), other(kFloat, 4, 4);
-  const DeviceArray<std::int32_t> ids({0, 0, 0, 0});
-  const DeviceArray<AdamWUpdate> schedule({coefficients(1, 1e-3, 0)});
-  const DeviceArray<StepState> state = on_device({});
-  CudaKernels& kernels = testing::device();
-  const auto dense = [&](const AdamWParameter& parameter) {
-    kernels.adamw({&parameter, 1}, schedule.data(), state.data(), 0);
-  };
-  EXPECT_THROW(dense(table.parameter(narrow.view)), std::logic_error);
-  EXPECT_THROW(dense(table.parameter(half.view)), std::logic_error) << "a gradient in f16";
-  AdamWParameter wrong = table.parameter(single.view);
-  wrong.working = single.view;
-  EXPECT_THROW(dense(wrong), std::logic_error) << "a working copy in f32";
-  wrong = table.parameter(single.view);
-  wrong.first_moment = other.view;
-  EXPECT_THROW(dense(wrong), std::logic_error);
-  EXPECT_THROW(
-      kernels.adamw_rows(table.parameter(narrow.view), ids.data(), ids.data(), schedule.data(), state.data(), 0),
-      std::logic_error);
-  EXPECT_THROW(
-      kernels.adamw_replay(table.parameter({}, false), ids.data(), 1, ids.data(), schedule.data(), state.data()),
-      std::logic_error);
 }
 
 }  // namespace

@@ -54,10 +54,14 @@ def users(path):
 
 
 def tests_of(path):
-    """The tests of the operations that the file implements or is part of."""
+    """The tests of the operations that the file implements or is part of, and of their parts."""
     names = [source.stem.removesuffix("_test") for source in sorted((ROOT / "tests" / "cuda").glob("*_test.cpp"))]
     stems = {user.stem for user in users(path)}
-    own = [name for name in names if any(re.search(rf"(^|_){name}(_|$)", stem) for stem in stems)]
+
+    def tests(name, stem):
+        return re.search(rf"(^|_){name}(_|$)", stem) or name.startswith(f"{stem}_")
+
+    own = [name for name in names if any(tests(name, stem) for stem in stems)]
     return [f"simt_{name}_test" for name in own or names]
 
 

@@ -92,7 +92,7 @@ part_ptx() {
 
 # The tests of two programs take minutes there, so several processes share them.
 processes_for() { # PROGRAM
-  case $1 in *gpu_training_test | *gpu_adamw_test) echo 4 ;; *) echo 1 ;; esac
+  case $1 in *gpu_training_test | *gpu_adamw_replay_test) echo 4 ;; *) echo 1 ;; esac
 }
 
 start_sanitizer() { # TOOL PROGRAM
