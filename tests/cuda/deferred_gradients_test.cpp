@@ -242,6 +242,20 @@ TEST(DeferredGradients, LayersThatLieUnequallyFarApart) {
   }
 }
 
+// Operands that end where their memory does, for a sanitizer to see: what lies past the edge of a tile, of few rows, is
+// in no sum.
+TEST(DeferredGradients, NothingIsReadPastTheOperands) {
+  constexpr std::int64_t kRows = 3, kOutputs = 5, kInputs = 7;
+  const DeviceArray<__half> dout(std::vector<__half>(kRows * kOutputs, __float2half_rn(2))),
+      in(std::vector<__half>(kRows * kInputs, __float2half_rn(3)));
+  const DeviceMatrix dweight(kFloat, kOutputs, kInputs), dbias(kFloat, 1, kOutputs);
+  testing::device().linear_backward_weight(dweight.view, dbias.view, {dout.data(), kRows, kOutputs, kOutputs, kHalf},
+                                           {in.data(), kRows, kInputs, kInputs, kHalf});
+  const Results results = device_results({&dweight, &dbias});
+  EXPECT_EQ(results[0], std::vector<float>(kOutputs * kInputs, 2 * 3 * kRows));
+  EXPECT_EQ(results[1], std::vector<float>(kOutputs, 2 * kRows));
+}
+
 // More sums than a launch's list holds.
 TEST(DeferredGradients, AsManyAsThereAre) {
   for (const std::int64_t outputs : {Layers::kUnalignedOutputs, Layers::kAlignedOutputs}) {
