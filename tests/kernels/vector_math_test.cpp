@@ -1,4 +1,4 @@
-// vector_exp, vector_tanh, vector_gelu and its slope against the library's in double.
+// vector_exp, vector_tanh, vector_gelu and its slope against the library's in double; what ends loops of vectors.
 #include "kernels/cpu/vector_math.h"
 
 #include <gtest/gtest.h>
@@ -111,6 +111,24 @@ TEST(VectorGelu, Ends) {
   EXPECT_EQ(vector_gelu_slope(0.0f), 0.5f);
   EXPECT_TRUE(std::isnan(vector_gelu(nan)));
   EXPECT_TRUE(std::isnan(vector_gelu_slope(nan)));
+}
+
+TEST(CopyFirst, CopiesThoseAndTouchesNoOther) {
+  float lanes[16];
+  for (int j = 0; j < 16; ++j) lanes[j] = static_cast<float>(j + 1);
+  for (int count = 0; count <= 16; ++count) {
+    float to[17] = {};
+    copy_first(to, lanes, count);
+    for (int j = 0; j < 17; ++j) ASSERT_EQ(to[j], j < count ? static_cast<float>(j + 1) : 0.0f) << count << " " << j;
+  }
+}
+
+// Integers, whose sums are exact in any order.
+TEST(SumOf, HasEveryTermOnce) {
+  for (std::int64_t size = 0; size <= 12 * kLanes; ++size)
+    ASSERT_EQ(sum_of(size, [](std::int64_t i) { return static_cast<float>(i + 1); }),
+              static_cast<float>(size * (size + 1) / 2))
+        << size;
 }
 
 }  // namespace
