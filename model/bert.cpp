@@ -173,7 +173,7 @@ void Bert::reserve(BatchLimits limits) {
   gradients_ = lay_out(config_, gradient_arena, limits.tokens);
 }
 
-// Cuts the views to the batch at hand, whose [CLS] rows begin with `first`.
+// Cuts to the batch at hand, whose [CLS] rows begin with `first`, the views that encode reads and writes.
 void Bert::fit(const Batch& batch, std::int64_t first) {
   const std::int64_t sequences = first + batch.sequences;
   if (batch.tokens > limits_.tokens || sequences > limits_.sequences) {
@@ -181,7 +181,6 @@ void Bert::fit(const Batch& batch, std::int64_t first) {
     reserve({std::max(batch.tokens, limits_.tokens), std::max(sequences, limits_.sequences)});
   }
   fit_tokens(batch.tokens);
-  fit_sequences(batch.sequences);
   now_.cls_in = full_.cls_in.row_block(first, batch.sequences);
   now_.layers.back().attention = full_.layers.back().attention.row_block(first, batch.sequences);
   if (purpose_ == Purpose::training) gradients_.embeddings.word.rows = batch.unique;
@@ -235,12 +234,12 @@ std::vector<std::size_t> Bert::awaited(const BertWeights& weights) {
 }
 
 Tensor Bert::forward(const Batch& batch, std::optional<Randomness> randomness) {
-  randomness_ = randomness;
-  encode(batch);
+  encode(batch, 0, randomness);
   return classify(batch.sequences);
 }
 
-void Bert::encode(const Batch& batch, std::int64_t first) {
+void Bert::encode(const Batch& batch, std::int64_t first, std::optional<Randomness> randomness) {
+  randomness_ = randomness;
   fit(batch, first);
   const BertTensors& w = weights_.tensors;
   kernels_.embeddings_forward(now_.layers.front().in, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,

@@ -41,7 +41,7 @@ class Bert {
   // Forward in two parts, for inference of many batches: what follows the last layer's attention computes [CLS] rows
   // alone, and its products are faster for those of several batches than for the few of one. encode leaves the batch's
   // in rows [first, first + B), classify gives the logits (rows, K) of all that lie before `rows`.
-  void encode(const Batch& batch, std::int64_t first = 0);
+  void encode(const Batch& batch, std::int64_t first = 0, std::optional<Randomness> randomness = std::nullopt);
   Tensor classify(std::int64_t rows);
   // loss (1), if the batch has targets, probabilities (B, K) and, when training, the gradient of state->loss_scale x
   // loss with respect to the logits (null: a scale of 1). `state` is in memory of the device. Each stays on the device

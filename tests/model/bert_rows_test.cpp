@@ -58,6 +58,20 @@ TEST_F(BertRowsTest, OfSeveralBatchesAreThoseOfEach) {
   EXPECT_EQ(bert.reservations(), 1);
 }
 
+// Nor do they have the dropout of a batch before them.
+TEST_F(BertRowsTest, HaveNoDropout) {
+  config_.hidden_dropout = config_.attention_dropout = config_.classifier_dropout = 0.5f;
+  Bert bert(config_, *weights_, *kernels_, Purpose::inference, {20, 3});
+  Batches batches(*kernels_, config_, dataset_, Batches::Targets::none);
+  const Batch batch = batches.next(2);
+  const Tensor logits = bert.forward(batch);
+  const std::vector<float> expected(logits.f32(), logits.f32() + logits.size());
+  bert.forward(batch, Randomness{.seed = 1});
+  bert.encode(batch);
+  const Tensor again = bert.classify(2);
+  EXPECT_EQ(std::vector<float>(again.f32(), again.f32() + again.size()), expected);
+}
+
 // To make room would lose the rows that are there.
 TEST_F(BertRowsTest, AreNotLostForALargerBatch) {
   Bert bert(config_, *weights_, *kernels_, Purpose::inference, {20, 3});
