@@ -52,7 +52,8 @@ struct Classifier::Implementation {
   Batches batches{*kernels, model.config, Batches::Targets::none};
 };
 
-// Scores the next texts of those at hand, of which there are as many as `scores`. Returns how many it was.
+// Scores as many of the next texts at hand as go through the model's end together, and returns their number. `scores`
+// are those of all that are left.
 std::int64_t Classifier::Implementation::run(std::span<Scores> scores) {
   Batch batch;
   std::int64_t rows = 0;

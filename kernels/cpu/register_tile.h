@@ -132,7 +132,7 @@ constexpr auto kAddedOutput = [](float* data, std::int64_t stride, std::int64_t)
 // where it is too large for that, for the rows of the left operand pass through it too; 64 rows where it may still be
 // in memory that is slower than the multipliers, and then, unless it is null, all of the next panel too. A share of the
 // next panel: 1 / kShares, the next tile's share the one behind it.
-enum class Asks : int { nothing, near, far, share, near_and_share };
+enum class Asks { nothing, near, far, share, near_and_share };
 constexpr int rows_ahead(Asks asks) {
   return asks == Asks::far ? 64 : asks == Asks::near || asks == Asks::near_and_share ? 16 : 0;
 }
