@@ -58,8 +58,8 @@ std::int64_t Classifier::Implementation::run(std::span<Scores> scores) {
   Batch batch;
   std::int64_t rows = 0;
   while (rows < std::min(kRowsTogether, std::ssize(scores))) {
-    const std::int64_t left = std::min(limits.sequences - rows, std::ssize(scores) - rows);
-    batch = batches.next(std::min(left, rows_within(tokenised, tokenised.size() - batches.left(), limits)));
+    const std::int64_t within = rows_within(tokenised, tokenised.size() - batches.left(), limits);
+    batch = batches.next(std::min(limits.sequences - rows, within));
     bert.encode(batch, rows);
     rows += batch.sequences;
   }

@@ -111,6 +111,18 @@ TEST_F(ClassifierTest, KeepsTheOrderAcrossBatches) {
     ASSERT_TRUE(testing::all_close(all(by_three[i].logits), all(together[i].logits), 1e-5, 1e-5)) << i;
 }
 
+// A batch of long texts, whose [CLS] rows leave the next one, of short texts, less room than a batch may have.
+TEST_F(ClassifierTest, TakesManyShortTextsAfterLongOnes) {
+  std::vector<std::string> texts(330);
+  for (std::uint64_t i = 0; i < 30; ++i) texts[i] = random_text(i, 38);
+  Classifier classifier(directory_.path(), {.threads = 8});
+  const std::vector<Scores> together = classifier.predict(texts);
+  for (const std::size_t i : {0, 29, 30, 329})
+    EXPECT_TRUE(testing::all_close(all(together[i].logits), all(classifier.predict(std::string_view(texts[i])).logits),
+                                   1e-5, 1e-5))
+        << i;
+}
+
 TEST_F(ClassifierTest, TakesNothingEmptyAndBrokenTexts) {
   Classifier classifier(directory_.path());
   EXPECT_TRUE(classifier.predict(std::span<const std::string>()).empty());
