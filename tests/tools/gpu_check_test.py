@@ -134,12 +134,12 @@ class Passing(Case):
         self.assertEqual(failed, {f"racecheck {name}" for name in TESTS})
 
     def test_the_longest_programs_are_shared_under_the_sanitizers(self):
-        for name in "gpu_training_test", "gpu_adamw_test":
+        for name in "gpu_training_test", "gpu_adamw_replay_test":
             write(self.bundle / "tests" / name, FAKE.replace('"$@" >>', '"$GTEST_SHARD_INDEX/$GTEST_TOTAL_SHARDS" >>'))
         self.ended(self.check("--only", "sanitizer"), 0)
         rows, started = list(self.rows()), self.started.read_text().split("\n")
         self.assertIn("memcheck gpu_gelu_test", rows)
-        for name in "gpu_training_test", "gpu_adamw_test":
+        for name in "gpu_training_test", "gpu_adamw_replay_test":
             self.assertEqual(len([row for row in rows if name in row]), 16)
             self.assertIn(f"racecheck {name}, share 4 of 4", rows)
             self.assertEqual([started.count(f"{name} {index}/4") for index in range(4)], [4] * 4)
