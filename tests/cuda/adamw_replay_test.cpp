@@ -12,19 +12,8 @@ namespace {
 
 using namespace testing;
 
-constexpr std::int64_t kAdamWSteps = 1000, kRows = 12;
-
-// Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
-// the rest at random, the later ones rarely.
-std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) {
-  std::vector<std::int32_t> rows;
-  if (t == 20 || t == 980) rows.push_back(2);
-  if (t == 50) rows.push_back(3);
-  if (t > 990) rows.push_back(4);
-  for (std::int32_t row = 5; row < kRows; ++row)
-    if (std::uniform_real_distribution<double>()(generator) < 1.0 / (row * row - 20)) rows.push_back(row);
-  return rows;
-}
+constexpr std::int64_t kAdamWSteps = 1000;
+constexpr std::int32_t kRows = 12;
 
 // A table trained densely and lazily side by side.
 struct Pair {
@@ -32,7 +21,7 @@ struct Pair {
       : cols(cols), dense(kRows, cols), lazy(kRows, cols), schedule(descending_schedule(kAdamWSteps, 5e-3)) {}
 
   void step(std::int64_t t, std::mt19937& generator) {
-    std::vector<std::int32_t> rows = touched_rows(t, generator);
+    std::vector<std::int32_t> rows = touched_rows(t, kRows, generator);
     const auto touched = std::ssize(rows);
     rows.resize(static_cast<std::size_t>(touched + t % 3), -1);  // passed over, whatever their gradient is
     const auto count = std::ssize(rows);

@@ -2,22 +2,13 @@
 #pragma once
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "tests/adamw_steps.h"
 #include "tests/cuda/cuda_support.h"
 
 namespace ember::testing {
-
-inline AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
-  AdamWUpdate update;
-  const auto power = static_cast<double>(t);
-  update.decay = static_cast<float>(1 - learning_rate * weight_decay);
-  update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
-  update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
-  return update;
-}
 
 inline std::vector<AdamWUpdate> descending_schedule(std::int64_t steps, double first_rate) {
   std::vector<AdamWUpdate> schedule;

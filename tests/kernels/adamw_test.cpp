@@ -11,20 +11,15 @@
 #include <numeric>
 
 #include "kernels/kernels.h"
+#include "tests/adamw_steps.h"
 #include "tests/kernels/strided.h"
 #include "tests/support.h"
 
 namespace ember {
 namespace {
 
-AdamWUpdate coefficients(std::int64_t t, double learning_rate, double weight_decay) {
-  AdamWUpdate update;
-  const auto power = static_cast<double>(t);
-  update.decay = static_cast<float>(1 - learning_rate * weight_decay);
-  update.step_size = static_cast<float>(learning_rate / (1 - std::pow(static_cast<double>(update.beta1), power)));
-  update.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(static_cast<double>(update.beta2), power)));
-  return update;
-}
+using testing::coefficients;
+using testing::touched_rows;
 
 // One dense update of one tensor, whatever number of updates `update` stands for.
 void adamw(Kernels& kernels, const AdamWParameter& parameter, const AdamWUpdate& update, float norm, float max_norm) {
@@ -230,19 +225,8 @@ TEST(AdamW, WhatAStepHasLeftIsUpdatedOnce) {
 
 // ---- Lazy rows ------------------------------------------------------------------------------------------------------
 
-constexpr std::int64_t kSteps = 1000, kRows = 24;
-
-// Which rows step t touches: 0 and 1 never; 2 twice, with momentum long gone in between; 3 once; 4 in a run at the end;
-// the rest at random, the later ones rarely.
-std::vector<std::int32_t> touched_rows(std::int64_t t, std::mt19937& generator) {
-  std::vector<std::int32_t> rows;
-  if (t == 20 || t == 980) rows.push_back(2);
-  if (t == 50) rows.push_back(3);
-  if (t > 990) rows.push_back(4);
-  for (std::int32_t row = 5; row < kRows; ++row)
-    if (std::uniform_real_distribution<double>()(generator) < 1.0 / (row * row - 20)) rows.push_back(row);
-  return rows;
-}
+constexpr std::int64_t kSteps = 1000;
+constexpr std::int32_t kRows = 24;
 
 // A table trained densely and lazily side by side.
 struct Pair {
@@ -258,7 +242,7 @@ struct Pair {
   }
 
   void step(std::int64_t t, std::mt19937& generator) {
-    std::vector<std::int32_t> rows = touched_rows(t, generator);
+    std::vector<std::int32_t> rows = touched_rows(t, kRows, generator);
     const auto touched = static_cast<std::int64_t>(rows.size()), cols = dense.cols;
     rows.resize(static_cast<std::size_t>(touched + t % 3), -1);  // passed over, whatever their gradient is
     const auto count = static_cast<std::int64_t>(rows.size());
