@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   const std::map<std::string, std::string> patterns = patterns_by_file();
   if (!program.ends_with("_tests")) {
-    for (const char* prefix : {"simt_", "gpu_", "reference_"})
+    for (const char* prefix : {"simt_", "gpu_", "reference_", "avx512_", "avx512bf16_", "amx_"})
       if (program.starts_with(prefix)) program.erase(0, std::strlen(prefix));
     const auto found = patterns.find(program);
     if (found == patterns.end()) {

@@ -67,7 +67,8 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 [ "$depth" = thorough ] || exit 0
 
 [ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
-# Of the levels of the CPU kernels the tests ran the best that is here; the others share its source.
+# Of the levels of the CPU kernels the tests ran the best that is here, and those above AVX2 in software (tests/levels);
+# now the others that are here.
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
 lesser=
 for level in avx2:avx2 avx2_vnni:avx_vnni avx512:avx512f avx512_vnni:avx512_vnni avx512_bf16:avx512_bf16 amx:amx_bf16; do # LEVEL:what it needs
