@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -53,19 +54,23 @@ bool is_number(const std::string& text) {
   return end == text.c_str() + text.size();
 }
 
-// Whether 64 bits hold what is a whole number.
-bool fits(const std::string& text, bool positive) {
+// Whether 64 bits hold what is a number of that kind: a whole one, or one that is not too large or too small for a
+// double, of which strtod complains where it is merely subnormal, too.
+bool fits(const std::string& text, const Expected& expected) {
   errno = 0;
-  if (positive)
+  double number = 1;
+  if (!expected.whole)
+    number = std::strtod(text.c_str(), nullptr);
+  else if (expected.positive)
     static_cast<void>(std::strtoull(text.c_str(), nullptr, 10));
   else
     static_cast<void>(std::strtoll(text.c_str(), nullptr, 10));
-  return errno != ERANGE;
+  return errno != ERANGE || std::fpclassify(number) == FP_SUBNORMAL;
 }
 
-// CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, a whole number of
-// more than 64 bits for the nearest that has them, and another option for the value that was forgotten, or says of
-// these, or of 2.5 where a whole number is meant, what does not help.
+// CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, a number that 64
+// bits do not hold for the nearest that they do, and another option for the value that was forgotten, or says of these,
+// or of 2.5 where a whole number is meant, what does not help.
 void require_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) continue;
@@ -86,8 +91,8 @@ void require_values(const CLI::App& app) {
       const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
       check(!octal, "{} {}: must be a number without leading zeros", option->get_name(), printable(value));
       check(!expected.number || is_number(value), "{} {}: must be a number", option->get_name(), printable(value));
-      check(!expected.whole || fits(value, expected.positive), "{} {}: must be a number within range",
-            option->get_name(), printable(value));
+      check(!expected.number || fits(value, expected), "{} {}: must be a number within range", option->get_name(),
+            printable(value));
     }
   }
 }

@@ -107,6 +107,11 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--large", "-9223372036854775809"}),
             "program: --large -9223372036854775809: must be a number within range\n");
   EXPECT_EQ(run([] { return 0; }, {"--large", "9223372036854775807", "--seed", "18446744073709551615"}).error, "");
+  for (const std::string number : {"1e-400", "-1e-400", "1e400", "-1e400"})
+    EXPECT_EQ(refused({"--rate", number}), "program: --rate " + number + ": must be a number within range\n");
+  EXPECT_EQ(refused({"--several", "1,1e400"}), "program: --several 1e400: must be a number within range\n");
+  for (const char* number : {"1e-320", "0e-400", "1.7976931348623157e308", "inf"})
+    EXPECT_EQ(run([] { return 0; }, {"--rate", number}).error, "") << number;
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
