@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -97,6 +98,25 @@ void require_values(const CLI::App& app) {
   }
 }
 
+// CLI11 leaves out what is empty of values with a delimiter between them, and keeps no other text of them.
+void require_items(const CLI::App& app, int argc, char** argv) {
+  const CLI::Option* list = nullptr;
+  for (std::string_view word : std::span(argv, static_cast<std::size_t>(argc))) {
+    if (word.starts_with("--")) {
+      const std::size_t equals = word.find('=');
+      list = app.get_option_no_throw(std::string(word.substr(0, equals)));
+      if (equals == word.npos) continue;
+      word.remove_prefix(equals + 1);
+    }
+    if (list == nullptr || list->get_delimiter() == '\0' || word.empty()) continue;
+    const char delimiter = list->get_delimiter();
+    const bool whole =
+        word.front() != delimiter && word.back() != delimiter && word.find(std::string(2, delimiter)) == word.npos;
+    check(whole, "{} {}: a value was expected on both sides of each `{}`", list->get_name(),
+          printable(std::string(word)), delimiter);
+  }
+}
+
 // Of options that take so many values and no other number: CLI11 names the option before a colon and says how many of
 // its type are missing or too many.
 void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
@@ -125,6 +145,7 @@ void require_count(const CLI::App& app, const CLI::ArgumentMismatch& error) {
 }
 
 void parse(CLI::App& app, int argc, char** argv) {
+  require_items(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ArgumentMismatch& error) {

@@ -121,6 +121,13 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--folder", "--rate=3"}), "program: --folder: --rate=3 follows, a value was expected\n");
   EXPECT_EQ(refused({"--pair", "3"}), "program: --pair: has 1 of 2 values\n");
   EXPECT_EQ(refused({"--pair", "3,4,5"}), "program: --pair: has 3 of 2 values\n");
+  for (const std::string list : {"1,,2", "1,2,", ",1", ","}) {
+    const std::string message = list + ": a value was expected on both sides of each `,`\n";
+    EXPECT_EQ(refused({"--several", list, "--flag"}), "program: --several " + message);
+    EXPECT_EQ(refused({"--several", "1", list}), "program: --several " + message);
+    EXPECT_EQ(refused({"--pair=" + list}), "program: --pair " + message);
+  }
+  EXPECT_EQ(run([] { return 0; }, {"--several", "1", "2,3", "--folder", ",", "--choice=a"}).error, "");
   EXPECT_NE(refused({"--several", "1,2", "--several"}).find("--several"), std::string::npos);
   EXPECT_EQ(run([] { return 0; }, {"--several", "1,2", "--pair", "3,4"}).error, "");
   EXPECT_EQ(run([] { return 0; }, {"--folder", "INPUT", "flag"}).error, "") << "names, but not of options";

@@ -272,6 +272,7 @@ class Step(Case):
             (["--part", "half"], "--part half: must be training, inference or both"),
             (["--batches", "0"], "--batches 0: must be"),
             (["--batches", "1,x"], "--batches"),
+            (["--batches", "1,,2"], "--batches 1,,2: a value was expected on both sides of each `,`"),
             (["--part", "inference", "--batches", "4,8"], "--batches: is of training, but --part is inference"),
             (["--part", "inference", "--most-tokens", "10240"], "--most-tokens: is of training"),  # the default
             (["--part", "inference", "--no-graph"], "--no-graph: is of training, but --part is inference"),
