@@ -48,9 +48,7 @@ def main():
     if weights is None:
         parser.error(f"{args.model}: holds neither {' nor '.join(names)}")
     convert = [args.build / "tools/convert_hf", args.model]
-    for program in convert[0], GNU_TIME:
-        if not os.access(program, os.X_OK):
-            parser.error(f"{program}: there is no such program")
+    parser.require_programs(convert[0], GNU_TIME)
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         copy, out = Path(scratch) / "copy", Path(scratch) / "out"
         times = {"cp": [], "convert_hf": []}

@@ -15,19 +15,35 @@ on whatever version of utf8proc it is built.
 --unicodedata2: folders that hold a unicodedata2 package; it knows no lower-casing.
 """
 
-import argparse
 import ctypes
 import ctypes.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-try:
-    import tokenizers
-    from tokenizers import normalizers, pre_tokenizers
-except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing}: pip install tokenizers==0.23.3") from None
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench/comparison"))
+from one_line import OneLine, folder, program
+
+
+def arguments():
+    parser = OneLine(description="Writes data/unicode_exceptions.h to stdout.", allow_abbrev=False)
+    parser.add_argument("--python", nargs="*", type=program, default=[])
+    parser.add_argument("--unicodedata2", nargs="*", type=folder, default=[])
+    options = parser.parse_args()
+    if not options.python and not options.unicodedata2:
+        parser.error("--python, --unicodedata2: a Unicode version is required")
+    if ctypes.util.find_library("utf8proc") is None:
+        parser.error("utf8proc: not installed; tools/install_packages.sh")
+    parser.require_modules("tokenizers", by="pip install tokenizers==0.23.3")
+    return options
+
+
+OPTIONS = arguments()
+
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 ASCII_PUNCTUATION = {*range(33, 48), *range(58, 65), *range(91, 97), *range(123, 127)}
@@ -214,14 +230,8 @@ def print_table(comment, kind, name, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Writes data/unicode_exceptions.h to stdout.")
-    parser.add_argument("--python", nargs="*", default=[])
-    parser.add_argument("--unicodedata2", nargs="*", default=[])
-    options = parser.parse_args()
-    versions = [from_python(command) for command in options.python]
-    versions += [from_python(sys.executable, os.path.abspath(folder)) for folder in options.unicodedata2]
-    if not versions:
-        parser.error("give at least one Unicode version")
+    versions = [from_python(command) for command in OPTIONS.python]
+    versions += [from_python(sys.executable, os.path.abspath(package)) for package in OPTIONS.unicodedata2]
     versions.append(from_utf8proc())
     ref = reference(versions[-2].combining)
     check_assumptions(ref, versions)

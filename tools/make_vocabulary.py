@@ -8,10 +8,13 @@ Starts from single characters and joins the most frequent adjacent pair until th
 sorts first, so the same texts give the same file. All printable ASCII characters are included, alone and as
 continuations, so that no English word is unknown.
 """
-import argparse
 import collections
 import re
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench/comparison"))
+from one_line import OneLine, number
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -68,15 +71,17 @@ def vocabulary(counts, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=1400, help="pieces (1400), more where the special tokens and letters alone are more")
+    parser = OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--size", type=number(1, 1000000), default=1400,
+                        help="pieces (1400), more where the special tokens and letters alone are more")
     parser.add_argument("files", nargs="+", help="TSV files; the first column is the text")
     arguments = parser.parse_args()
     try:
         counts = words_of(arguments.files)
-    except (OSError, ValueError) as error:
-        print(f"make_vocabulary: {error}", file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
     sys.stdout.write("\n".join(vocabulary(counts, arguments.size)) + "\n")
 
 

