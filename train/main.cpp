@@ -8,7 +8,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -20,15 +22,32 @@
 
 namespace {
 
-std::atomic<int> stop_signal = 0;
+// The signal that asked the run to stop; until the run asks for it the first time, kReading if there was none.
+constexpr int kReading = -1;
+std::atomic<int> stop_signal = kReading;
+
+int stop_requested() {
+  int reading = kReading;
+  stop_signal.compare_exchange_strong(reading, 0);
+  return stop_signal;
+}
+
+// For the thread that waits for signals and, if the run asks at that very moment, for the run's: the line comes once.
+[[noreturn]] void stop_before_writing(int signal) {
+  static std::mutex ending;
+  ending.lock();
+  std::fputs("stopped before training began; nothing was written\n", stderr);
+  std::_Exit(128 + signal);
+}
 
 // What comes within this time of the first signal is the same request: `timeout` signals a process, then its group.
 constexpr std::chrono::seconds kOneRequest(1);
 
-// The first SIGINT or SIGTERM asks the run to stop after its step, a second request kills. A thread of its own waits
-// for them and no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts,
-// and oneDNN's sgemm lets the stack pointer point into its workspace on the heap, below which the system would then
-// write (uxlfoundation/oneDNN, issue 4845, mended in 2026; Debian 12 has 2.6.3 of 2022).
+// The first SIGINT or SIGTERM asks the run to stop after its step, a second request kills. While the run still reads it
+// is ended at once, since it may wait for the other end of a pipe and never ask. A thread of its own waits for them and
+// no other takes them, instead of a handler: that would run on the stack of the thread that it interrupts, and oneDNN's
+// sgemm lets the stack pointer point into its workspace on the heap, below which the system would then write
+// (uxlfoundation/oneDNN, issue 4845, mended in 2026; Debian 12 has 2.6.3 of 2022).
 void watch_signals() {
   sigset_t stops;
   sigemptyset(&stops);
@@ -42,7 +61,7 @@ void watch_signals() {
       int signal = 0;
       sigwait(&stops, &signal);
       const auto first = std::chrono::steady_clock::now();
-      stop_signal = signal;
+      if (stop_signal.exchange(signal) == kReading) stop_before_writing(signal);
       do sigwait(&stops, &signal);
       while (std::chrono::steady_clock::now() - first < kOneRequest);
       pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
@@ -77,7 +96,8 @@ std::string path_of_predict(const char* program) {
 int run(const ember::TrainOptions& options, const std::string& predict) {
   watch_signals();
   const auto style = ember::Progress::style_for_stderr(options.quiet);
-  const ember::TrainOutcome outcome = ember::train(options, style, [] { return stop_signal.load(); });
+  const ember::TrainOutcome outcome = ember::train(options, style, stop_requested);
+  if (outcome.interrupted != 0 && outcome.checkpoint.empty()) stop_before_writing(outcome.interrupted);
   const std::string out = options.out.string();
   if (outcome.interrupted != 0) {
     // What cannot be said there, to a terminal that is gone, is no failure: all is saved.

@@ -407,6 +407,7 @@ TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Styl
   const RunIdentity identity = identify(options, inputs, kernels);
   require_resumable(options, out, identity);
   const std::int64_t steps = steps_of_run(inputs.train.size(), options);
+  if (const int signal = stop_requested(); signal != 0) return {{}, signal, {}};
   out.prepare();
   Progress progress(style);
   progress.note("on " + kernels.device_name());

@@ -440,7 +440,7 @@ TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
   const auto never = [] { return 0; };
   train(options("whole"), whole, Progress::Style::silent, never);
   int asked = 0;
-  train(options("halves"), first, Progress::Style::silent, [&asked] { return ++asked == 2 ? 2 : 0; });
+  train(options("halves"), first, Progress::Style::silent, [&asked] { return asked++ == 2 ? 2 : 0; });
   std::vector<std::string> notes;
   const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / "halves", notes);
   ASSERT_TRUE(checkpoint && notes.empty());
@@ -478,7 +478,7 @@ TEST(Training, ARunAndAResumedRun) {
 
   int asked = 0;
   const TrainOutcome half =
-      train(options("halves"), first, Progress::Style::silent, [&asked] { return ++asked == kSteps / 2 + 1 ? 2 : 0; });
+      train(options("halves"), first, Progress::Style::silent, [&asked] { return asked++ == kSteps / 2 + 1 ? 2 : 0; });
   EXPECT_EQ(half.interrupted, 2);
   TrainOptions rest = options("halves");
   rest.resume = true;

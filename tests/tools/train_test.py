@@ -151,6 +151,12 @@ class Killed(unittest.TestCase):
         self.assertEqual(set(digests(whole)), set(digests(out)))  # and no half-written file is left
 
 
+def masks(process):
+    """Of signals, of the process's first thread."""
+    with open("/proc/%d/status" % process.pid) as status:
+        return {name: int(mask, 16) for name, mask in re.findall(r"^(Sig\w+):\s*(\w+)$", status.read(), re.M)}
+
+
 class Interrupted(unittest.TestCase):
     def start(self, *flags, stderr=subprocess.PIPE):
         out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
@@ -178,6 +184,25 @@ class Interrupted(unittest.TestCase):
             newest = max(checkpoints(out), key=lambda name: int(name.split("-")[1]))
             self.assertIn(newest, error)
             self.assertTrue(os.path.exists(os.path.join(out, "checkpoints", newest, "state.json")))
+
+    def test_while_a_pipe_is_waited_for(self):
+        folder = tempfile.mkdtemp(dir=scratch)
+        waiting, out = os.path.join(folder, "data"), os.path.join(folder, "out")
+        write_data(waiting)
+        os.remove(os.path.join(waiting, "train.tsv"))
+        os.mkfifo(os.path.join(waiting, "train.tsv"))
+        for number, status in (signal.SIGTERM, 143), (signal.SIGINT, 130):
+            process = subprocess.Popen(command(out, "--data", waiting), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.addCleanup(process.kill)
+            while not masks(process)["SigBlk"] >> (number - 1) & 1:
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+            time.sleep(0.2)
+            process.send_signal(number)
+            printed, error = process.communicate(timeout=TIMEOUT)
+            self.assertEqual((process.returncode, printed, error.decode()),
+                             (status, b"", "stopped before training began; nothing was written\n"))
+            self.assertFalse(os.path.exists(out))
 
     def test_two_signals_at_once_are_one(self):
         """As timeout sends them: to the process, then to its group."""
@@ -212,14 +237,13 @@ class Interrupted(unittest.TestCase):
     def test_no_handler_of_a_signal(self):
         """Its frame would be written where the stack pointer points, and in oneDNN's sgemm that is the heap."""
         out, process = self.start()
-        with open("/proc/%d/status" % process.pid) as status:
-            masks = {name: int(mask, 16) for name, mask in re.findall(r"^(Sig\w+):\s*(\w+)$", status.read(), re.M)}
+        found = masks(process)
         process.kill()
         process.communicate(timeout=TIMEOUT)
         for number in signal.SIGINT, signal.SIGTERM:
-            self.assertFalse(masks["SigCgt"] >> (number - 1) & 1, number)
+            self.assertFalse(found["SigCgt"] >> (number - 1) & 1, number)
         for number in signal.SIGHUP, signal.SIGQUIT:  # which no thread waits for
-            self.assertFalse(masks["SigBlk"] >> (number - 1) & 1, number)
+            self.assertFalse(found["SigBlk"] >> (number - 1) & 1, number)
 
     def test_says_how_to_try_the_model(self):
         out = out_folder("to try")

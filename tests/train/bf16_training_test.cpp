@@ -7,9 +7,9 @@
 namespace ember {
 namespace {
 
-TrainOutcome run(const TrainOptions& options, std::int64_t steps = 0) {
+TrainOutcome run(const TrainOptions& options, std::int64_t steps = -1) {
   std::int64_t made = 0;
-  return train(options, Progress::Style::silent, [&] { return ++made == steps ? 1 : 0; });
+  return train(options, Progress::Style::silent, [&] { return made++ == steps ? 1 : 0; });
 }
 
 std::string weights(const TrainOptions& options) {

@@ -35,7 +35,7 @@ class TrainerTest : public ::testing::Test {
   // Runs until `steps` steps have been made in this call, then asks to stop.
   static TrainOutcome run(const TrainOptions& options, int steps = kNever) {
     int made = 0;
-    return train(options, Progress::Style::silent, [&] { return ++made == steps ? SIGTERM : 0; });
+    return train(options, Progress::Style::silent, [&] { return made++ == steps ? SIGTERM : 0; });
   }
 
   static std::string complaint(const TrainOptions& options) {

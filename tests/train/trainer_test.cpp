@@ -142,6 +142,14 @@ TEST_F(TrainerTest, KeepsTheVocabularyThatItBeganWith) {
   EXPECT_EQ(read_file(o.out / "checkpoints/step-48/vocab.txt"), vocabulary);
 }
 
+TEST_F(TrainerTest, WritesNothingWhereItIsStoppedBeforeItsFirstStep) {
+  const TrainOptions o = options("out");
+  const TrainOutcome outcome = run(o, 0);
+  EXPECT_EQ(outcome.interrupted, SIGTERM);
+  EXPECT_TRUE(outcome.checkpoint.empty());
+  EXPECT_FALSE(fs::exists(o.out));
+}
+
 TEST_F(TrainerTest, StopsEarly) {
   TrainOptions o = options("out");
   o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best: ties keep the earlier
