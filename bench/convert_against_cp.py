@@ -59,8 +59,8 @@ def main():
             shutil.rmtree(out)
         peak = peak_megabytes([*convert, out])
     cp, ours = (statistics.median(values) for values in times.values())
-    print(f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB: cp {1e3 * cp:.0f} ms, convert_hf {1e3 * ours:.0f} ms "
-          f"({ours / cp:.2f} times), peak {peak:.1f} MiB; medians of {args.rounds}")
+    print(f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB: cp {1e3 * cp:.0f} ms, "
+          f"convert_hf {1e3 * ours:.0f} ms ({ours / cp:.2f} times), peak {peak:.1f} MiB; medians of {args.rounds}")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
     bench/device_code.py build/kernels/cuda/libember_cuda.a [--sm 75]
 
 prints a table: registers a thread, static shared memory and threads of a block, how many warps then fit on a
-multiprocessor, and the instructions of the code by kind (not of a run: loops count once). Nothing has to run, and no GPU
-has to be there.
+multiprocessor, and the instructions of the code by kind (not of a run: loops count once). Nothing has to run, and no
+GPU has to be there.
 
-CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>. From Volta on an
-instruction has 128 bits, and the low 12 of them say what it does, the low 9 whatever the kind of its operands. The numbers
-below were read off kernels whose instructions are known.
+CUDA's device code is an ELF file (machine 190) inside the host's; a kernel is its section .text.<name>. From Volta on
+an instruction has 128 bits, and the low 12 of them say what it does, the low 9 whatever the kind of its operands. The
+numbers below were read off kernels whose instructions are known.
 """
 import collections
 import math
@@ -106,14 +106,21 @@ def resources(data):
         of_image = collections.defaultdict(lambda: (b"", 0), sections(data, start))
         names = symbols(of_image)
         registers = {
-            names[words[0]]: words[1] for attribute, words in attributes(of_image[".nv.info"][0]) if attribute == REGISTERS_OF
+            names[words[0]]: words[1]
+            for attribute, words in attributes(of_image[".nv.info"][0])
+            if attribute == REGISTERS_OF
         }
         for section, (code, _) in list(of_image.items()):
             if not section.startswith(".text."):
                 continue
             name = section[len(".text.") :]
-            counts = collections.Counter(low & 0xFFF for low, _ in struct.iter_unpack("<QQ", code[: len(code) // 16 * 16]))
-            bounds = [math.prod(words) for attribute, words in attributes(of_image[".nv.info." + name][0]) if attribute == MAX_THREADS]
+            instructions = struct.iter_unpack("<QQ", code[: len(code) // 16 * 16])
+            counts = collections.Counter(low & 0xFFF for low, _ in instructions)
+            bounds = [
+                math.prod(words)
+                for attribute, words in attributes(of_image[".nv.info." + name][0])
+                if attribute == MAX_THREADS
+            ]
             shared = of_image[".nv.shared." + name][1]
             found[architecture, name] = Kernel(counts, registers[name], shared, bounds[0] if bounds else 0)
     return found
@@ -138,7 +145,8 @@ def resident_warps(kernel, limits):
 def readable(names):
     """{mangled: name<arguments>}."""
     plain = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    short = lambda text: re.sub(r"^void |\(anonymous namespace\)::|\w+::|\((int|bool)\)", "", text.split(">(")[0]).split("(")[0]
+    noise = re.compile(r"^void |\(anonymous namespace\)::|\w+::|\((int|bool)\)")
+    short = lambda text: noise.sub("", text.split(">(")[0]).split("(")[0]
     return {
         name: short(text) + (">" if ">(" in text else "") for name, text in zip(names, plain.splitlines(), strict=True)
     }
@@ -158,15 +166,18 @@ def main():
         has = ", ".join(f"sm_{a}" for a in sorted({architecture for architecture, _ in found})) or "no device code"
         arguments.error(f"{options.library}: no code for sm_{options.sm}; it has {has}")
     names = readable(list(mine))
-    print("| kernel | registers | shared | threads | warps of", LIMITS[options.sm].warps, "| instructions |", " | ".join(KINDS), "|")
+    warps_of = f"warps of {LIMITS[options.sm].warps}"
+    print("|", " | ".join(["kernel", "registers", "shared", "threads", warps_of, "instructions", *KINDS]), "|")
     print("|---" * (6 + len(KINDS)) + "|")
     for name in sorted(mine, key=names.get):
         kernel = mine[name]
         kinds = [
-            sum(count for code, count in kernel.code.items() if code & OPERATION in of_kind) for of_kind in KINDS.values()
+            sum(count for code, count in kernel.code.items() if code & OPERATION in of_kind)
+            for of_kind in KINDS.values()
         ]
         warps = resident_warps(kernel, LIMITS[options.sm]) if kernel.threads else "?"
-        row = [names[name], kernel.registers, kernel.shared, kernel.threads or "?", warps, sum(kernel.code.values()), *kinds]
+        resources_of = [kernel.registers, kernel.shared, kernel.threads or "?", warps]
+        row = [names[name], *resources_of, sum(kernel.code.values()), *kinds]
         print("|", " | ".join(str(cell) for cell in row), "|")
 
 

@@ -103,7 +103,8 @@ class Results:
 
     def add_result(self, result):
         if "operation" not in result:
-            (self.predictions if result.get("kind") == "inference" else self.steps).append({**result, "file": self.path})
+            kind = self.predictions if result.get("kind") == "inference" else self.steps
+            kind.append({**result, "file": self.path})
             return
         self.add_kernel(result["name"], float(result["seconds"]), float(result["bytes"]), float(result["flop"]))
 
@@ -309,7 +310,8 @@ def scalings(results):
         for phase in ("forward", "backward", "optimizer", "step"):
             if phase in step and "tokens" in step:
                 title = f"Training against tokens of a batch: {step['backend']}, {step['lengths']}"
-                panels[results.titled(title, step["file"])][phase].append((float(step["tokens"]), float(step[phase]["seconds"])))
+                point = float(step["tokens"]), float(step[phase]["seconds"])
+                panels[results.titled(title, step["file"])][phase].append(point)
     for result in results.predictions:
         if result.get("tokens"):
             title = results.titled("Prediction against the tokens of a text", result["file"])
@@ -322,8 +324,9 @@ def predictions(results):
         return ""
     rows = [["backend", "texts", "time", "cv", "texts/s"]]
     for result in results.predictions:
-        rows.append([results.titled(result["backend"], result["file"]), result["texts"], quantity(result["seconds"]) + "s",
-                     f"{100 * result['cv']:.1f}%", f"{result['texts_per_second']:,.0f}"])
+        rows.append([results.titled(result["backend"], result["file"]), result["texts"],
+                     quantity(result["seconds"]) + "s", f"{100 * result['cv']:.1f}%",
+                     f"{result['texts_per_second']:,.0f}"])
     return f"<h2>Prediction, tokenisation included</h2>{html_table(rows)}"
 
 

@@ -1,7 +1,7 @@
 # EMBER_MARCH: which instructions the CPU kernels may use. "dispatch" compiles them once for each level of x86-64 that
 # matters, and the program takes the best that its processor has (kernels/make_cpu_kernels.cpp); anything else is the
-# value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy; sanitizers are made
-# to find defects of the source, for which one copy will do.
+# value of -march for the only copy, empty the compiler's default. Dispatch needs GNU ld and objcopy; sanitizers are
+# made to find defects of the source, for which one copy will do.
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   message(FATAL_ERROR "CMAKE_SYSTEM_PROCESSOR is ${CMAKE_SYSTEM_PROCESSOR}: the CPU kernels are for x86_64 alone")
 endif()

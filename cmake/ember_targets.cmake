@@ -3,12 +3,13 @@
 add_library(ember_flags INTERFACE)
 target_compile_options(ember_flags INTERFACE -Wall -Wextra $<$<BOOL:${EMBER_WERROR}>:-Werror>)
 if(EMBER_SANITIZE)
-  target_compile_options(ember_flags INTERFACE -fsanitize=${EMBER_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(ember_flags INTERFACE -fsanitize=${EMBER_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
   target_link_options(ember_flags INTERFACE -fsanitize=${EMBER_SANITIZE})
 endif()
 
-# Most of what a test or a command line is compiled from is GoogleTest's or CLI11's, and UBSan's checks of it take a fifth
-# to a third of the time; what it calls is compiled with all of them. To be linked after ember_flags.
+# Most of what a test or a command line is compiled from is GoogleTest's or CLI11's, and UBSan's checks of it take a
+# fifth to a third of the time; what it calls is compiled with all of them. To be linked after ember_flags.
 add_library(ember_light_checks INTERFACE)
 if(EMBER_SANITIZE MATCHES "undefined")
   target_compile_options(ember_light_checks INTERFACE -fno-sanitize=undefined)
@@ -27,7 +28,8 @@ target_compile_options(ember_checks INTERFACE $<$<CONFIG:Release>:-O0>)
 
 # ember_library(<folder> SOURCES ... [LINK ...] [PRIVATE_LINK ...])
 # Under sanitizers a folder of ours is one translation unit: much of the time would go into the same headers and
-# templates. So names must differ between files even in unnamed namespaces. The other builds compile each file by itself.
+# templates. So names must differ between files even in unnamed namespaces. The other builds compile each file by
+# itself.
 function(ember_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
   add_library(ember_${name} STATIC ${ARG_SOURCES})

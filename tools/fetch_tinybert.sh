@@ -7,7 +7,8 @@ set -euo pipefail
 here=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 # shellcheck source=sources.sh
 source "$here/sources.sh"
-about='Downloads TinyBERT 4L-312D: config.json, vocab.txt and pytorch_model.bin, checked by the digests the hub reports.'
+about='Downloads TinyBERT 4L-312D: config.json, vocab.txt and pytorch_model.bin,'
+about+=' checked by the digests the hub reports.'
 default_directory=$(dirname -- "$here")/cache/tinybert
 default_url=$tinybert_url
 # shellcheck source=fetch.sh

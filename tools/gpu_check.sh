@@ -40,7 +40,8 @@ only=$(IFS=, && echo "${parts[*]}")
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
-    --bundle | --from | --model | --data | --only | --logs | --jobs | --limit) [ -n "${2:-}" ] || die "$1: needs a value" ;;&
+    --bundle | --from | --model | --data | --only | --logs | --jobs | --limit)
+      [ -n "${2:-}" ] || die "$1: needs a value" ;;&
     --bundle) make=$(absolute "$2") ;;
     --from) bundle=$(absolute "$2") ;;
     --model | --data | --logs) declare "${1#--}=$(absolute "$2")" ;;
@@ -57,7 +58,8 @@ for part in ${only//,/ }; do
 done
 [[ $limit =~ ^([1-9][0-9]{0,5})?$ ]] || die "--limit $limit: must be a whole number of seconds from 1 to 999999"
 [[ $jobs =~ ^([1-9][0-9]?)?$ ]] || die "--jobs $jobs: must be a whole number from 1 to 99"
-[ -z "$model" ] || [ -f "$model/config.json" ] || die "--model $model: has no config.json; a model's folder was expected"
+[ -z "$model" ] || [ -f "$model/config.json" ] ||
+  die "--model $model: has no config.json; a model's folder was expected"
 [ -z "$data" ] || [ -f "$data/labels.txt" ] || die "--data $data: has no labels.txt; a folder of data was expected"
 [ -z "$model" ] || [ -n "$data" ] || die "--model: goes with --data"
 [ -z "$data" ] || [ -n "$model" ] || die "--data: goes with --model"

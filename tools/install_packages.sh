@@ -11,8 +11,8 @@ case "$*" in
 esac
 
 # oneDNN's CMake configuration looks for OpenCL, which its package only recommends.
-packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev libfmt-dev
-          zlib1g-dev libzip-dev ca-certificates curl)
+packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev
+          libfmt-dev zlib1g-dev libzip-dev ca-certificates curl)
 [ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git ccache
                                                clang-14 clang-format-14)
 # tests/fuzz needs the sanitizers' runtimes; Ubuntu 22.04 has them in clang-14's own packages.
@@ -25,17 +25,19 @@ for package in "${packages[@]}"; do
 done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
-command -v apt-get >/dev/null || { echo "install_packages: apt-get is not here; install by hand: ${missing[*]}" >&2; exit 2; }
+die() { echo "install_packages: $*" >&2; exit 2; }
+command -v apt-get >/dev/null || die "apt-get is not here; install by hand: ${missing[*]}"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "install_packages: run as root, or install sudo; missing: ${missing[*]}" >&2; exit 2; }
+  command -v sudo >/dev/null || die "run as root, or install sudo; missing: ${missing[*]}"
   as_root=(sudo)
 fi
 echo "Installing ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
 }
 # The package lists may be missing or old on a new machine.
 install || { "${as_root[@]}" apt-get update >"$log" 2>&1 && install; } || {

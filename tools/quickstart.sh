@@ -93,7 +93,8 @@ if [ -z "$out" ]; then
   [ -n "$resumes" ] || train_flags+=(--overwrite)
 fi
 echo "== train"
-build/train/train --model "$model" --data "$data" --out "$out" ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
+build/train/train --model "$model" --data "$data" --out "$out" \
+  ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
 
 echo "== evaluate on test"
 build/tools/evaluate --model "$out" --data "$data" --split test --sweep

@@ -29,7 +29,8 @@ export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache CC
 
 if [ -e .git ]; then
   stage "format"
-  git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format-14 --dry-run --Werror
+  git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' |
+    xargs clang-format-14 --dry-run --Werror
 else
   echo "SKIPPED format: this is no checkout, which says what files are the repository's"
 fi
@@ -39,7 +40,8 @@ build() { # NAME FOLDER TARGET CMAKE-OPTION...
   stage "build: $1"
   shift 3
   # quickstart.sh configures the same folder without tests, which CMake remembers.
-  cmake -S . -B "$folder" -G Ninja -DEMBER_TESTS=ON -DEMBER_BENCH=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
+  cmake -S . -B "$folder" -G Ninja -DEMBER_TESTS=ON -DEMBER_BENCH=ON "$@" >"$folder.log" 2>&1 ||
+    { cat "$folder.log" >&2; exit 1; }
   cmake --build "$folder" -j "$jobs" --target "$target"
 }
 run_tests() { # NAME FOLDER [CTEST-ARGUMENT...]
@@ -71,14 +73,15 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 # now the others that are here.
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
 lesser=
-for level in avx2:avx2 avx2_vnni:avx_vnni avx512:avx512f avx512_vnni:avx512_vnni avx512_bf16:avx512_bf16 amx:amx_bf16; do # LEVEL:what it needs
+for level in avx2:avx2 avx2_vnni:avx_vnni avx512:avx512f avx512_vnni:avx512_vnni avx512_bf16:avx512_bf16 \
+  amx:amx_bf16; do # LEVEL:what it needs
   grep -qw "${level#*:}" /proc/cpuinfo || continue
   [ -z "$lesser" ] ||
     EMBER_CPU_LEVEL=$lesser run_tests "CPU kernels, level $lesser" build -R "^($names|golden_test)\$"
   lesser=${level%:*}
 done
-# simt_bench_test calls the kernels that the other tests check. Half of the schedules are on a device like a T4, which has
-# less shared memory and starts no grid early.
+# simt_bench_test calls the kernels that the other tests check. Half of the schedules are on a device like a T4, which
+# has less shared memory and starts no grid early.
 for run in lifo:9.0 random:1:9.0 random:2:9.0 random:3:7.5 random:4:7.5 random:5:7.5; do # SCHEDULE:COMPUTE-CAPABILITY
   EMBER_SIMT_SCHEDULE=${run%:*} EMBER_SIMT_DEVICE=${run##*:} \
     run_tests "CUDA backend, schedule ${run%:*}, device ${run##*:}" build -R '^simt_' -E '^simt_bench_test$'

@@ -47,7 +47,8 @@ class Attention:
             operand.data[..., HEAD_DIM:] = 0
         self.gradient = torch.randn(shape, device=ARGS.device).to(kind)
         lengths = torch.tensor(LENGTHS, device=ARGS.device)
-        self.mask = (torch.arange(max(LENGTHS), device=ARGS.device) < lengths[:, None])[:, None, None] if masked else None
+        of_text = torch.arange(max(LENGTHS), device=ARGS.device) < lengths[:, None]
+        self.mask = of_text[:, None, None] if masked else None
 
     def forward(self):
         return functional.scaled_dot_product_attention(*self.operands, attn_mask=self.mask, dropout_p=DROPOUT,

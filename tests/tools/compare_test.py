@@ -40,7 +40,8 @@ if behaviour == "broken":
 with open(os.environ["STARTED"], "a") as file:
     file.write(joined + "\n")
 with open(os.environ["INPUTS"], "w") as file:
-    paths = [flag("--texts")] if flag("--texts") else [os.path.join(flag("--data"), p + ".tsv") for p in ("train", "dev")]
+    splits = "train.tsv", "dev.tsv"
+    paths = [flag("--texts")] if flag("--texts") else [os.path.join(flag("--data"), split) for split in splits]
     json.dump([*(open(path).read() for path in paths), os.environ.get("GLIBC_TUNABLES")], file)
 print(json.dumps({"ready": True, "engine": name}), flush=True)
 rounds = 0
@@ -115,7 +116,8 @@ class Case(unittest.TestCase):
 
     def compare(self, *flags, behaviour="", arguments=None, log=True, **options):
         environment = {**os.environ, "BEHAVIOUR": behaviour, "TMPDIR": str(self.out),
-                       **{name: str(self.out / name.lower()) if log else os.devnull for name in ("STARTED", "ORDERS", "INPUTS")}}
+                       **{name: str(self.out / name.lower()) if log else os.devnull
+                          for name in ("STARTED", "ORDERS", "INPUTS")}}
         arguments = arguments or [scratch / "build", scratch / "model", scratch / "data", "--out", self.out / "results",
                                   "--python", scratch / "python", *self.sizes(flags)]
         return subprocess.run([str(a) for a in (COMPARE, *arguments, *flags)], env=environment, capture_output=True,

@@ -303,8 +303,9 @@ class Out(Case):
         ended.wait()
         gone, here, name = ended.pid, os.getpid(), os.path.basename(self.out)
         left = [f".{name}.{gone}.partial", f".{name}.{gone}.new", f"..{name}.{gone}.new.{gone}.partial"]
-        kept = [f".{name}.{here}.new", f".{name}.{gone}.old", f".{name}x.{gone}.new", f".{name}.x.new", f"{name}.{gone}.new"]
-        kept += [f"..{name}.{gone}.partial.{gone}.partial", f".{name}.{gone}.removed", young := f".{name}.{gone}1.new"]
+        kept = [f".{name}.{here}.new", f".{name}.{gone}.old", f".{name}x.{gone}.new", f".{name}.x.new",
+                f"{name}.{gone}.new", f"..{name}.{gone}.partial.{gone}.partial", f".{name}.{gone}.removed",
+                young := f".{name}.{gone}1.new"]
         for folder in left + kept:
             os.mkdir(self.at(folder))
             if folder != young:
@@ -323,7 +324,8 @@ class Out(Case):
         self.refused(self.source, self.scratch, "--force", contains="--force does not replace it")
         os.symlink(self.out, self.at("link"))
         self.refused(self.source, self.at("link"), "--force", contains="is no directory")
-        self.refused(self.source, self.at("out", "thesis.tex", "out"), contains="thesis.tex: cannot be used as a folder")
+        self.refused(self.source, self.at("out", "thesis.tex", "out"),
+                     contains="thesis.tex: cannot be used as a folder")
         self.refused(self.source, contains="OUT")
         self.convert(self.source, self.at("none", "out"))
         self.assertEqual(sorted(os.listdir(self.at("none", "out"))), FILES)
@@ -433,7 +435,8 @@ class Refuses(Case):
     def test_missing_and_split_files(self):
         self.refused(self.at("none"), self.out, contains="no such file")
         os.remove(self.at("source", "model.safetensors"))
-        self.refused(self.source, self.out, contains="holds no model.safetensors, model.safetensors.index.json or pytorch_model.bin")
+        self.refused(self.source, self.out,
+                     contains="holds no model.safetensors, model.safetensors.index.json or pytorch_model.bin")
         with open(self.at("source", "pytorch_model.bin.index.json"), "w"):
             pass
         self.refused(self.source, self.out, contains="split over several files")

@@ -24,7 +24,8 @@ from worker import LACKING
 PREDICT, TRAIN, LIBRARY, NM = sys.argv[1:]
 SAMPLE = pathlib.Path(__file__).resolve().parents[2] / "data" / "sample"
 LEVELS = ["avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx"]
-FLAGS = {"avx2": {"avx2", "fma", "bmi2"}, "avx2_vnni": {"avx_vnni"}, "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+FLAGS = {"avx2": {"avx2", "fma", "bmi2"}, "avx2_vnni": {"avx_vnni"},
+         "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
          "avx512_vnni": {"avx512_vnni"}, "avx512_bf16": {"avx512_bf16"},
          "amx": {"amx_tile", "amx_bf16", "amx_int8"}}
 
@@ -85,8 +86,9 @@ class CpuLevels(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for level in ["", *present]:
                 with self.subTest(level=level):
-                    done = subprocess.run([TRAIN, "--model", SAMPLE / "model", "--data", SAMPLE, "--from-scratch", "--out",
-                                           pathlib.Path(folder) / (level or "best"), "--max-steps", "1", "--threads", "1"],
+                    out = pathlib.Path(folder) / (level or "best")
+                    done = subprocess.run([TRAIN, "--model", SAMPLE / "model", "--data", SAMPLE, "--from-scratch",
+                                           "--out", out, "--max-steps", "1", "--threads", "1"],
                                           capture_output=True, text=True, timeout=120,
                                           env={**os.environ, "EMBER_CPU_LEVEL": level})
                     self.assertEqual(done.returncode, 0, done.stderr)
@@ -95,8 +97,8 @@ class CpuLevels(unittest.TestCase):
     def test_levels_agree(self):
         present = present_levels()
         self.assertTrue(present, "a processor without AVX2 cannot run these tests: configure with EMBER_MARCH=native")
-        # Levels add up in different orders, a few of 24 bits; a sum that differs in the last may round to another of int8's
-        # or bf16's numbers.
+        # Levels add up in different orders, a few of 24 bits; a sum that differs in the last may round to another of
+        # int8's or bf16's numbers.
         of = {"fp32": present, "int8": present, "bf16": [level for level in present if level in ("avx512_bf16", "amx")]}
         bounds = {"fp32": 1e-5, "int8": 1e-3, "bf16": 1e-3}
         for precision, bound in bounds.items():
@@ -118,7 +120,8 @@ class CpuLevels(unittest.TestCase):
             with self.subTest(level=level):
                 done = self.predict(level)
                 self.assertEqual(done.returncode, 2, done.stderr)
-                self.assertRegex(done.stderr, r"\Apredict: EMBER_CPU_LEVEL=\S+: .*(lacks it; its best is|expected one of).*\n\Z")
+                self.assertRegex(done.stderr, r"\Apredict: EMBER_CPU_LEVEL=\S+: "
+                                              r".*(lacks it; its best is|expected one of).*\n\Z")
         done = self.predict("avx2", "bf16")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
         self.assertRegex(done.stderr, r"\Apredict: --precision bf16: needs .* here they are for AVX2; use fp32\n\Z")

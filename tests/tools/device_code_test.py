@@ -70,7 +70,8 @@ class DeviceCode(unittest.TestCase):
     def test_local_memory_is_found(self):
         refused, _ = self.compile("-arch=sm_75", *FLAGS)
         werror = "-Xptxas=-Werror" in FLAGS  # EMBER_WERROR; without it the compiler only says so
-        self.assertEqual(refused.returncode != 0, werror, "local memory is to be refused, or with EMBER_WERROR=OFF accepted")
+        self.assertEqual(refused.returncode != 0, werror,
+                         "local memory is to be refused, or with EMBER_WERROR=OFF accepted")
         self.assertIn("Local memory used", refused.stdout + refused.stderr)
         accepted, data = self.compile("-arch=sm_75", "-no-compress")
         self.assertEqual(accepted.returncode, 0, accepted.stderr)
@@ -93,7 +94,8 @@ class DeviceCode(unittest.TestCase):
                 verbose, _ = self.compile(f"-arch=sm_{sm}", "-Xptxas", "-v", text=KNOWN_RESOURCES)
                 self.assertIn(f"Used {kernel.registers} registers", verbose.stderr)
                 self.assertEqual(device_code.readable([name]), {name: "known"})
-                barriers = sum(n for code, n in kernel.code.items() if code & device_code.OPERATION in device_code.KINDS["barrier"])
+                barriers = sum(n for code, n in kernel.code.items()
+                               if code & device_code.OPERATION in device_code.KINDS["barrier"])
                 self.assertEqual(barriers, 1)
                 self.assertEqual(device_code.resident_warps(kernel, device_code.LIMITS[sm]), warps)
 

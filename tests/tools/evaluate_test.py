@@ -179,7 +179,8 @@ class Errors(unittest.TestCase):
     def test_flags(self):
         data = data_directory("plain")
         for flags, contains in [(["--threshold", "nan"], "nan"), (["--threshold", "2"], "2"),
-                                (["--format", "tsv"], "--format"), (["--max-length", "99"], "99"), (["extra"], "extra")]:
+                                (["--format", "tsv"], "--format"), (["--max-length", "99"], "99"),
+                                (["extra"], "extra")]:
             with self.subTest(flags=flags):
                 self.refused("--model", model, "--data", data, "--split", "dev", *flags, contains=contains)
         self.refused("--model", model, "--data", data, "--split", "all", contains="--split")
@@ -187,8 +188,9 @@ class Errors(unittest.TestCase):
         self.refused("--data", data, "--split", "dev", contains="--model")
 
     def test_labels_that_differ_from_the_models(self):
-        for name, labels, contains in [("swapped", ["admiration", "love", "joy", "sadness", "neutral"], "label 1 is 'love'"),
-                                       ("fewer", LABELS[:4], "label 4"), ("more", LABELS + ["grief"], "'grief'")]:
+        swapped = ["admiration", "love", "joy", "sadness", "neutral"]
+        for name, labels, contains in [("swapped", swapped, "label 1 is 'love'"), ("fewer", LABELS[:4], "label 4"),
+                                       ("more", LABELS + ["grief"], "'grief'")]:
             data = data_directory(name, labels=labels, rows=ROWS[:1])
             self.refused("--model", model, "--data", data, "--split", "dev", contains=contains)
 

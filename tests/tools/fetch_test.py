@@ -132,7 +132,8 @@ class FetchCases:
         self.target = self.folder / "target"
         self.path = self.folder / "bin"
         self.path.mkdir()
-        names = "bash cat cp cut dirname flock grep mkdir mktemp mv readlink rm sed sha1sum sha256sum sleep stat sync".split()
+        names = ("bash cat cp cut dirname flock grep mkdir mktemp mv readlink rm sed sha1sum sha256sum sleep stat "
+                 "sync").split()
         for name in [*names, self.tool]:
             (self.path / name).symlink_to(shutil.which(name))
 

@@ -114,7 +114,8 @@ class Formats(unittest.TestCase):
 
     def test_invalid_utf8_is_replaced(self):
         for form in "text", "tsv", "jsonl":
-            out = predict("--model", fixed, "--format", form, stdin=b"a\xff b\xc3\nx\xe2\x82\n\xf0\x9f\x98\x80\n").decode()
+            out = predict("--model", fixed, "--format", form,
+                          stdin=b"a\xff b\xc3\nx\xe2\x82\n\xf0\x9f\x98\x80\n").decode()
             for expected in "a\ufffd b\ufffd", "x\ufffd", "\U0001f600":
                 self.assertIn(expected, out)
         self.assertEqual(logits(stdin=b"i am\xff happy\n"), logits(stdin=b"i am happy\n"))
@@ -241,8 +242,9 @@ class Errors(unittest.TestCase):
             (["--threshold", "inf"], "inf"), (["--threshold", "high"], "--threshold"),
             (["--top", "0"], "--top 0: must be a whole number from 1 on\n"),
             (["--top", "-1"], "--top -1"), (["--top", "x"], "--top"), (["--format", "xml"], "--format"),
-            (["--max-length", "1"], "--max-length 1"), (["--max-length", "33"], "32"), (["--threads", "-1"], "--threads"),
-            (["--precision", "fp8"], "--precision"), (["--all", "--top", "2"], "--all"),
+            (["--max-length", "1"], "--max-length 1"), (["--max-length", "33"], "32"),
+            (["--threads", "-1"], "--threads"), (["--precision", "fp8"], "--precision"),
+            (["--all", "--top", "2"], "--all"),
             (["--threshold", "0.25", "--all"], "--threshold excludes --all"),
             (["--threshold", "0.25", "--top", "2"], "--threshold excludes --top"),
             (["--threads", "99999"], "--threads 99999: must be a whole number from 0 to 4096"),

@@ -25,9 +25,9 @@ class Refused(unittest.TestCase):
 
 class Help(unittest.TestCase):
     def test_names_the_flags(self):
-        for script, flag in (("quickstart.sh", "--model"), ("test.sh", "--thorough"), ("install_packages.sh", "--tests"),
-                             ("gpu_check.sh", "--limit"), ("fetch_goemotions.sh", "--base-url"),
-                             ("fetch_tinybert.sh", "--base-url")):
+        for script, flag in (("quickstart.sh", "--model"), ("test.sh", "--thorough"),
+                             ("install_packages.sh", "--tests"), ("gpu_check.sh", "--limit"),
+                             ("fetch_goemotions.sh", "--base-url"), ("fetch_tinybert.sh", "--base-url")):
             with self.subTest(script=script):
                 done = subprocess.run([ROOT / "tools" / script, "--help"], capture_output=True, text=True, timeout=60)
                 self.assertEqual((done.returncode, done.stderr), (0, ""))

@@ -132,7 +132,8 @@ class Pages(Case):
         self.assertIn("9.0e+00 (wrong)", page)
 
     def test_two_files_do_not_share_a_roof_or_a_line(self):
-        slower = {"context": {}, "results": [{**result, "seconds": 2 * result["seconds"]} for result in KERNELS["results"]]}
+        slower = {"context": {}, "results": [{**result, "seconds": 2 * result["seconds"]}
+                                             for result in KERNELS["results"]]}
         first, second = self.file("a.json", KERNELS), self.file("b.json", slower)
         page = self.page(first, second)
         self.assertEqual(page.count('class="roof"'), 4)

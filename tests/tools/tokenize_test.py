@@ -105,7 +105,8 @@ class BadInput(unittest.TestCase):
         twice = b'{"text": "a", "text": "b"}\n'
         self.refused("--vocab", vocabulary, "--jsonl", stdin=twice, says='key "text" stands there twice')
         self.refused("--vocab", vocabulary, "--jsonl", stdin=b'"a"\0 x\n', says="NUL")
-        self.refused("--vocab", vocabulary, "--jsonl", stdin=b"hi\n", says="standard input:1: hi: not JSON: parse error")
+        self.refused("--vocab", vocabulary, "--jsonl", stdin=b"hi\n",
+                     says="standard input:1: hi: not JSON: parse error")
 
     def test_utf16(self):
         for mark in b"\xff\xfe", b"\xfe\xff":

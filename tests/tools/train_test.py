@@ -314,10 +314,10 @@ class BadInput(unittest.TestCase):
         out = out_folder("none")
         for flag, value in ("--batch-size", "0"), ("--lr", "nan"), ("--lr", "fast"), ("--epochs", "0"), \
                 ("--seed", "-1"), ("--device", "cuda"), ("--device", "cuda:1"), ("--precision", "fp16"), \
-                ("--precision", "int8"), \
-                ("--threshold", "2"), ("--max-length", "33"), ("--eval-every", "never"), ("--preset", "fast"), \
-                ("--keep", "0"), ("--metric", "loud"), ("--optimizer", "fast"), ("--nonsense", "1"), ("--batch-size", "99999999999999999999"), \
-                ("--threshold", ""), ("--batch-size", "010"), ("--model", ""), ("--data", ""):
+                ("--precision", "int8"), ("--threshold", "2"), ("--max-length", "33"), ("--eval-every", "never"), \
+                ("--preset", "fast"), ("--keep", "0"), ("--metric", "loud"), ("--optimizer", "fast"), \
+                ("--nonsense", "1"), ("--batch-size", "99999999999999999999"), ("--threshold", ""), \
+                ("--batch-size", "010"), ("--model", ""), ("--data", ""):
             self.refused(out, flag, value, fragment=flag)
             self.assertFalse(os.path.exists(out), flag)
 
@@ -420,7 +420,8 @@ class Output(unittest.TestCase):
     def test_lines_and_quiet(self):
         returned, printed, error = train(out_folder("lines"))
         self.assertEqual(returned, 0, error)
-        self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  [1-9]\d* examples/s  left \d+:\d\d\n")
+        self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  "
+                                r"[1-9]\d* examples/s  left \d+:\d\d\n")
         self.assertNotIn("\r", error)
         self.assertIn("best on dev: epoch", printed)
         self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))

@@ -44,7 +44,8 @@ fill_bundle() { # FOLDER
   rm -rf "$folder" && mkdir -p "$folder"/{train,tools,bench,tests,lib,ptx/tests,ptx/lib,data} || return
   for program in "${bundle_programs[@]}"; do cp "build-bundle/$program" "$folder/$program" || return; done
   # Most names of tests are links of one program.
-  cp -P build-bundle/tests/cuda/gpu_*test* "$folder/tests/" && cp -P build-bundle-ptx/tests/cuda/gpu_*test* "$folder/ptx/tests/" &&
+  cp -P build-bundle/tests/cuda/gpu_*test* "$folder/tests/" &&
+    cp -P build-bundle-ptx/tests/cuda/gpu_*test* "$folder/ptx/tests/" &&
     cp -R data/sample "$folder/data/" && cp build-bundle/kernels/cuda/libember_cuda.so "$folder/lib/" &&
     cp build-bundle-ptx/kernels/cuda/libember_cuda.so "$folder/ptx/lib/" || return
   gather_libraries "$folder" || return

@@ -1,5 +1,5 @@
-"""Writes checkpoints.json: per file of a folder of checkpoints, what PyTorch or safetensors reads from it, as type, shape
-and CRC-32 of each tensor's elements; null where they refuse the file. Needs PyTorch (2.x) and safetensors.
+"""Writes checkpoints.json: per file of a folder of checkpoints, what PyTorch or safetensors reads from it, as type,
+shape and CRC-32 of each tensor's elements; null where they refuse the file. Needs PyTorch (2.x) and safetensors.
 
     python3 checkpoints.py DIRECTORY
 """
