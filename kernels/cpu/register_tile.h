@@ -19,6 +19,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/vector_math.h"
 #include "runtime/ceil_div.h"
 #include "runtime/tensor.h"
@@ -78,9 +79,20 @@ struct TiledLeft {
   const Group* data;
 };
 
+// The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them and
+// they have two vectors; else by the last, for all of it. All of it holds up that tile's own loads: with AVX2 it
+// took 1.5 times as long as those before it. With AVX-512 shares were not measured.
+#if defined(__AVX512F__)
+constexpr int kShares = 1;
+#else
+constexpr int kShares = 4;
+#endif
+
 // One panel of the right operand, and the one that is asked for meanwhile, into the second-level cache (or null).
 template <typename Group>
 struct Panel {
+  // Of the next panel what one tile asks for, in groups.
+  std::int64_t share() const { return groups * (kTileColumns / kShares); }
   const Group* data;
   std::int64_t groups;
   const Group* next = nullptr;
@@ -141,15 +153,6 @@ constexpr bool asks_share(Asks asks) {
 }
 constexpr std::int64_t kMostInFirstCache = 24 << 10;  // bytes of a panel
 
-// The next panel is asked for by so many of this one's last tiles, each for a share, where there are more of them and
-// they have two vectors; else by the last, for all of it. All of it holds up that tile's own loads: with AVX2 it
-// took 1.5 times as long as those before it. With AVX-512 shares were not measured.
-#if defined(__AVX512F__)
-constexpr int kShares = 1;
-#else
-constexpr int kShares = 4;
-#endif
-
 // `count` tiles, one below the other: out (count Rows, kVectors kLanes) = start + left x the panel's first columns;
 // start: what every row's sums begin with. Together, since what lies between two tiles is time in which the multipliers
 // wait.
@@ -188,7 +191,7 @@ void register_tiles(std::int64_t count, Output out, const typename Arithmetic::S
     for (int r = 0; r < Rows; ++r)
       for (int c = 0; c < kVectors; ++c) out.put(r, c * kLanes, sums[r][c]);
     out = out.below(Rows), left = left.from_row(Rows, Rows, panel.groups);
-    if constexpr (asks_share(kAsks)) panel.next += panel.groups * (kTileColumns / kShares);
+    if constexpr (asks_share(kAsks)) panel.next += panel.share();
   }
 }
 
@@ -253,8 +256,8 @@ class Asking {
         last_(next_ == nullptr ? tiles
               : shared_        ? tiles - kShares
                                : std::max<std::int64_t>(1, tiles - 1)),
-        size_(panel.groups * kTileColumns),
-        near_(size_ * static_cast<std::int64_t>(sizeof(Group)) > kMostInFirstCache) {}
+        share_(panel.share()),
+        near_(panel.groups * kTileColumns * static_cast<std::int64_t>(sizeof(Group)) > kMostInFirstCache) {}
 
   Asks of(std::int64_t t) const {
     if (t == 0 || (t >= last_ && !shared_)) return Asks::far;
@@ -263,7 +266,7 @@ class Asking {
   }
   const Group* next(std::int64_t t) const {
     if (t < last_) return nullptr;
-    return shared_ ? next_ + (t - last_) * (size_ / kShares) : next_;
+    return shared_ ? next_ + (t - last_) * share_ : next_;
   }
   // The first tile behind t that asks for something else.
   std::int64_t other(std::int64_t t) const { return t == 0 ? 1 : t < last_ ? last_ : tiles_; }
@@ -273,7 +276,7 @@ class Asking {
   std::int64_t tiles_;
   bool shared_;
   std::int64_t last_;  // the first of the last ones
-  std::int64_t size_;
+  std::int64_t share_;
   bool near_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/vector_math.h"
 #include "runtime/ceil_div.h"
 
@@ -49,14 +50,13 @@ template <int R>
 void panel_product(float* c, std::int64_t c_stride, const Strided& left, Panels b, std::int64_t inner,
                    bool accumulate) {
   constexpr int kVectors = kPanel / kLanes;
-  const Strided a = left;
   Lanes<float> sums[R][kVectors] = {};
   for (std::int64_t k = 0; k < inner; ++k) {
     Lanes<float> right[kVectors];
     for (int v = 0; v < kVectors; ++v) std::memcpy(&right[v], b.data + k * b.stride + v * kLanes, sizeof right[v]);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVectors; ++v) sums[r][v] += a.data[r * a.row + k * a.inner] * right[v];
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += left.data[r * left.row + k * left.inner] * right[v];
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)

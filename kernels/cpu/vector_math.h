@@ -1,7 +1,7 @@
-// Vectors of 32-bit elements; exp, tanh, gelu and its slope in single precision, without branches or calls, so that g++
-// vectorises the loops that use them, and what ends such a loop. The polynomials are minimax fits of relative error,
-// made for this file by iteratively reweighted least squares (Lawson, "Contributions to the theory of linear least
-// maximum approximation", 1961) in double precision.
+// exp, tanh, gelu and its slope in single precision, without branches or calls, so that g++ vectorises the loops that
+// use them, and what ends such a loop. The polynomials are minimax fits of relative error, made for this file by
+// iteratively reweighted least squares (Lawson, "Contributions to the theory of linear least maximum approximation",
+// 1961) in double precision.
 #pragma once
 
 #include <algorithm>
@@ -11,18 +11,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/lanes.h"
+
 namespace ember {
-
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-
-template <typename Element>
-using Lanes [[gnu::vector_size(kLanes * 4)]] = Element;
 
 // exp(x) = power 2^n, with n in the low bits of `shifted`: exp(r) and the integer nearest x / ln 2, by Cody and Waite,
 // "Software manual for the elementary functions" (1980), chapter 6, with ln 2 in two parts so that r keeps its digits.
