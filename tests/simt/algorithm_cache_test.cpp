@@ -30,10 +30,11 @@ TEST(AlgorithmCache, KeepsWhatWasAddedFromRunToRun) {
     cache.add("forward rows=32", kOne);
     cache.save();
   }
-  AlgorithmCache other("T4, 12", file), late("T4, 12", file), different("H100, 12", file);
+  AlgorithmCache other("T4, 12", file), late("T4, 12", file), different("H100, 12", file), older("T4, 1", file);
   ASSERT_NE(other.find("forward rows=32"), nullptr);
   EXPECT_EQ(*other.find("forward rows=32"), kOne);
   EXPECT_EQ(different.find("forward rows=32"), nullptr) << "of another device";
+  EXPECT_EQ(older.find("forward rows=32"), nullptr) << "of another version";
   other.add("forward rows=64", kTwo);
   other.save();
   late.add("backward rows=32", kTwo);
@@ -66,6 +67,9 @@ TEST(AlgorithmCache, TakesOverWhatOthersMeasureMeanwhile) {
   write_file_atomically(file, "nonsense");
   other.reload();
   EXPECT_EQ(*other.find("a"), kOne) << "a damaged file changes nothing";
+  std::filesystem::remove(file);
+  one.save();
+  EXPECT_FALSE(std::filesystem::exists(file)) << "what is saved may since be another's";
 }
 
 TEST(AlgorithmCache, NothingIsLostWhenManySaveAtTheSameTime) {
@@ -100,7 +104,8 @@ TEST(AlgorithmCache, NothingIsLostWhenManySaveAtTheSameTime) {
 }
 
 TEST(AlgorithmCache, TextOfACheckpointGoesFirst) {
-  AlgorithmCache cache("T4, 12", {}), measured("T4, 12", {}), elsewhere("T4, 13", {});
+  const testing::TemporaryDirectory folder;
+  AlgorithmCache cache("T4, 12", {}), measured("T4, 12", folder / "file.txt"), elsewhere("T4, 13", {});
   cache.add("a", kOne);
   cache.add("b", kTwo);
   measured.add("a", kTwo);
@@ -111,6 +116,14 @@ TEST(AlgorithmCache, TextOfACheckpointGoesFirst) {
   EXPECT_EQ(*measured.find("c"), kTwo);
   elsewhere.merge(cache.text());
   EXPECT_EQ(elsewhere.find("a"), nullptr);
+  measured.save();
+  EXPECT_EQ(AlgorithmCache("T4, 12", folder / "file.txt").text(), measured.text()) << "its algorithms are kept, too";
+}
+
+TEST(AlgorithmCache, WithoutAFileNothingIsSaved) {
+  AlgorithmCache cache("T4, 12", {});
+  cache.add("a", kOne);
+  EXPECT_NO_THROW(cache.save());
 }
 
 TEST(AlgorithmCache, RefusesWhatIsNotSuchAText) {
@@ -118,9 +131,11 @@ TEST(AlgorithmCache, RefusesWhatIsNotSuchAText) {
   cache.add("a", kOne);
   const std::string good = cache.text(), title = good.substr(0, good.find('\n') + 1);
   cache.merge(good);
-  for (const std::string& bad : {std::string("nonsense"), std::string(), title + "12 a\n",
-                                 title + good.substr(title.size() + 1), title + std::string(128, 'g') + " a\n",
-                                 title + std::string(128, '0') + "\n", title + std::string(128, '0') + "a\n"})
+  const std::string digits(128, '0');
+  for (const std::string& bad :
+       {std::string("nonsense"), std::string(), "an " + good, title + "12 a\n", title + good.substr(title.size() + 1),
+        title + std::string(128, 'g') + " a\n", title + digits.substr(1) + "g a\n", title + digits + "\n",
+        title + digits + " \n", title + digits + "a\n", title + digits + "ab\n"})
     EXPECT_THROW(cache.merge(bad), Error) << bad;
   EXPECT_EQ(cache.text(), good);
   const testing::TemporaryDirectory folder;
@@ -136,10 +151,12 @@ TEST(AlgorithmCache, TheFileIsWhereTheEnvironmentSays) {
   for (const char* name : {"EMBER_CACHE_DIR", "XDG_CACHE_HOME", "HOME"}) unsetenv(name);
   EXPECT_EQ(algorithm_cache_file("T4"), "");
   setenv("HOME", "/home/a", 1);
-  EXPECT_EQ(algorithm_cache_file("Tesla T4 sm_75, cuBLASLt 12"),
-            "/home/a/.cache/ember/matmul-Tesla-T4-sm-75--cuBLASLt-12.txt");
+  EXPECT_EQ(algorithm_cache_file("Tesla T4 sm_75, cuBLASLt 12.9"),
+            "/home/a/.cache/ember/matmul-Tesla-T4-sm-75--cuBLASLt-12.9.txt");
   setenv("XDG_CACHE_HOME", "/cache", 1);
   EXPECT_EQ(algorithm_cache_file("T4").parent_path(), "/cache/ember");
+  setenv("EMBER_CACHE_DIR", "", 1);
+  EXPECT_EQ(algorithm_cache_file("T4").parent_path(), "/cache/ember") << "an empty variable is none";
   setenv("EMBER_CACHE_DIR", "/here", 1);
   EXPECT_EQ(algorithm_cache_file("T4").parent_path(), "/here");
 }
