@@ -130,7 +130,11 @@ TEST(MatmulTolerance, IsThatOfTensorCores) {
 
 class MatmulOf : public ::testing::TestWithParam<std::tuple<std::tuple<int, int, int>, int>> {
  protected:
-  void SetUp() override { use_device("cuda"); }
+  void SetUp() override {
+    use_device("cuda");
+    static const testing::TemporaryDirectory folder;  // where no other program adds algorithms meanwhile
+    setenv("EMBER_CACHE_DIR", folder.path().c_str(), 1);
+  }
   Stream stream_;
 };
 
@@ -140,7 +144,7 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
   Matmul matmul(stream_);
   const auto in = draw_halves(m * i, 1), weight = draw_halves(o * i, 2), bias = draw_halves(o, 3),
              dout = draw_halves(m * o, 4);
-  const ProductMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, gap, weight),
+  const ProductMatrix in_(stream_, DType::f16, m, i, gap, in), weight_(stream_, DType::f16, o, i, 2 * gap, weight),
       dout_(stream_, DType::f16, m, o, gap, dout);
   for (const DType type : {DType::f16, DType::f32})
     for (const bool with_bias : {false, true}) {
@@ -158,35 +162,44 @@ TEST_P(MatmulOf, AgreesWithPlainSums) {
   matmul.backward_input(din.view, dout_.view, weight_.view);
   EXPECT_TRUE(near(din.values(), expected.in, o, DType::f16));
 
-  const ProductMatrix dweight(stream_, DType::f32, o, i, 0);
+  const ProductMatrix dweight(stream_, DType::f32, o, i, gap);
   matmul.backward_weight(dweight.view, dout_.view, in_.view);
   EXPECT_TRUE(near(dweight.values(), expected.weight, m, DType::f32));
 }
 
-// Three products at once, each as by itself; between them lies what must stay.
-TEST_P(MatmulOf, ABatchOfProductsAgreesWithPlainSums) {
-  const auto [shape, gap] = GetParam();
+// Products at once, each as by itself; between them lie rows that must stay.
+struct ProductsApart {
+  std::int64_t count, between_dweight, between_dout, between_in;
+};
+void expect_batch(const Stream& stream, Matmul& matmul, const std::tuple<int, int, int>& shape, std::int64_t gap,
+                  const ProductsApart& apart) {
   const auto [m, o, i] = shape;
-  constexpr std::int64_t kCount = 3, kBetween = 2;  // rows
-  Matmul matmul(stream_);
-  const auto in = draw_halves(kCount * (m + kBetween) * i, 1), dout = draw_halves(kCount * (m + kBetween) * o, 2);
-  const ProductMatrix in_(stream_, DType::f16, kCount * (m + kBetween), i, gap, in),
-      dout_(stream_, DType::f16, kCount * (m + kBetween), o, gap, dout),
-      dweight(stream_, DType::f32, kCount * (o + kBetween), i, 0);
+  const std::int64_t dweight_rows = o + apart.between_dweight, dout_rows = m + apart.between_dout,
+                     in_rows = m + apart.between_in;
+  const auto in = draw_halves(apart.count * in_rows * i, 1), dout = draw_halves(apart.count * dout_rows * o, 2);
+  const ProductMatrix in_(stream, DType::f16, apart.count * in_rows, i, gap, in),
+      dout_(stream, DType::f16, apart.count * dout_rows, o, gap, dout),
+      dweight(stream, DType::f32, apart.count * dweight_rows, i, gap);
   matmul.backward_weight(dweight.view.row_block(0, o), dout_.view.row_block(0, m), in_.view.row_block(0, m),
-                         {kCount, (o + kBetween) * i, (m + kBetween) * (o + gap), (m + kBetween) * (i + gap)});
+                         {apart.count, dweight_rows * (i + gap), dout_rows * (o + gap), in_rows * (i + gap)});
   const std::vector<float> all = dweight.values();
-  for (std::int64_t n = 0; n < kCount; ++n) {
-    const auto part = [&](const auto& values, std::int64_t rows, std::int64_t between, std::int64_t cols) {
-      const auto begin = values.begin() + n * (rows + between) * cols;
+  for (std::int64_t n = 0; n < apart.count; ++n) {
+    const auto part = [n](const auto& values, std::int64_t rows, std::int64_t rows_apart, std::int64_t cols) {
+      const auto begin = values.begin() + n * rows_apart * cols;
       return std::vector(begin, begin + rows * cols);
     };
-    const auto expected = reference::linear_backward(part(dout, m, kBetween, o), part(in, m, kBetween, i),
+    const auto expected = reference::linear_backward(part(dout, m, dout_rows, o), part(in, m, in_rows, i),
                                                      std::vector<double>(static_cast<std::size_t>(o * i)), m, o, i);
-    EXPECT_TRUE(near(part(all, o, kBetween, i), expected.weight, m, DType::f32)) << "product " << n;
-    for (std::int64_t e = (n * (o + kBetween) + o) * i; e < (n + 1) * (o + kBetween) * i; ++e)
+    EXPECT_TRUE(near(part(all, o, dweight_rows, i), expected.weight, m, DType::f32)) << "product " << n;
+    for (std::int64_t e = (n * dweight_rows + o) * i; e < (n + 1) * dweight_rows * i; ++e)
       EXPECT_TRUE(std::isnan(all[static_cast<std::size_t>(e)])) << "element " << e << " after product " << n;
   }
+}
+
+TEST_P(MatmulOf, ABatchOfProductsAgreesWithPlainSums) {
+  const auto [shape, gap] = GetParam();
+  Matmul matmul(stream_);
+  expect_batch(stream_, matmul, shape, gap, {3, 2, 2, 2});
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MatmulOf,
@@ -208,22 +221,58 @@ TEST_F(MatmulEdge, NoRows) {
   matmul.backward_input(in, out, weight.view);
   matmul.backward_weight(dweight.view, out, in);
   EXPECT_EQ(dweight.values(), std::vector<float>(32, 0.0f));
+  matmul.backward_weight(dweight.view.row_block(0, 0), dout.view.columns(0, 0), some.view);
+}
+
+// One plan for two of these would take one's distances, or count, for the other's.
+TEST_F(MatmulEdge, BatchesThatDifferInOneThingAgreeWithPlainSums) {
+  Matmul matmul(stream_);
+  for (const ProductsApart& apart : {ProductsApart{2, 2, 2, 2}, ProductsApart{3, 2, 2, 2}, ProductsApart{2, 1, 2, 2},
+                                     ProductsApart{2, 2, 1, 2}, ProductsApart{2, 2, 2, 1}})
+    expect_batch(stream_, matmul, {16, 24, 32}, 0, apart);
 }
 
 TEST_F(MatmulEdge, WrongOperandsAreDefects) {
   Matmul matmul(stream_);
-  const ProductMatrix in(stream_, DType::f16, 2, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
-      out(stream_, DType::f16, 2, 4, 0), single(stream_, DType::f32, 2, 8, 0), bias(stream_, DType::f32, 1, 4, 0);
-  EXPECT_THROW(matmul.forward(out.view, single.view, weight.view, {}), std::logic_error);
-  EXPECT_THROW(matmul.forward(out.view, in.view, in.view, {}), std::logic_error);
-  EXPECT_THROW(matmul.forward(out.view, in.view, weight.view, bias.view), std::logic_error) << "f32 bias, f16 output";
-  EXPECT_THROW(matmul.backward_input(out.view, in.view, weight.view), std::logic_error);
-  EXPECT_THROW(matmul.backward_weight(weight.view, out.view, in.view), std::logic_error);
+  const ProductMatrix in_(stream_, DType::f16, 2, 8, 0), weight_(stream_, DType::f16, 4, 8, 0),
+      out_(stream_, DType::f16, 2, 4, 0), bias_(stream_, DType::f16, 1, 4, 0), dweight_(stream_, DType::f32, 4, 8, 0);
+  const Tensor in = in_.view, weight = weight_.view, out = out_.view, bias = bias_.view, dweight = dweight_.view;
+  const auto as = [](Tensor operand, DType type) {
+    operand.dtype = type;
+    return operand;
+  };
+  const auto forward = [&](Tensor o, Tensor i, Tensor w, Tensor b) {
+    EXPECT_THROW(matmul.forward(o, i, w, b), std::logic_error);
+  };
+  forward(out, in.columns(0, 7), weight, {});
+  forward(out.columns(0, 3), in, weight, {});
+  forward(out.row_block(0, 1), in, weight, {});
+  forward(out, as(in, DType::f32), weight, {});
+  forward(out, in, as(weight, DType::f32), {});
+  forward(as(out, DType::bf16), in, weight, {});
+  forward(out, in, weight, bias.columns(0, 3));
+  forward(out, in, weight, as(bias, DType::f32));
+  const auto backward_input = [&](Tensor i, Tensor o, Tensor w) {
+    EXPECT_THROW(matmul.backward_input(i, o, w), std::logic_error);
+  };
+  backward_input(in.columns(0, 7), out, weight);
+  backward_input(in, out.columns(0, 3), weight);
+  backward_input(in.row_block(0, 1), out, weight);
+  backward_input(as(in, DType::f32), out, weight);
+  backward_input(in, as(out, DType::f32), weight);
+  backward_input(in, out, as(weight, DType::f32));
+  const auto backward_weight = [&](Tensor w, Tensor o, Tensor i) {
+    EXPECT_THROW(matmul.backward_weight(w, o, i), std::logic_error);
+  };
+  backward_weight(dweight.row_block(0, 3), out, in);
+  backward_weight(dweight.columns(0, 7), out, in);
+  backward_weight(dweight, out, in.row_block(0, 1));
+  backward_weight(dweight, as(out, DType::f32), in);
+  backward_weight(dweight, out, as(in, DType::f32));
+  backward_weight(as(dweight, DType::f16), out, in);
 }
 
 TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
-  const testing::TemporaryDirectory folder;  // where no other program adds algorithms meanwhile
-  setenv("EMBER_CACHE_DIR", folder.path().c_str(), 1);
   Matmul matmul(stream_);
   const auto in = draw_halves(16 * 64, 1), weight = draw_halves(24 * 64, 2);
   const ProductMatrix in_(stream_, DType::f16, 16, 64, 0, in), weight_(stream_, DType::f16, 24, 64, 0, weight),
@@ -238,7 +287,6 @@ TEST_F(MatmulEdge, RunsInAGraphAndWithAlgorithmsOfACheckpoint) {
   EXPECT_EQ(resumed.algorithms(), matmul.algorithms());
   resumed.forward(again.view, in_.view, weight_.view, {});
   EXPECT_EQ(again.values(), out.values());
-  unsetenv("EMBER_CACHE_DIR");
 }
 
 }  // namespace
