@@ -1,6 +1,7 @@
 // What the user reads when the device is missing, too old, full or lost.
 #include <gtest/gtest.h>
 
+#include "kernels/kernels.h"
 #include "runtime/cuda/device.h"
 #include "runtime/error.h"
 #include "simt/device.h"
@@ -37,6 +38,22 @@ TEST_F(RuntimeErrors, NoDriverNoDeviceOrTooFew) {
   simt::device().count = 2;
   EXPECT_EQ(use_device("cuda:1").index, 1);
   expect_error("--device cuda:2: there are 2 CUDA devices", [] { use_device("cuda:2"); });
+}
+
+TEST_F(RuntimeErrors, WhetherADeviceIsPresent) {
+  EXPECT_TRUE(cuda_device_present());
+  for (const bool driver : {false, true}) {
+    simt::device() = {};
+    (driver ? simt::device().count : simt::device().driver_version) = 0;
+    EXPECT_FALSE(cuda_device_present());
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "left behind for the next call";
+  }
+}
+
+TEST_F(RuntimeErrors, TheKernelsAreThoseOfTheDeviceThatIsNamed) {
+  simt::device().count = 2;
+  EXPECT_NO_THROW(make_cuda_kernels("cuda:1"));
+  expect_error("--device cuda:2: there are 2 CUDA devices", [] { make_cuda_kernels("cuda:2"); });
 }
 
 TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
