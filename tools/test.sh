@@ -40,7 +40,7 @@ build() { # NAME FOLDER TARGET CMAKE-OPTION...
   stage "build: $1"
   shift 3
   # quickstart.sh configures the same folder without tests, which CMake remembers.
-  cmake -S . -B "$folder" -G Ninja -DEMBER_TESTS=ON -DEMBER_BENCH=ON "$@" >"$folder.log" 2>&1 ||
+  cmake -S . -B "$folder" -G Ninja -DEMBER_WERROR=ON -DEMBER_TESTS=ON -DEMBER_BENCH=ON "$@" >"$folder.log" 2>&1 ||
     { cat "$folder.log" >&2; exit 1; }
   cmake --build "$folder" -j "$jobs" --target "$target"
 }

@@ -41,7 +41,11 @@ constexpr auto kEachLane = std::make_index_sequence<kWidth>();
 // a[kFirst], b[kFirst], a[kFirst + 1], ... as many as there are lanes.
 template <int kFirst, std::size_t... I>
 Lanes64 alternate(Lanes64 a, Lanes64 b, std::index_sequence<I...>) {
+#if defined(__clang__)
   return __builtin_shufflevector(a, b, (kFirst + I / 2 + I % 2 * kWidth)...);
+#else  // g++ has clang's from version 12 on
+  return __builtin_shuffle(a, b, Lanes64{(kFirst + I / 2 + I % 2 * kWidth)...});
+#endif
 }
 
 std::uint32_t step_of(const Dropout& dropout) {

@@ -92,6 +92,7 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
   }
   constexpr int kParts = Arithmetic::kSplit;
   constexpr const auto& kProducts = kPartProducts<kParts>;
+  constexpr int kCount = static_cast<int>(kProducts.size());
   for (std::int64_t k = 0; k < panel.groups; k += kStep * kParts) {
     const auto* right = panel.data + k * kTileColumns;
     for (const std::int64_t end = std::min(left.rows, asked + 4); asked < end; ++asked)
@@ -101,7 +102,7 @@ void matrix_tile(const Output& out, const typename Arithmetic::Sum* start, Matri
       if (panel.next != nullptr) __builtin_prefetch(panel.next + k * kTileColumns + c, 0, 2);
     }
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < kProducts.size(); ++i) {
+    for (int i = 0; i < kCount; ++i) {
       const auto [left_part, right_part] = kProducts[i];
       if (i == 0 || right_part != kProducts[i - 1].right) {
         const auto* from = right + right_part * kStep * kTileColumns;
