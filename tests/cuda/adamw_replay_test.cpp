@@ -116,6 +116,31 @@ TEST_P(DeviceLazyMomentum, HasTheBitsOfDenseWhereItHardlyShows) {
 
 INSTANTIATE_TEST_SUITE_P(Denominators, DeviceLazyMomentum, ::testing::Values(0, 1e-9, 1e-3, 10));
 
+// A table of many times the rows of the one before, for whose counters of blocks there was room; a recording still has
+// those that it was made with.
+TEST(DeviceLazyAdamWEdge, ManyRowsAfterAFewAndTheFewAsRecorded) {
+  constexpr std::int64_t kFew = 40, kMany = 200, kCols = 3;
+  const State few(kFew, kCols), many(kMany, kCols);
+  const DeviceArray<std::int32_t> of_few{std::vector<std::int32_t>(kFew)}, of_many{std::vector<std::int32_t>(kMany)};
+  const DeviceArray<AdamWUpdate> schedule(descending_schedule(2, 1e-3));
+  const DeviceArray<StepState> state = on_device({.updates = 1});
+  CudaKernels kernels;  // that has counted no blocks yet
+  const auto replay = [&](const State& table, const DeviceArray<std::int32_t>& updates) {
+    kernels.adamw_replay(table.parameter(), nullptr, 0, updates.data(), schedule.data(), state.data());
+  };
+  replay(few, of_few);
+  const auto recorded = kernels.record([&] { replay(few, of_few); });
+  replay(many, of_many);
+  std::vector<DeviceArray<unsigned>> others;  // where room is free now
+  for (int i = 0; i < 32; ++i) others.emplace_back(std::vector<unsigned>(kFew, 1));
+  const StepState later{.updates = 2};
+  kernels.upload(state.data(), &later, sizeof later);
+  EXPECT_EQ(of_many.values(), std::vector<std::int32_t>(kMany, 1));
+  recorded->run();
+  kernels.stream().synchronize();
+  EXPECT_EQ(of_few.values(), std::vector<std::int32_t>(kFew, 2));
+}
+
 TEST(DeviceLazyAdamWEdge, WrongCallsAreRefused) {
   const State table(4, 3);
   const DeviceMatrix narrow(kFloat, 1, 2), half(kHalf, 4, 3), single(kFloat, 4, 3), other(kFloat, 4, 4);

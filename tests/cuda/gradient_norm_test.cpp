@@ -101,6 +101,30 @@ TEST(GradientNorm, TakesTheLossScaleOut) {
   EXPECT_EQ(Gradients({312, 7}, 4096).state(4096).gradient_norm, Gradients({312, 7}).state().gradient_norm);
 }
 
+// Its sums lie where they did when it was recorded, and nothing else does, although more have needed more room since.
+TEST(GradientNorm, ARecordingKeepsItsSumsBesideALargerNorm) {
+  constexpr std::size_t kSums = 150, kMore = 400, kOthers = 32;
+  const DeviceMatrix gradient(kFloat, 1, 2, {3, 4});
+  const DeviceArray<StepState> state(std::vector<StepState>(1));
+  CudaKernels kernels;
+  const auto norm = [&](std::size_t count) {
+    kernels.gradient_norm(state.data(), std::vector<Tensor>(count, gradient.view));
+  };
+  norm(kSums);
+  const auto recorded = kernels.record([&] { norm(kSums); });
+  norm(kMore);
+  std::vector<Buffer> others;
+  for (std::size_t i = 0; i < kOthers; ++i) others.push_back(kernels.allocate(kSums * sizeof(double)));
+  recorded->run();
+  std::vector<double> values(kSums, -1);
+  for (const Buffer& other : others) {
+    kernels.download(values.data(), other.data(), other.size());
+    EXPECT_EQ(values, std::vector<double>(kSums)) << "overwritten";
+  }
+  const double expected = 5 * std::sqrt(static_cast<double>(kSums));
+  EXPECT_NEAR(state.values()[0].gradient_norm, expected, kNormRounding * expected);
+}
+
 TEST(FinishStep, CountsAndAdaptsTheScale) {
   const LossScaling scaling{2000};
   const auto finish = [&](StepState state, const LossScaling& by) {

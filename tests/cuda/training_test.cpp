@@ -296,6 +296,15 @@ TEST(Training, NoStepWaitsForTheDevice) {
   }
 }
 
+// Page-locked memory is copied by the device itself.
+TEST(Training, WhatIsUploadedMayBeOverwrittenAtOnce) {
+  CudaKernels kernels;
+  const Buffer from = pinned_buffer(8), to = kernels.allocate(from.size());
+  const std::int64_t before = synchronisations();
+  kernels.upload(to.data(), from.data(), from.size());
+  EXPECT_EQ(synchronisations(), before + 1);
+}
+
 // An evaluation waits twice, at its end, however many batches it has; and so often again to send the data set.
 TEST(Training, AnEvaluationWaitsOnlyAtItsEnds) {
   Rig rig(config_of_head_dim_26(), std::make_unique<CudaKernels>());

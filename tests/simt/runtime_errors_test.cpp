@@ -13,7 +13,10 @@ namespace {
 // The device that a test changed is itself again afterwards.
 class RuntimeErrors : public ::testing::Test {
  protected:
-  void TearDown() override { simt::device() = {}; }
+  void TearDown() override {
+    simt::device() = {};
+    cudaGetLastError();  // of what was released from a lost one
+  }
   template <typename Body>
   static void expect_error(const std::string& part, Body body) {
     try {
@@ -54,6 +57,8 @@ TEST_F(RuntimeErrors, TheKernelsAreThoseOfTheDeviceThatIsNamed) {
   simt::device().count = 2;
   EXPECT_NO_THROW(make_cuda_kernels("cuda:1"));
   expect_error("--device cuda:2: there are 2 CUDA devices", [] { make_cuda_kernels("cuda:2"); });
+  simt::device().major = 8, simt::device().minor = 6;
+  EXPECT_TRUE(make_cuda_kernels("cuda:1")->device_name().ends_with(" (sm_86)"));
 }
 
 TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
@@ -69,6 +74,8 @@ TEST_F(RuntimeErrors, GridsStartEarlyWhereTheDeviceTheDriverAndTheCodeCan) {
   EXPECT_EQ(starts_early(), kNewEnough);
   allow_early_starts(use_device("cuda"), false);
   EXPECT_FALSE(starts_early()) << "code for an older device";
+  make_cuda_kernels("cuda");
+  EXPECT_EQ(starts_early(), kNewEnough) << "theirs is for this one";
   simt::device().major = 8;
   allow_early_starts(use_device("cuda"), true);
   EXPECT_FALSE(starts_early());
@@ -96,6 +103,18 @@ TEST_F(RuntimeErrors, ALostDevice) {
   expect_error("nothing", [&] { launch("nothing", stream, 1, 1, 0, nothing, 0); });
   expect_error("cuda", [] { use_device("cuda"); });
   // The owners above are released without a word from their destructors that could end the program.
+}
+
+// Nor what a copy's memory held before.
+TEST_F(RuntimeErrors, ALostDeviceGivesNothingBack) {
+  const auto kernels = make_cuda_kernels("cuda");
+  const Buffer number = kernels->allocate(sizeof(int));
+  const auto readback = kernels->make_readback(sizeof(int));
+  readback->start(number.data());
+  simt::device().fault = cudaErrorUnknown;
+  expect_error("looking at an event", [&] { readback->ready(); });
+  expect_error("looking at an event", [&] { readback->wait(); });
+  simt::device().fault = cudaSuccess;
 }
 
 TEST_F(RuntimeErrors, WrongUseIsADefect) {
