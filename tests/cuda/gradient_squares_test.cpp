@@ -82,6 +82,7 @@ TEST(GradientSquares, ServeTheirOwnGradientsAlone) {
   expect_norm_of({&layer.dweight});
   EXPECT_TRUE(reads_again(other.dbias, {layer.dweight.view, other.dbias.view}));
   EXPECT_TRUE(reads_again(other.dbias, {layer.dweight.view, layer.dbias.view, other.dbias.view}));
+  EXPECT_TRUE(reads_again(layer.dbias, {layer.dweight.view, vector(layer.dbias.view.data, 8)})) << "a part of one";
   const std::vector<Tensor> all{layer.dweight.view, layer.dbias.view};
   EXPECT_FALSE(reads_again(layer.dbias, all));
   device().finish_gradients();
@@ -227,6 +228,7 @@ TEST(GradientSquares, WithoutRoomServeNobody) {
   squares.omit();
   squares.finish();
   EXPECT_TRUE(squares.of(all).empty());
+  EXPECT_TRUE(squares.of({}).empty()) << "whose norm is 0";
 }
 
 }  // namespace

@@ -160,6 +160,8 @@ TEST(FewRowsProduct, IsForProductsThatAreOnTheDeviceAtOnce) {
   EXPECT_FALSE(serves({wide.view, in.view, shifted.view, {}, true}, device)) << "weights 8 bytes off";
   EXPECT_EQ(serves({wide.view, in.view, weight.view, bias.view, true}, device), early);
   EXPECT_FALSE(serves({wide.view, in.view, weight.view, odd_bias.view, true}, device));
+  const DeviceMatrix none(kHalf, 288, 0), none_weight(kHalf, 1200, 0);
+  EXPECT_FALSE(serves({wide.view, none.view, none_weight.view, {}, true}, device)) << "of no inputs";
   device.shared_memory = 99 << 10;
   EXPECT_EQ(served(wide.view, in.view, true), early);
   EXPECT_FALSE(served(out.view, wide.view, false)) << "1,200 inputs at once";
