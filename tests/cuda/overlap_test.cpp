@@ -80,6 +80,19 @@ TEST(Overlap, Products) {
     });
 }
 
+// A recording that reads weights, made but not run, says nothing of those that are written outside of it.
+TEST(Overlap, AProductAfterARecordingIsMade) {
+  const auto in = half_of(kRows, kInputs, 1), weight = half_of(kOutputs, kInputs, 2), out = half_of(kRows, kOutputs, 3);
+  const auto unrounded = float_of(kOutputs, kInputs, 4);
+  CudaKernels& device = testing::device();
+  const auto product = [&] { device.linear_forward(out.view, in.view, weight.view, {}); };
+  product();
+  device.round_weights(weight.view, unrounded.view);
+  const auto recorded = device.record(product);
+  product();
+  device.stream().synchronize();
+}
+
 TEST(Overlap, Attention) {
   constexpr std::int64_t kHeads = 2, kColumns = 52;
   for (const std::int64_t longest : {20, 70}) {
