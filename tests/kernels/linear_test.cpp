@@ -30,7 +30,7 @@ struct Shape {
 };
 
 const Shape kShapes[] = {{1, 1, 1},      {1, 28, 312},     {2, 3, 5},       {16, 312, 312}, {31, 33, 26},
-                         {33, 936, 312}, {308, 1200, 312}, {65, 312, 1200}, {7, 64, 129}};
+                         {33, 936, 312}, {308, 1200, 312}, {65, 312, 1200}, {7, 64, 129},   {15, 31, 47}};
 
 // A sum of n products of unit normals in fp32, in any order: n rounding errors of at most 2^-24 each, relative to the
 // sum of the magnitudes, about n; in practice far less. 4 sqrt(n) 2^-24 times the largest partial sum covers it.
@@ -184,6 +184,27 @@ TEST(LinearEdge, AnEmptySumIsZero) {
   }
 }
 
+// Operands that end with their memory, as AddressSanitizer knows, within a tile and a vector.
+TEST(LinearEdge, NothingIsReadBehindTheOperands) {
+  constexpr std::int64_t kRows = 21, kOutputs = 20, kInputs = 19;
+  for (const auto& kernels : all_kernels()) {
+    std::vector<float> in(kRows * kInputs, 1), dout(kRows * kOutputs, 1), weight(kOutputs * kInputs, 1);
+    std::vector<float> bias(kOutputs, 1), out(dout), din(in), dweight(weight);
+    std::vector<std::uint16_t> rounded(weight.size());
+    const Tensor in_ = matrix(in.data(), kRows, kInputs), dout_ = matrix(dout.data(), kRows, kOutputs),
+                 whole = matrix(weight.data(), kOutputs, kInputs),
+                 working = matrix(rounded.data(), kOutputs, kInputs, DType::bf16);
+    kernels->round_weights(working, whole);
+    const Tensor weight_ = kernels->product_type() == DType::bf16 ? working : whole;
+    kernels->linear_forward(matrix(out.data(), kRows, kOutputs), in_, weight_, matrix(bias.data(), 1, kOutputs));
+    kernels->linear_backward_input(matrix(din.data(), kRows, kInputs), dout_, weight_);
+    kernels->linear_backward_weight(matrix(dweight.data(), kOutputs, kInputs), {}, dout_, in_);
+    EXPECT_EQ(out, std::vector<float>(out.size(), kInputs + 1));
+    EXPECT_EQ(din, std::vector<float>(din.size(), kOutputs));
+    EXPECT_EQ(dweight, std::vector<float>(dweight.size(), kRows));
+  }
+}
+
 TEST(LinearEdge, WrongShapesAreRefused) {
   const auto kernels = make_cpu_kernels(Precision::fp32, 1);
   const Strided a(2, 3, 0), b(4, 5, 0), c(2, 4, 0);
@@ -204,18 +225,30 @@ TEST(LinearEdge, WrongShapesAreRefused) {
   EXPECT_THROW(kernels->round_weights(matrix(memory.data(), 3, 4, DType::bf16), weight.view), std::logic_error);
 }
 
-// To the nearest bf16, ties to the even one; by kernels for fp32 too, where any processor may test it.
+// Numbers and the nearest bf16, of two the even one.
+struct Rounded {
+  float number, nearest;
+};
+const Rounded kRounded[] = {{1.0f, 1.0f},
+                            {1.00390625f, 1.0f},
+                            {1.01171875f, 1.015625f},
+                            {1.005f, 1.0078125f},
+                            {-1.00390625f, -1.0f},
+                            {-1.005f, -1.0078125f},
+                            {0x1.ffp127f, std::numeric_limits<float>::infinity()},
+                            {0.0f, 0.0f},
+                            {-0.0f, -0.0f}};
+// Rounded like numbers, these would become infinity or zero.
+constexpr std::uint32_t kNans[] = {0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF};
+
+// By kernels for fp32 too, where any processor may test it.
 TEST(LinearEdge, WeightsAreRoundedToTheNearest) {
-  std::vector<float> values = {1.0f,    1.00390625f, 1.01171875f, 1.005f, -1.00390625f,
-                               -1.005f, 0x1.ffp127f, 0.0f,        -0.0f,  0x1p-130f};
-  std::vector<float> expected = {
-      1.0f, 1.0f,  1.015625f, 1.0078125f, -1.0f, -1.0078125f, std::numeric_limits<float>::infinity(),
-      0.0f, -0.0f, 0x1p-130f};
-  // Rounded like numbers, NaNs would become infinity or zero.
-  for (const auto& [nan, cut] :
-       {std::pair{0x7F800001u, 0x7FC00000u}, {0x7FFFFFFFu, 0x7FFF0000u}, {0xFFFFFFFFu, 0xFFFF0000u}}) {
+  std::vector<float> values = {0x1p-130f};
+  std::vector<float> expected = values;
+  for (const auto& [number, nearest] : kRounded) values.push_back(number), expected.push_back(nearest);
+  for (const std::uint32_t nan : kNans) {
     values.push_back(std::bit_cast<float>(nan));
-    expected.push_back(std::bit_cast<float>(cut));
+    expected.push_back(std::bit_cast<float>((nan | 0x400000) & 0xFFFF0000));
   }
   const auto size = static_cast<std::int64_t>(values.size());
   std::vector<std::uint16_t> rounded(values.size());
@@ -227,6 +260,36 @@ TEST(LinearEdge, WeightsAreRoundedToTheNearest) {
 
 double distance(const std::vector<float>& actual, const std::vector<double>& expected) {
   return testing::relative_l2<float, double>(actual, expected);
+}
+
+// Of products by one, activations and both gradients leave just what they were rounded to. Denormal numbers count as
+// zero, also the largest one, whose nearest bf16 is none.
+TEST(LinearBf16, ActivationsAreRoundedToTheNearest) {
+  std::unique_ptr<Kernels> kernels;
+  if (const std::string error = testing::error_of([&] { kernels = make_cpu_kernels(Precision::bf16, 1); }); !kernels)
+    GTEST_SKIP() << error;
+  std::vector<double> values = {0x1.fffffcp-127f};
+  std::vector<float> expected = {0};
+  for (const auto& [number, nearest] : kRounded) values.push_back(number), expected.push_back(nearest);
+  for (const std::uint32_t nan : kNans) values.push_back(0), expected.push_back(std::bit_cast<float>(nan));
+  const auto size = static_cast<std::int64_t>(values.size());
+  const Strided column(size, 1, 0, values), row(1, size, 0, values), one(1, 1, 0, {1.0});
+  for (std::size_t i = 0; i < values.size(); ++i)  // NaNs as they are, which a double would make quiet
+    if (std::isnan(expected[i])) column.view.f32()[i] = row.view.f32()[i] = expected[i];
+  std::uint16_t one_rounded = 0;
+  const Tensor weight = matrix(&one_rounded, 1, 1, DType::bf16);
+  kernels->round_weights(weight, one.view);
+  const Strided out(size, 1, 0), din(size, 1, 0), of_gradients(size, 1, 0), of_inputs(1, size, 0);
+  kernels->linear_forward(out.view, column.view, weight, {});
+  kernels->linear_backward_input(din.view, column.view, weight);
+  kernels->linear_backward_weight(of_gradients.view, {}, row.view, one.view);
+  kernels->linear_backward_weight(of_inputs.view, {}, one.view, row.view);
+  for (const Strided* results : {&out, &din, &of_gradients, &of_inputs})
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const float actual = results->values()[i];
+      EXPECT_TRUE(actual == expected[i] || (std::isnan(actual) && std::isnan(expected[i])))
+          << actual << " for " << column.view.f32()[i];
+    }
 }
 
 // bf16 products lose 8 of 24 bits: each factor is off by 2^-9 of itself at most.
@@ -246,6 +309,7 @@ TEST(LinearBf16, AgreesWithTheOracleWhereTheProcessorHasIt) {
                                 {13, 33, 1200},
                                 {7, 5, 3},
                                 {24, 64, 32},
+                                {15, 31, 47},
                                 {390, 17, 1300},
                                 {33, 1300, 20},
                                 {1300, 20, 33}})
@@ -358,14 +422,17 @@ TEST(LinearInt8, TheLargestWeightsDoNotSaturate) {
   }
 }
 
-// A scale of denormal weights has few bits.
+// A scale of denormal weights has few bits: of four that are added in 16 bits it may leave more than these hold.
 TEST(LinearInt8, DenormalWeightsKeepTheirSigns) {
   const auto kernels = make_cpu_kernels(Precision::int8, 1);
-  const Strided in(1, 2, 0, std::vector<double>{1e20, 0}),
-      weight(1, 2, 0, std::vector<double>{186 * 0x1p-149, -186 * 0x1p-149}), out(1, 1, 0);
+  const Strided in(2, 8, 0, {1e20, 0, 0, 0, 0, 0, 0, 0, 1e20, 1e20, 0, 0, 1e20, 1e20, 0, 0}), out(2, 2, 0);
+  std::vector<double> weights = {186, -186, 0, 0, 0, 0, 0, 0, 100, 100, 0, 0, 100, 100, 0, 0};
+  for (double& weight : weights) weight *= 0x1p-149;
+  const Strided weight(2, 8, 0, weights);
   kernels->freeze({&weight.view, 1});
   kernels->linear_forward(out.view, in.view, weight.view, {});
-  EXPECT_GT(out.view.f32()[0], 0);
+  EXPECT_GT(out.view.row(0)[0], 0);
+  EXPECT_GT(out.view.row(1)[1], 0);
 }
 
 // A weight is off by half a step of max |w| / 127, an input by half of (max - min) / 254. Unit normals lie within 4 or
