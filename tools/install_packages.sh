@@ -14,7 +14,7 @@ esac
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev
           libfmt-dev zlib1g-dev libzip-dev ca-certificates curl)
 [ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git ccache
-                                               clang-14 clang-format-14)
+                                               g++-11 clang-14 clang-format-14)
 # tests/fuzz needs the sanitizers' runtimes; Ubuntu 22.04 has them in clang-14's own packages.
 release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
 [ "${1:-}" != "--tests" ] || [ "$release" = jammy ] || packages+=(libclang-rt-14-dev)

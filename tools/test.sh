@@ -2,8 +2,8 @@
 # Installs, builds and runs every test.
 #   tools/test.sh [--sanitizers | --thorough]
 # --sanitizers: then all again under AddressSanitizer and UBSan. --thorough, what .ci/run does: also the CUDA backend
-# under the emulator's other schedules and under ThreadSanitizer, which sees races within a block and between two; then
-# each fuzz target for 20 seconds.
+# under the emulator's other schedules and under ThreadSanitizer, which sees races within a block and between two; the
+# programs by g++ 11; then each fuzz target for 20 seconds.
 # The CUDA backend is compiled where nvcc is; with EMBER_CUDA=ON in the environment its absence is an error. Its tests
 # under the emulator need CUDA's headers and say SKIPPED without them.
 # The tests that need the real data look for it in ../shared beside the checkout, or in $EMBER_SHARED, and say SKIPPED
@@ -69,6 +69,9 @@ run_tests "address and undefined-behaviour sanitizers" build-asan
 [ "$depth" = thorough ] || exit 0
 
 [ "${EMBER_CUDA:-AUTO}" != ON ] || cmake --build build -j "$jobs" --target gpu_tests
+# The oldest compiler that is promised, Ubuntu 22.04's; of the levels of the CPU kernels the one with most code.
+build "programs, g++ 11" build-gcc11 all -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=g++-11 -DEMBER_TESTS=OFF \
+  -DEMBER_BENCH=OFF -DEMBER_CUDA=OFF -DEMBER_MARCH=sapphirerapids
 # Of the levels of the CPU kernels the tests ran the best that is here, and those above AVX2 in software (tests/levels);
 # now the others that are here.
 names=$(cd tests/kernels && printf '%s\n' *_test.cpp | sed 's/\.cpp$//' | paste -sd '|')
