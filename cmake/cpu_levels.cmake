@@ -30,22 +30,28 @@ endif()
 # errno and floating-point traps are never read, and both keep loops from being vectorised.
 set(EMBER_CPU_FLAGS $<$<CONFIG:Release>:-O3> -fno-math-errno -fno-trapping-math)
 
+# ember_cpu_objects(<target> <factory> <source>...): an object library of those of the CPU kernels' sources, whose factory
+# has that name.
+function(ember_cpu_objects target factory)
+  add_library(${target} OBJECT ${ARGN})
+  # One translation unit, since most of the time would go into the same headers; so names must differ between files even
+  # in unnamed namespaces.
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+  target_include_directories(${target} PRIVATE $<TARGET_PROPERTY:ember_kernels,INCLUDE_DIRECTORIES>)
+  target_link_libraries(${target} PRIVATE ember_flags ember::runtime DNNL::dnnl OpenMP::OpenMP_CXX)
+  target_compile_options(${target} PRIVATE ${EMBER_CPU_FLAGS})
+  target_compile_definitions(${target} PRIVATE EMBER_CPU_FACTORY=${factory})
+endfunction()
+
 # ember_cpu_level(<name> <source>... FLAGS <option>...): adds to ember_kernels a copy of the CPU kernels compiled with
 # those options, of which nothing can be seen but its factory, make_cpu_kernels_<name>. Were its other symbols visible,
 # the linker could take its copy of some inline function for the whole program, which then ran on no lesser processor.
 function(ember_cpu_level name)
   cmake_parse_arguments(ARG "" "" "FLAGS" ${ARGN})
   set(copy ember_cpu_${name})
-  add_library(${copy} OBJECT ${ARG_UNPARSED_ARGUMENTS})
-  # One translation unit, since most of the time would go into the same headers; so names must differ between files even
-  # in unnamed namespaces.
-  set_target_properties(${copy} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
-  target_include_directories(${copy} PRIVATE $<TARGET_PROPERTY:ember_kernels,INCLUDE_DIRECTORIES>)
-  target_link_libraries(${copy} PRIVATE ember_flags ember::runtime DNNL::dnnl OpenMP::OpenMP_CXX)
+  ember_cpu_objects(${copy} make_cpu_kernels_${name} ${ARG_UNPARSED_ARGUMENTS})
   # Unique symbols, static variables of templates among them, could not be hidden.
-  target_compile_options(${copy} PRIVATE ${EMBER_CPU_FLAGS} ${ARG_FLAGS}
-    $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
-  target_compile_definitions(${copy} PRIVATE EMBER_CPU_FACTORY=make_cpu_kernels_${name})
+  target_compile_options(${copy} PRIVATE ${ARG_FLAGS} $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/cpu_${name}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${EMBER_GNU_LD} -r --force-group-allocation -o ${object} $<TARGET_OBJECTS:${copy}>
