@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
   app.allow_extras();
   app.option_defaults()->always_capture_default();
   app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cpu-int8, cuda or cuda:N");
-  app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: all, or as many as a container may use");
   app.add_option("--seconds", options.seconds, "time measured in each repetition of a benchmark");
   app.add_flag("--large", options.large, "also MiniLM's and BERT-base's large batches");
   app.add_option("--out", options.out, "file for the results, as JSON");

@@ -33,7 +33,7 @@ struct Options {
 void add_options(CLI::App& app, Options& options) {
   app.option_defaults()->always_capture_default();
   app.add_option("--device", options.device, "auto (all there are), cpu, cpu-bf16, cuda or cuda:N");
-  app.add_option("--threads", options.threads, "threads of the CPU; 0: as many as OpenMP would take");
+  app.add_option("--threads", options.threads, "threads of the CPU; 0: all, or as many as a container may use");
   app.add_option("--part", options.part, "training, inference or both");
   app.add_option("--precision", options.precision, "of inference: fp32, bf16 or int8")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}));

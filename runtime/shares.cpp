@@ -3,11 +3,13 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "runtime/cpu_quota.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -22,7 +24,8 @@ int thread_count(int threads) {
   const int all = omp_get_max_threads();
   check(all > 0 && all <= kMostThreads, "OMP_NUM_THREADS: asks for {} threads, at most {} were expected", all,
         kMostThreads);
-  return all;
+  static const int quota = cpu_quota();
+  return std::getenv("OMP_NUM_THREADS") == nullptr ? std::min(all, quota) : all;
 }
 
 std::size_t count_shares(int threads, std::size_t items, std::size_t least) {

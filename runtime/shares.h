@@ -11,8 +11,9 @@ inline constexpr int kMostThreads = 4096;
 // Error unless `threads`, as --threads gave it, is such a number or 0, which stands for all.
 void check_threads(int threads);
 
-// `threads`, or where that is 0 as many as OpenMP takes: what OMP_NUM_THREADS says or the machine runs at once. Error
-// when that is more than kMostThreads.
+// `threads`, or where that is 0 what OMP_NUM_THREADS says or, unless it is set, as many as OpenMP would take, one for
+// each processor that the process may run on, but no more than its control groups' quota (runtime/cpu_quota.h), which
+// is looked up once. Error when that is more than kMostThreads.
 int thread_count(int threads);
 
 // How many shares `items` fall into: thread_count(threads), or fewer where each would have less than `least` items, so

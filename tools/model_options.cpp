@@ -6,7 +6,9 @@ namespace ember {
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--model", options.directory, "directory of the fine-tuned model")->required()->type_name("DIR");
-  app.add_option("--threads", options.threads, "processor threads, 0 for all")->type_name("N")->capture_default_str();
+  app.add_option("--threads", options.threads, "processor threads, 0 for all or as many as a container may use")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--max-length", options.max_length,
                  "tokens of a text that count, [CLS] and [SEP] included (default: 128 or what the model has)")
       ->type_name("N");

@@ -98,7 +98,8 @@ void add_run(CLI::App& app, TrainOptions& options) {
   app.add_option("--precision", options.precision,
                  "auto (fp16 on a GPU, which has no other; fp32 on the CPU), fp32, bf16 or fp16")
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads of the CPU; 0: all")->capture_default_str();
+  app.add_option("--threads", options.threads, "Threads of the CPU; 0: all, or as many as a container may use")
+      ->capture_default_str();
   app.add_option("--optimizer", options.optimizer,
                  "lazy or dense: whether rows of the word embedding are updated when they are next read or at every "
                  "step; the results are the same")
