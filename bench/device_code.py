@@ -15,6 +15,7 @@ import collections
 import math
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -182,4 +183,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # its reader may have seen enough
     main()

@@ -4,7 +4,9 @@
 - no kernel reads or writes local memory;
 - the compiler's flags refuse a kernel that would, and what they let pass, device_code.py sees.
 """
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,6 +107,11 @@ class DeviceCode(unittest.TestCase):
             done = subprocess.run([*table, "--sm", str(sm)], capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(len(done.stdout.splitlines()) - 2, len([1 for a, _ in self.kernels if a == sm]))
+        unread, write = os.pipe()
+        os.close(unread)
+        done = subprocess.run(table, stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+        self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, ""))
         wrong = subprocess.run([*table[:-1], __file__], capture_output=True, text=True)
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("no device code", wrong.stderr)
