@@ -57,10 +57,11 @@ std::vector<SafetensorsFile> open_shards(const fs::path& index) {
             name);
     }
   }
-  for (const auto& [tensor, shard] : weight_map.items()) {
+  for (const auto& [tensor, name] : weight_map.items()) {
     const auto found = seen.find(tensor);
+    const auto& shard = name.get_ref<const std::string&>();
     check(found != seen.end() && found->second == shard, "{}: tensor {} is not in {}, where weight_map has it",
-          index.string(), printable(tensor), shard.get_ref<const std::string&>());
+          index.string(), printable(tensor), shard);
     seen.erase(found);
   }
   for (const auto& [tensor, shard] : seen)

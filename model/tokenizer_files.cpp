@@ -78,7 +78,8 @@ bool has_own_rules(const json& object, const fs::path& path, const fs::path& con
   const bool here = !name.is_null();
   if (!here) name = read_json_object(config).value("tokenizer_class", json());
   if (name.is_null()) return false;
-  const auto found = std::find(kClasses.begin(), kClasses.end(), name);
+  const auto* text = name.get_ptr<const std::string*>();
+  const auto found = text == nullptr ? kClasses.end() : std::find(kClasses.begin(), kClasses.end(), *text);
   check(found != kClasses.end(), "{}: tokenizer_class is {}, but Ember does as BertTokenizer does",
         (here ? path : config).string(), printable(name.dump()));
   return found - kClasses.begin() >= std::ptrdiff_t{kOfRules};

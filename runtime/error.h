@@ -5,6 +5,9 @@
 #pragma once
 
 #include <fmt/core.h>
+#if FMT_VERSION < 90000 && !defined(__CUDACC__)
+#include <fmt/format.h>  // which then has to come before the first std::string is formatted
+#endif
 
 #include <stdexcept>
 #include <string>

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Ember builds with from the distribution's packages (Debian 12, Ubuntu 22.04 and 24.04), as root or
-# through sudo. Does nothing when all of them are there.
+# Installs what Ember builds with from the distribution's packages (Debian 12 and 13, Ubuntu 22.04, 24.04 and 26.04),
+# as root or through sudo. Does nothing when all of them are there.
 #   tools/install_packages.sh [--tests]     --tests: what the tests need as well
 set -euo pipefail
 
@@ -13,11 +13,16 @@ esac
 # oneDNN's CMake configuration looks for OpenCL, which its package only recommends.
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev
           libfmt-dev zlib1g-dev libzip-dev ca-certificates curl)
-[ "${1:-}" != "--tests" ] || packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git ccache
-                                               g++-11 clang-14 clang-format-14)
-# tests/fuzz needs the sanitizers' runtimes; Ubuntu 22.04 has them in clang-14's own packages.
-release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true)
-[ "${1:-}" != "--tests" ] || [ "$release" = jammy ] || packages+=(libclang-rt-14-dev)
+if [ "${1:-}" = "--tests" ]; then
+  packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git ccache)
+  # The versions that the tests name, where the release still has them; tests/fuzz needs the sanitizers' runtimes, which
+  # Ubuntu 22.04 has in clang-14's own packages.
+  case $(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true) in
+    jammy) packages+=(g++-11 clang-14 clang-format-14) ;;
+    bookworm | noble) packages+=(g++-11 clang-14 clang-format-14 libclang-rt-14-dev) ;;
+    *) packages+=(clang libclang-rt-dev) ;;
+  esac
+fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Builds and tests the last commit on other releases of Debian and Ubuntu, with their compilers and libraries.
+#   tests/releases.sh FOLDER RELEASE...     bookworm, trixie, jammy, noble or resolute
+# Each has a root folder of its own, FOLDER/RELEASE, which debootstrap makes where it is not there yet. There
+# tools/test.sh runs, and writes FOLDER/RELEASE.log. As root, with debootstrap and a network; 4 GB a release.
+# The real data is looked for as tools/test.sh does; there is no CUDA.
+set -euo pipefail
+unset CDPATH
+cd "$(dirname "$0")/.."
+
+die() { echo "tests/releases.sh: $*" >&2; exit 2; }
+[ "$#" -ge 2 ] || { sed -n '3s/^# *//p' "$0" >&2; exit 2; }
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+shift
+for release; do
+  [[ $release =~ ^(bookworm|trixie|jammy|noble|resolute)$ ]] || die "$release: no release that Ember knows"
+done
+[ "$(id -u)" = 0 ] || die "root makes root folders; run it as root"
+command -v debootstrap >/dev/null || die "debootstrap is missing"
+shared=$(realpath -m "${EMBER_SHARED:-../shared}")
+
+make_root() { # RELEASE
+  [ ! -e "$folder/$1.made" ] || return 0
+  # A debootstrap that is older than a release lacks its name, but does the same for all of a distribution's.
+  local like=sid parts=main
+  case $1 in jammy | noble | resolute) like=gutsy parts=main,universe ;; esac
+  rm -rf "${folder:?}/debootstrap" "${folder:?}/$1"
+  cp -r /usr/share/debootstrap "$folder/debootstrap"
+  ln -sf "$like" "$folder/debootstrap/scripts/$1"
+  DEBOOTSTRAP_DIR=$folder/debootstrap debootstrap --variant=minbase --components="$parts" "$1" "$folder/$1"
+  touch "$folder/$1.made"
+}
+
+test_in() { # RELEASE
+  local root=$folder/$1
+  make_root "$1"
+  cp /etc/resolv.conf /etc/hosts "$root/etc/"
+  rm -rf "$root/root/ember"
+  git clone -q . "$root/root/ember"
+  mkdir -p "$root/root/shared"
+  # What is mounted goes with the process.
+  unshare --mount --propagation private bash -euc '
+    for system in proc sys dev; do mount --rbind "/$system" "$1/$system"; done
+    [ ! -d "$2" ] || mount --bind "$2" "$1/root/shared"
+    exec chroot "$1" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+      bash -c "cd /root/ember && tools/test.sh"' bash "$root" "$shared"
+}
+
+failed=0
+for release; do
+  if test_in "$release" >"$folder/$release.log" 2>&1; then
+    echo "$release: passed"
+  else
+    echo "$release: failed, see $folder/$release.log" >&2
+    failed=1
+  fi
+done
+exit "$failed"
