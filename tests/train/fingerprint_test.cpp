@@ -43,6 +43,8 @@ TEST(Fingerprint, OfDataIsOfEveryTokenLabelAndName) {
   EXPECT_NE(data_fingerprint({Vocabulary("[PAD]\nof\n"), true}, names, whole, whole), before);
   EXPECT_NE(data_fingerprint({Vocabulary("[PAD]\nin\n"), false}, names, whole, whole), before);
   EXPECT_EQ(data_fingerprint(words, names, whole, whole), before);
+  EXPECT_NE(data_fingerprint(words, Labels({"a", "bc", "d"}), whole, whole),
+            data_fingerprint(words, Labels({"a", "b", "cd"}), whole, whole));
 }
 
 TEST(Fingerprint, OfAModelIsOfItsConfigurationAndEveryWeight) {

@@ -2,8 +2,6 @@
 // accuracy_score, with the probabilities in float32 (which matters at 0.7 and 0.9, which no float is).
 #include "train/metrics.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,6 +10,7 @@
 
 #include "runtime/error.h"
 #include "runtime/philox.h"
+#include "tests/support.h"
 
 namespace ember {
 namespace {
@@ -181,6 +180,13 @@ TEST(Metrics, RefuseWhatIsNoProbability) {
       EXPECT_THROW(measure(probabilities, kTargets, kLabels, 0.5), Error) << wrong << " at " << place;
       EXPECT_THROW(sweep(probabilities, kTargets, kLabels), Error);
     }
+}
+
+TEST(Metrics, SayWhereAScoreIsNoProbability) {
+  std::vector<float> probabilities = kProbabilities;
+  probabilities[3 * kLabels + 2] = -0.5f;
+  EXPECT_EQ(testing::error_of([&] { measure(probabilities, kTargets, kLabels, 0.5); }),
+            "row 3, label 2: the model's score is -0.5, not a probability");
 }
 
 TEST(Metrics, RefuseWrongThresholdsAndShapes) {

@@ -66,7 +66,7 @@ TEST(Optimizer, AsksForTheCoefficientsOfEveryUpdateOfALongRun) {
   ScheduleReader kernels;
   BertWeights weights(config, kernels);
   AdamWOptions options;
-  options.weight_decay = 0.5;
+  options.weight_decay = 0.5, options.epsilon = 1e-6f;
   Optimizer optimizer(config, weights, kernels, options, Schedule(0.25, 0.5, kSteps), kSteps);
   optimizer.catch_up();
   ASSERT_NE(kernels.schedule, nullptr);

@@ -1,6 +1,10 @@
 #include "train/options.h"
 
+#include <pty.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <limits>
 
 #include "tests/support.h"
@@ -230,6 +234,53 @@ TEST(Progress, BarIsRedrawnInPlace) {
   ProgressReport last = kReport;
   last.step = last.steps;
   EXPECT_CONTAINS(drawn(Progress::Style::bar, {kReport, last}), "step 10856/10856");  // however soon it comes
+}
+
+TEST(Progress, TheTimeLeftIsInSecondsMinutesAndHours) {
+  for (const auto& [seconds, expected] : std::vector<std::pair<double, std::string>>{{-1, "0:00"},
+                                                                                     {std::nan(""), "0:00"},
+                                                                                     {INFINITY, "0:00"},
+                                                                                     {59.6, "1:00"},
+                                                                                     {61, "1:01"},
+                                                                                     {3599, "59:59"},
+                                                                                     {3600, "1:00:00"},
+                                                                                     {36061, "10:01:01"}}) {
+    ProgressReport report = kReport;
+    report.seconds_left = seconds;
+    EXPECT_CONTAINS(drawn(Progress::Style::lines, {report}), "left " + expected + "\n");
+  }
+}
+
+// What update() draws on a terminal of so many columns, without what begins and ends it.
+std::string bar_on(unsigned short columns, const ProgressReport& report) {
+  const winsize size{24, columns, 0, 0};
+  int terminal = -1, end = -1;
+  if (openpty(&terminal, &end, nullptr, nullptr, &size) != 0) return "no terminal";
+  std::FILE* file = fdopen(end, "w");
+  char text[1000];
+  ssize_t got = 0;
+  {
+    Progress progress(Progress::Style::bar, file);
+    progress.update(report);
+    got = read(terminal, text, sizeof text);
+  }
+  std::fclose(file);
+  close(terminal);
+  const std::string line(text, static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  return line.starts_with('\r') && line.ends_with("\x1b[K") ? line.substr(1, line.size() - 4) : "drawn: " + line;
+}
+
+TEST(Progress, TheBarHasWhatTheFiguresLeaveOfTheLine) {
+  ProgressReport half = kReport;
+  half.epoch = 2, half.step = half.steps / 2;
+  const std::string figures = "epoch 2/4 step 5428/10856 loss 0.1513 lr 1.98e-05 520 ex/s left 1:02:03";
+  ASSERT_EQ(figures.size(), 71u);
+  EXPECT_EQ(bar_on(200, half), "[============            ] " + figures) << "no wider where there is more room";
+  EXPECT_EQ(bar_on(80, half), "[==   ] " + figures) << "the last column would wrap";
+  EXPECT_EQ(bar_on(79, half), "[==  ] " + figures);
+  EXPECT_EQ(bar_on(78, half), figures) << "too little for a bar";
+  EXPECT_EQ(bar_on(72, half), figures);
+  EXPECT_EQ(bar_on(60, half), figures.substr(0, 59));
 }
 
 TEST(Progress, SilentSaysNothing) {
