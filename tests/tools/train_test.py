@@ -7,6 +7,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -158,9 +159,10 @@ def masks(process):
 
 
 class Interrupted(unittest.TestCase):
-    def start(self, *flags, stderr=subprocess.PIPE):
+    def start(self, *flags, stderr=subprocess.PIPE, **settings):
         out = os.path.join(tempfile.mkdtemp(dir=scratch), "out")
-        process = subprocess.Popen(command(out, "--epochs", "100000", *flags), stdout=subprocess.PIPE, stderr=stderr)
+        process = subprocess.Popen(command(out, "--epochs", "100000", *flags), stdout=subprocess.PIPE, stderr=stderr,
+                                   **settings)
         self.addCleanup(process.kill)
         while not os.path.exists(os.path.join(out, "metrics.jsonl")):
             self.assertIsNone(process.poll())
@@ -170,8 +172,8 @@ class Interrupted(unittest.TestCase):
             self.assertEqual(name.read(), "train\n")
         return out, process
 
-    def interrupt(self, number):
-        out, process = self.start()
+    def interrupt(self, number, *flags, **settings):
+        out, process = self.start(*flags, **settings)
         process.send_signal(number)
         error = process.communicate(timeout=TIMEOUT)[1].decode()
         return out, process.returncode, error
@@ -184,6 +186,18 @@ class Interrupted(unittest.TestCase):
             newest = max(checkpoints(out), key=lambda name: int(name.split("-")[1]))
             self.assertIn(newest, error)
             self.assertTrue(os.path.exists(os.path.join(out, "checkpoints", newest, "state.json")))
+
+    def test_sigint_that_is_ignored(self):
+        """As by what a shell without job control runs in the background."""
+        _, returned, error = self.interrupt(signal.SIGINT,
+                                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        self.assertEqual(returned, 130, error)
+
+    def test_says_how_to_go_on(self):
+        for flags, said in ((), "--resume continues"), \
+                (("--overwrite", None), "--resume instead of --overwrite continues"):
+            _, _, error = self.interrupt(signal.SIGTERM, *flags)
+            self.assertTrue(error.endswith("; the same command with %s\n" % said), error)
 
     def test_while_a_pipe_is_waited_for(self):
         folder = tempfile.mkdtemp(dir=scratch)
@@ -246,12 +260,18 @@ class Interrupted(unittest.TestCase):
             self.assertFalse(found["SigBlk"] >> (number - 1) & 1, number)
 
     def test_says_how_to_try_the_model(self):
-        out = out_folder("to try")
-        done = subprocess.run(command(out, "--max-steps", "1"), capture_output=True, text=True, timeout=TIMEOUT)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        last = done.stdout.splitlines()[-1]
-        self.assertRegex(last, r"try: \S*predict --model ")
-        self.assertEqual(os.path.realpath(re.search(r"try: (\S+)", last)[1]), os.path.realpath(PREDICT))
+        out, beside = out_folder("what's to try"), tempfile.mkdtemp(dir=scratch)
+        for program in TRAIN, PREDICT:
+            os.symlink(program, os.path.join(beside, os.path.basename(program)))
+        # As the build has it; beside train; and where train was found by PATH, predict is, too.
+        for name, predict in (TRAIN, PREDICT), (os.path.join(beside, "train"), os.path.join(beside, "predict")), \
+                ("./train", "./predict"), ("train", "predict"):
+            done = subprocess.run([name] + command(out, "--max-steps", "1", "--overwrite", None)[1:], cwd=beside,
+                                  executable=TRAIN, capture_output=True, text=True, timeout=TIMEOUT)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            said, tried = done.stdout.splitlines()[-1].split("; try: ")
+            self.assertEqual(said, "the model is in " + out)
+            self.assertEqual(shlex.split(tried), [predict, "--model", out, "I am so happy for you!"])
 
     def test_a_checkpoint_is_a_model(self):
         out, _, _ = self.interrupt(signal.SIGTERM)
@@ -422,9 +442,22 @@ class Output(unittest.TestCase):
         self.assertEqual(returned, 0, error)
         self.assertRegex(error, r"epoch 4/4  step 100/120  loss [\d.]+  lr [\d.e-]+  "
                                 r"[1-9]\d* examples/s  left \d+:\d\d\n")
+        self.assertRegex(error, r"\nepoch 4/4  step 120/120  .*  left 0:00\n")
         self.assertNotIn("\r", error)
         self.assertIn("best on dev: epoch", printed)
         self.assertEqual(train(out_folder("quiet"), "--quiet", None), (0, "", ""))
+
+    def test_the_best_on_dev_is_the_logs(self):
+        hint = "no right label reached the threshold of 1 on dev; evaluate --sweep finds a better one"
+        for threshold, hinted in ("0.3", False), ("1", True):
+            out = out_folder("best at " + threshold)
+            returned, printed, error = train(out, "--threshold", threshold)
+            self.assertEqual(returned, 0, error)
+            best = max(events(out, "eval"), key=lambda event: event["f1_micro"])
+            self.assertEqual(printed.splitlines()[0],
+                             "best on dev: epoch {epoch:.2f} (step {step})  loss {loss:.5f}  f1_micro {f1_micro:.4f}  "
+                             "f1_macro {f1_macro:.4f}  subset accuracy {subset_accuracy:.4f}".format(**best))
+            self.assertEqual(hint in printed.splitlines(), hinted, printed)
 
     def test_more_steps_than_the_epochs_have_are_said_to_be(self):
         never = "--epochs 1 makes 30 steps: --max-steps 31 is never reached\n"

@@ -44,7 +44,7 @@ class CheckpointTest : public ::testing::Test {
 
   void save(std::int64_t step, std::int64_t keep = 2, const std::string& choices = "") {
     state.step = step;
-    state.best.step = std::min<std::int64_t>(32, step);
+    state.best.step = std::min(best_step, step);
     StepState step_state = optimizer.read_state();
     step_state.updates = static_cast<std::int32_t>(step) - step_state.skipped;
     save_checkpoint(out,
@@ -77,6 +77,7 @@ class CheckpointTest : public ::testing::Test {
   Optimizer optimizer;
   fs::path out;
   TrainingState state;
+  std::int64_t best_step = 32;
   RunIdentity identity;
   std::string metrics = "{\"event\":\"train\"}\n";
   std::vector<std::string> notes;
@@ -127,6 +128,25 @@ TEST_F(CheckpointTest, KeepsTheNewest) {
   EXPECT_EQ(names(), (std::vector<std::string>{"step-101"}));
 }
 
+// A kill between the two leaves one without its name, which is no checkpoint any more.
+TEST_F(CheckpointTest, LosesItsNameBeforeItsFiles) {
+  save(8);
+  const fs::path doomed = temporary_name(out / "checkpoints" / "step-8", "removed");
+  testing::take_writes();
+  save(9, 1);
+  const std::vector<std::string> writes = testing::take_writes();
+  EXPECT_EQ(writes.back(), "rename " + doomed.filename().string());
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-9"}));
+}
+
+TEST_F(CheckpointTest, OneThatCannotBeRemovedIsAnError) {
+  save(8);
+  const fs::path doomed = temporary_name(out / "checkpoints" / "step-8", "removed");
+  fs::create_directories(doomed / "in the way");
+  EXPECT_EQ(testing::error_of([&] { save(9, 1); }),
+            (out / "checkpoints" / "step-8").string() + ": cannot be removed: Directory not empty");
+}
+
 // Those are what newest_checkpoint() passed over; as long as nothing newer is whole, they stay.
 TEST_F(CheckpointTest, RemovesThoseOfLaterSteps) {
   for (const std::int64_t step : {8, 9, 20, 30}) save(step, 9);
@@ -150,6 +170,7 @@ TEST_F(CheckpointTest, AFolderThatCannotBeReadIsNotAnEmptyOne) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("checkpoints: cannot be read: "), std::string::npos) << error.what();
   }
+  EXPECT_EQ(testing::error_of([&] { save(8); }).find((out / "checkpoints: cannot be made: ").string()), 0u);
 }
 
 TEST_F(CheckpointTest, SaysWhatDiffers) {
@@ -237,10 +258,44 @@ TEST_F(CheckpointTest, KeepsTheBestModelOfThen) {
   EXPECT_EQ(read_file(out / "checkpoints" / "step-8" / "best.safetensors"), "best of 8");
 }
 
-TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
+// What lies in --out before the first evaluation is another run's.
+TEST_F(CheckpointTest, HasNoBestModelBeforeTheFirstEvaluation) {
+  write_file_atomically(out / "model.safetensors", "of another run");
+  best_step = 0;
+  save(8);
+  const Checkpoint found = newest_checkpoint(out, notes).value();
+  EXPECT_FALSE(fs::exists(found.path / "best.safetensors"));
+  write_file_atomically(found.path / "best.safetensors", "best of none");
+  EXPECT_FALSE(holds_best(found));
+  EXPECT_FALSE(restore_best(found, out, tokenizer));
+  EXPECT_EQ(read_file(out / "model.safetensors"), "of another run");
+}
+
+TEST_F(CheckpointTest, ABestModelOfTheSameSizeIsAnother) {
+  write_file_atomically(out / "model.safetensors", "best of 8");
+  save(8);
+  write_file_atomically(out / "model.safetensors", "best of 9");
+  EXPECT_TRUE(restore_best(newest_checkpoint(out, notes).value(), out, tokenizer));
+  EXPECT_EQ(read_file(out / "model.safetensors"), "best of 8");
+}
+
+TEST_F(CheckpointTest, OlderOnesNameNoDevice) {
   save(12);
+  const fs::path file = out / "checkpoints" / "step-12" / "state.json";
+  nlohmann::json older = nlohmann::json::parse(read_file(file));
+  older.erase("device");
+  std::ofstream(file) << older;
+  EXPECT_EQ(newest_checkpoint(out, notes).value().identity.device, "");
+}
+
+// Of the newest: the others' may follow from it.
+TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
+  save(11), save(12);
+  fs::remove(out / "checkpoints" / "step-11" / "state.json");
   std::ofstream(out / "checkpoints" / "step-12" / "state.json") << "{\"format\": 7}";
-  EXPECT_THROW(newest_checkpoint(out, notes), Error);
+  const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
+  EXPECT_EQ(message.find("no checkpoint can be resumed: "), 0u) << message;
+  EXPECT_NE(message.find("step-12/state.json: "), std::string::npos) << message;
 }
 
 TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
@@ -308,7 +363,15 @@ TEST_F(CheckpointTest, OfAnotherShapeIsRefused) {
   other.ffn = 64;
   BertWeights theirs(other, *kernels);
   Optimizer optimizer_of_theirs(other, theirs, *kernels, {}, Schedule(1e-3, 0, 1), 1);
-  EXPECT_THROW(restore(newest_checkpoint(out, notes).value(), other, theirs, optimizer_of_theirs, *kernels), Error);
+  const auto complaint_of = [&](const BertConfig& of) {
+    return testing::error_of(
+        [&] { restore(newest_checkpoint(out, notes).value(), of, theirs, optimizer_of_theirs, *kernels); });
+  };
+  const std::string expected =
+      (out / "checkpoints/step-12/config.json").string() + ": differs from the model's configuration";
+  EXPECT_EQ(complaint_of(other), expected);
+  other = config, other.hidden_dropout = 0.5f;
+  EXPECT_EQ(complaint_of(other), expected);
 }
 
 TEST_F(CheckpointTest, MomentsOfAnotherModelAreRefused) {

@@ -100,6 +100,15 @@ TEST_F(EvaluationTest, AModelInTrainingIsEvaluatedWithoutDropout) {
   EXPECT_EQ(actual.loss, expected.loss);
 }
 
+TEST_F(EvaluationTest, LimitsAreThoseOfItsLargestBatches) {
+  Dataset dataset;  // batches of one row, of four and of one
+  for (const std::size_t length : {20, 3, 3, 3, 3, 5})
+    dataset.append(std::vector<std::int32_t>(length, 1), std::vector<std::int32_t>{0});
+  const BatchLimits limits = evaluation_limits(*kernels_, config_, dataset, 12);
+  EXPECT_EQ(limits.tokens, 20);
+  EXPECT_EQ(limits.sequences, 4);
+}
+
 TEST_F(EvaluationTest, RefusesAnEmptyDataSet) {
   Bert model = bert(Purpose::inference);
   EXPECT_THROW(evaluate(model, *kernels_, config_, Dataset(), 2048), Error);

@@ -190,14 +190,14 @@ TEST(Options, IdentityTellsPrecisionsApart) {
   EXPECT_EQ(identity(parse({}), *kernels), expected);
 }
 
-std::string drawn(Progress::Style style, const std::vector<ProgressReport>& reports) {
+std::string drawn(Progress::Style style, const std::vector<ProgressReport>& reports, const char* note = "a note") {
   char* text = nullptr;
   std::size_t size = 0;
   std::FILE* file = open_memstream(&text, &size);
   {
     Progress progress(style, file);
     for (const ProgressReport& report : reports) progress.update(report);
-    progress.note("a note");
+    if (note != nullptr) progress.note(note);
   }
   std::fclose(file);
   std::string result(text, size);
@@ -281,6 +281,11 @@ TEST(Progress, TheBarHasWhatTheFiguresLeaveOfTheLine) {
   EXPECT_EQ(bar_on(78, half), figures) << "too little for a bar";
   EXPECT_EQ(bar_on(72, half), figures);
   EXPECT_EQ(bar_on(60, half), figures.substr(0, 59));
+}
+
+// Of a run that ends with an error, too, whose message is to stand on a line of its own.
+TEST(Progress, LeavesNoBarBehind) {
+  EXPECT_TRUE(drawn(Progress::Style::bar, {kReport}, nullptr).ends_with("\x1b[K\r\x1b[K"));
 }
 
 TEST(Progress, SilentSaysNothing) {

@@ -177,6 +177,9 @@ TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
     std::ofstream(o.out / "metrics.jsonl") << nameless;
     EXPECT_NE(complaint(other).find("does not say which run it is of"), std::string::npos) << nameless;
   }
+  std::ofstream(o.out / "metrics.jsonl") << "{\"event\": \"start\"}\n";
+  EXPECT_TRUE(complaint(other).ends_with("metrics.jsonl: its first line is damaged; --overwrite starts afresh"))
+      << complaint(other);
   std::ofstream(o.out / "metrics.jsonl") << part;
   o.resume = true;
   run(o);
@@ -204,6 +207,19 @@ TEST_F(TrainerResumeTest, ACheckpointOfAnotherPlaceInTheDataIsNotResumed) {
   }
   std::ofstream(file) << whole;
   EXPECT_EQ(run(o).state.step, 48);
+}
+
+TEST_F(TrainerResumeTest, ACheckpointOfAStepAfterTheLastIsNotResumed) {
+  TrainOptions o = options("out");
+  run(o);
+  const fs::path later = o.out / "checkpoints/step-64";
+  fs::rename(o.out / "checkpoints/step-48", later);
+  Json state = Json::parse(read_file(later / "state.json"));
+  state["step"] = state["step_state"]["updates"] = 64, state["epoch"] = 4;
+  std::ofstream(later / "state.json") << state;
+  o.resume = true;
+  const std::string message = complaint(o);
+  EXPECT_NE(message.find("step-64/state.json: is damaged: step 64 of 48"), std::string::npos) << message;
 }
 
 TEST_F(TrainerResumeTest, ACheckpointUnderAnotherStepsNameIsNotResumed) {

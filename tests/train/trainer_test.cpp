@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "kernels/cpu/cpu_kernels.h"
 #include "tests/train/trainer_fixture.h"
 
 namespace ember {
@@ -31,6 +32,18 @@ TEST_F(TrainerTest, LearnsAndLeavesAModel) {
   const std::vector<Json> ends = events(o.out, "end");
   ASSERT_EQ(ends.size(), 1u);
   EXPECT_EQ(ends[0].at("best_step"), outcome.state.best.step);
+  EXPECT_EQ(ends[0].at("best_epoch"), outcome.state.best.epoch);
+  EXPECT_EQ(ends[0].at("best_f1_micro"), best);
+}
+
+// Every hundred steps and before each evaluation, once where both are.
+TEST_F(TrainerTest, LogsTrainingEveryHundredStepsAndBeforeEvaluations) {
+  TrainOptions o = options("out");
+  o.recipe.epochs = 20, o.evaluate.steps = 150, o.save.steps = 1000;
+  run(o);
+  std::vector<int> steps;
+  for (const Json& event : events(o.out, "train")) steps.push_back(event.at("step"));
+  EXPECT_EQ(steps, (std::vector<int>{100, 150, 200, 300, 320}));
 }
 
 TEST_F(TrainerTest, LogsEverythingThatIsPromised) {
@@ -83,6 +96,30 @@ TEST_F(TrainerTest, TheDenseOptimizerGivesTheSameBits) {
   dense.optimizer = "dense";
   run(dense);
   expect_same_run(scratch / "lazy", scratch / "dense");
+}
+
+// How often all rows of the word embedding are brought up to date.
+struct CountingKernels final : CpuKernels {
+  CountingKernels() : CpuKernels(Precision::fp32, 1) {}
+  void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
+                    const AdamWUpdate* schedule, const StepState* state) override {
+    whole_tables += ids == nullptr;
+    CpuKernels::adamw_replay(table, ids, count, row_updates, schedule, state);
+  }
+  int whole_tables = 0;
+};
+
+TEST_F(TrainerTest, OnlyTheDenseOptimizerUpdatesEveryRowAtEveryStep) {
+  const auto whole_tables_with = [&](const char* optimizer) {
+    TrainOptions o = options(optimizer);
+    o.optimizer = optimizer;
+    CountingKernels kernels;
+    train(o, kernels, Progress::Style::silent, [] { return 0; });
+    return kernels.whole_tables;
+  };
+  constexpr int kEvaluations = 3, kCheckpoints = 3;
+  EXPECT_EQ(whole_tables_with("lazy"), kEvaluations + kCheckpoints);
+  EXPECT_EQ(whole_tables_with("dense"), 48 + kEvaluations + kCheckpoints);
 }
 
 TEST_F(TrainerTest, MaxStepsShortenTheSchedule) {
@@ -171,6 +208,7 @@ TEST_F(TrainerTest, TheLossCanChoose) {
   double least = 1;
   for (const Json& event : events(o.out, "eval")) least = std::min<double>(least, event.at("loss"));
   EXPECT_EQ(outcome.state.best.loss, least);
+  EXPECT_EQ(events(o.out, "end")[0].at("best_loss"), least);
   EXPECT_NE(outcome.state.best.step, 16);
 }
 
