@@ -11,4 +11,13 @@ namespace ember::testing {
 // without their folders.
 std::vector<std::string> take_writes();
 
+// As long as it lives, flushes of what is called so fail with that errno.
+class FailingFlush {
+ public:
+  FailingFlush(const std::string& name, int error);
+  ~FailingFlush();
+  FailingFlush(const FailingFlush&) = delete;
+  FailingFlush& operator=(const FailingFlush&) = delete;
+};
+
 }  // namespace ember::testing

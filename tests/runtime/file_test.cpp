@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 
 #include "runtime/error.h"
@@ -57,6 +59,24 @@ TEST(ReadFile, NamesWhatCannotBeRead) {
   EXPECT_EQ(error_of([&] { read_file(missing); }), missing + ": No such file or directory");
   EXPECT_EQ(error_of([&] { read_file(directory.path()); }),
             directory.path().string() + ": is a directory, a file was expected");
+  EXPECT_EQ(error_of([] { read_file("/proc/self/mem"); }), "/proc/self/mem: Input/output error");
+}
+
+// What is there and may not be read, unlike what is not there.
+TEST(ReadFile, TellsARefusalFromAnAbsence) {
+  const TemporaryDirectory directory;
+  put(directory / "file", "x");
+  fs::create_symlink("loop", directory / "loop");
+  EXPECT_THROW(read_file(directory / "loop"), ReadRefused);
+  for (const fs::path& absent : {directory / "none", directory / "file" / "below"}) {
+    try {
+      read_file(absent);
+      ADD_FAILURE() << absent;
+    } catch (const ReadRefused&) {
+      ADD_FAILURE() << absent;
+    } catch (const Error&) {
+    }
+  }
 }
 
 TEST(ReadFile, HasNoMoreThanIsAllowedOfWhatHidesItsSizeToo) {
@@ -77,15 +97,25 @@ TEST(MappedFile, GivesEveryByteAndMoves) {
   EXPECT_EQ(static_cast<char>(file.bytes()[6]), 't');
   MappedFile moved = std::move(file);
   EXPECT_EQ(static_cast<char>(moved.bytes()[0]), 'c');
+  EXPECT_EQ(moved.bytes().size(), 7u);
   EXPECT_EQ(moved.path(), directory / "file");
   moved = MappedFile(directory / "empty");
   EXPECT_TRUE(moved.bytes().empty());
+  EXPECT_EQ(moved.path(), directory / "empty");
 }
 
 TEST(MappedFile, NamesWhatCannotBeRead) {
   const TemporaryDirectory directory;
   EXPECT_THROW(MappedFile(directory / "missing"), Error);
   EXPECT_THROW(MappedFile(directory.path()), Error);
+}
+
+// Nor waited for.
+TEST(MappedFile, APipeIsRefused) {
+  const TemporaryDirectory directory;
+  const std::string pipe = (directory / "pipe").string();
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(error_of([&] { MappedFile{pipe}; }), pipe + ": is no regular file, one was expected");
 }
 
 TEST(FileWriter, AFullDiskIsAnError) {
@@ -111,6 +141,68 @@ TEST(WriteFileAtomically, ReplacesTheFile) {
   });
   EXPECT_EQ(read_file(directory / "file"), "two parts");
   EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteFileAtomically, TakesANameWithoutItsFolder) {
+  const TemporaryDirectory directory;
+  const fs::path before = fs::current_path();
+  fs::current_path(directory.path());
+  write_file_atomically("file", "content");
+  fs::current_path(before);
+  EXPECT_EQ(read_file(directory / "file"), "content");
+}
+
+TEST(WriteAtomically, WhatIsNotFlushedDoesNotReplaceAnything) {
+  const TemporaryDirectory directory;
+  const fs::path partial = temporary_name(directory / "file");
+  write_file_atomically(directory / "file", "old");
+  const testing::FailingFlush full(partial.filename(), ENOSPC);
+  EXPECT_EQ(error_of([&] { write_file_atomically(directory / "file", "new"); }),
+            partial.string() + ": cannot be written: No space left on device");
+  EXPECT_EQ(read_file(directory / "file"), "old");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
+TEST(WriteAtomically, AFolderThatIsNotFlushedIsAnError) {
+  const TemporaryDirectory directory;
+  const testing::FailingFlush broken(directory.path().filename(), EIO);
+  EXPECT_EQ(error_of([&] { write_file_atomically(directory / "file", "new"); }),
+            directory.path().string() + ": cannot be flushed: Input/output error");
+}
+
+TEST(WriteAtomically, WhereNothingCanBeFlushedItIsNotAsked) {
+  const TemporaryDirectory directory;
+  for (const fs::path& unable : {temporary_name(directory / "file"), directory.path()}) {
+    const testing::FailingFlush no(unable.filename(), EINVAL);
+    write_file_atomically(directory / "file", unable.string());
+    EXPECT_EQ(read_file(directory / "file"), unable.string());
+  }
+}
+
+TEST(WriteAtomically, OthersMayReadIt) {
+  const TemporaryDirectory directory;
+  const mode_t before = umask(0);
+  write_file_atomically(directory / "file", "content");
+  write_directory_atomically(directory / "folder", [](const fs::path&) {});
+  umask(before);
+  EXPECT_EQ(fs::status(directory / "file").permissions(), fs::perms(0644));
+  EXPECT_EQ(fs::status(directory / "folder").permissions(), fs::perms(0755));
+}
+
+// Of a process that had the same number.
+TEST(WriteAtomically, WhatAKilledProcessLeftIsNotInTheWay) {
+  const TemporaryDirectory directory;
+  put(directory / "one", "new");
+  for (const char* name : {"link", "file"}) put(temporary_name(directory / name), "left behind, and longer");
+  fs::create_directory(temporary_name(directory / "folder"));
+  put(temporary_name(directory / "folder") / "left", "behind");
+  link_atomically(directory / "one", directory / "link");
+  write_file_atomically(directory / "file", "new");
+  write_directory_atomically(directory / "folder", [](const fs::path& folder) { write_file(folder / "part", "p"); });
+  EXPECT_TRUE(fs::equivalent(directory / "one", directory / "link"));
+  EXPECT_EQ(read_file(directory / "file"), "new");
+  EXPECT_EQ(entries(directory / "folder"), 1u);
+  EXPECT_EQ(entries(directory.path()), 4u);
 }
 
 TEST(LinkAtomically, NamesOneFileTwiceUntilOneIsReplaced) {
@@ -260,6 +352,44 @@ TEST(RequireDirectory, SaysWhatIsThereInstead) {
     EXPECT_EQ(error_of([&] { require_directory(absent, "--data"); }), absent + ": no such folder (--data)");
   const std::string endless = file + std::string(300, 's');
   EXPECT_EQ(error_of([&] { require_directory(endless, "--data"); }), endless + ": File name too long (--data)");
+}
+
+TEST(RequireWritableDirectory, SaysThatTheDiskIsFull) {
+  const TemporaryDirectory directory;
+  const auto complaint = [&] { return error_of([&] { require_writable_directory(directory.path()); }); };
+  const std::string expected = directory.path().string() + ": no file can be written there: ";
+  std::string message;
+  {
+    const FullDisk full(0);
+    message = complaint();
+  }
+  EXPECT_EQ(message, expected + "File too large");
+  const testing::FailingFlush full(temporary_name("probe").string(), ENOSPC);
+  EXPECT_EQ(complaint(), expected + "No space left on device");
+  EXPECT_EQ(entries(directory.path()), 0u);
+}
+
+TEST(TemporaryDirectory, IsGoneAtTheEndWithWhatIsInIt) {
+  fs::path path;
+  {
+    const TemporaryDirectory directory;
+    path = directory.path();
+    put(path / "file", "x");
+  }
+  EXPECT_FALSE(fs::exists(path));
+}
+
+TEST(TemporaryDirectory, SaysWhyThereCanBeNone) {
+  const char* set = std::getenv("TMPDIR");
+  const std::string before = set == nullptr ? "" : set;
+  const auto complaint_of = [](const char* folder) {
+    setenv("TMPDIR", folder, 1);
+    return error_of([] { ember::TemporaryDirectory("prefix"); });
+  };
+  const std::string absent = complaint_of("/nowhere"), full = complaint_of("/proc");
+  set == nullptr ? unsetenv("TMPDIR") : setenv("TMPDIR", before.c_str(), 1);
+  EXPECT_EQ(absent.find("TMPDIR: no such folder for temporary ones: "), 0u) << absent;
+  EXPECT_EQ(full.find("/proc: no folder can be made there: "), 0u) << full;
 }
 
 TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {

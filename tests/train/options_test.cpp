@@ -78,10 +78,41 @@ TEST(Options, AreTaken) {
   EXPECT_EQ(options.recipe.seed, std::numeric_limits<std::uint64_t>::max());
 }
 
+TEST(Options, AreTakenForWhatTheyAreCalled) {
+  const TrainOptions usual = parse({});
+  EXPECT_EQ(usual.model, "m");
+  EXPECT_EQ(usual.data, "d");
+  EXPECT_EQ(usual.out, "o");
+  EXPECT_EQ(usual.keep, 2);
+  EXPECT_EQ(usual.threads, 0);
+  EXPECT_EQ(parse({"--save-every", "7"}).save.steps, 7);
+  EXPECT_EQ(parse({"--save-every", "7"}).evaluate.steps, 0);
+  EXPECT_EQ(parse({"--metric", "f1_macro"}).recipe.metric, Metric::f1_macro);
+  EXPECT_EQ(parse({"--weight-decay", "0.5"}).recipe.weight_decay, 0.5);
+  EXPECT_EQ(parse({"--warmup-ratio", "0.25"}).recipe.warmup_ratio, 0.25);
+  EXPECT_EQ(parse({"--threshold", "0.75"}).recipe.threshold, 0.75);
+  EXPECT_EQ(parse({"--max-steps", "9"}).max_steps, 9);
+  EXPECT_EQ(parse({"--threads", "3"}).threads, 3);
+  EXPECT_EQ(parse({"--device", "cpu"}).device, "cpu");
+  EXPECT_EQ(parse({"--precision", "bf16"}).precision, "bf16");
+  EXPECT_EQ(parse({"--optimizer", "dense"}).optimizer, "dense");
+  const auto set_by = [](const char* flag) {
+    const TrainOptions o = parse({flag});
+    return std::vector<bool>{o.resume, o.overwrite, o.new_classifier, o.from_scratch, o.skip_bad_rows, o.quiet};
+  };
+  const char* flags[] = {"--resume", "--overwrite", "--new-classifier", "--from-scratch", "--skip-bad-rows", "--quiet"};
+  for (std::size_t i = 0; i < std::size(flags); ++i) {
+    std::vector<bool> expected(std::size(flags));
+    expected[i] = true;
+    EXPECT_EQ(set_by(flags[i]), expected) << flags[i];
+  }
+}
+
 TEST(Options, RefuseBadValuesByName) {
   const std::vector<std::vector<std::string>> bad = {
       {"--batch-size", "0"},
       {"--batch-size", "-3"},
+      {"--batch-size", "2147483648"},
       {"--epochs", "0"},
       {"--lr", "nan"},
       {"--lr", "0"},
@@ -102,6 +133,7 @@ TEST(Options, RefuseBadValuesByName) {
       {"--threads", "4097"},
       {"--eval-every", "0"},
       {"--eval-every", "1.5"},
+      {"--eval-every", "2147483648"},
       {"--save-every", "never"},
       {"--metric", "accuracy"},
       {"--preset", "best"},
@@ -109,6 +141,7 @@ TEST(Options, RefuseBadValuesByName) {
       {"--device", "cuda:x"},
       {"--device", "cuda:"},
       {"--precision", "int8"},
+      {"--precision", "half"},
       {"--max-steps", "-1"},
       {"--seed", "-1"},
       {"--seed", "1.5"},
@@ -150,6 +183,7 @@ TEST(Options, IdentityIsWhatDecidesTheBits) {
        std::vector<std::vector<std::string>>{{"--keep", "5"}, {"--save-every", "3"}, {"--threads", "1"}, {"--quiet"}})
     EXPECT_EQ(identity_of(flags), usual) << flags[0];
   for (const std::vector<std::string>& flags : std::vector<std::vector<std::string>>{{"--lr", "1e-5"},
+                                                                                     {"--lr", "2.00001e-5"},
                                                                                      {"--batch-size", "8"},
                                                                                      {"--epochs", "5"},
                                                                                      {"--eval-every", "3"},

@@ -1,4 +1,4 @@
-// train/saver.h on the CPU, whose weights are written at once; simt_training_test has it write copies.
+// train/saver.h on the CPU, whose weights are written at once; simt_saving_test has it write copies.
 #include "train/saver.h"
 
 #include <gtest/gtest.h>

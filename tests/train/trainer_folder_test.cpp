@@ -46,6 +46,57 @@ TEST_F(TrainerFolderTest, AFolderThatWasMadeMeanwhileIsAnothers) {
   EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
 }
 
+TEST_F(TrainerFolderTest, AFolderThatWasMadeMeanwhileIsOverwrittenIfTold) {
+  TrainOptions o = options("out");
+  o.overwrite = true;
+  OutputFolder late(o);
+  run(o);
+  late.prepare();
+  EXPECT_TRUE(fs::exists(o.out / "model.safetensors")) << "before clear()";
+}
+
+// A run that is killed before its first evaluation leaves none of another's.
+TEST_F(TrainerFolderTest, OverwritingLeavesNothingOfTheRunBefore) {
+  TrainOptions o = options("out");
+  run(o);
+  o.overwrite = true;
+  OutputFolder folder(o);
+  folder.prepare();
+  folder.clear();
+  for (const char* name : {"model.safetensors", "metrics.jsonl", "checkpoints/step-48", "checkpoints/step-32"})
+    EXPECT_FALSE(fs::exists(o.out / name)) << name;
+}
+
+TEST_F(TrainerFolderTest, WhatCannotBeOverwrittenIsNamed) {
+  TrainOptions o = options("out");
+  o.overwrite = true;
+  fs::create_directories(o.out / "model.safetensors" / "mine");
+  EXPECT_EQ(complaint(o), (o.out / "model.safetensors").string() + ": cannot be removed: Directory not empty");
+}
+
+TEST_F(TrainerFolderTest, LeftoversOfKilledRunsAreRemoved) {
+  TrainOptions o = options("out");
+  run(o, 1);
+  const fs::path leftover = o.out / ".model.safetensors.77.partial";
+  std::ofstream(leftover) << "half";
+  o.resume = true;
+  run(o, 1);
+  EXPECT_FALSE(fs::exists(leftover));
+}
+
+TEST_F(TrainerFolderTest, ResumingSaysWhereThereIsNoCheckpoint) {
+  using Notes = std::vector<std::string>;
+  TrainOptions o = options("out");
+  const Notes fresh{o.out.string() + " holds no checkpoint: starting from the beginning"};
+  for (const char* state : {"absent", "empty"}) {
+    o.resume = false;
+    EXPECT_EQ(OutputFolder(o).notes(), Notes()) << state;
+    o.resume = true;
+    EXPECT_EQ(OutputFolder(o).notes(), fresh) << state;
+    fs::create_directories(o.out);
+  }
+}
+
 TEST_F(TrainerFolderTest, LeavesForeignModelsAlone) {
   TrainOptions o = options("out");
   run(o);
@@ -79,6 +130,9 @@ TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
   std::ofstream(o.out / "metrics.jsonl") << "precious";
   EXPECT_NE(complaint(o).find(": holds metrics.jsonl"), std::string::npos) << complaint(o);
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), "precious");
+  o = options("with checkpoints");
+  fs::create_directories(o.out / "checkpoints");
+  EXPECT_NE(complaint(o).find(": holds checkpoints"), std::string::npos) << complaint(o);
   for (const std::string name : {"tokenizer.json", "added_tokens.json"}) {
     o = options(name + ".folder");
     o.overwrite = true;
@@ -93,8 +147,17 @@ TEST_F(TrainerFolderTest, OneRunAtATimeInAFolder) {
   const int other = ::open(o.out.c_str(), O_RDONLY);
   ASSERT_EQ(::flock(other, LOCK_EX), 0);
   EXPECT_NE(complaint(o).find("another train"), std::string::npos);
+  EXPECT_THROW(OutputFolder{o}, Error) << "before it reads what the other writes";
   ::close(other);
   EXPECT_EQ(complaint(o), "");
+}
+
+TEST_F(TrainerFolderTest, AFolderIsARunsFromWhenItIsMade) {
+  TrainOptions o = options("out");
+  OutputFolder one(o);
+  one.prepare();
+  o.resume = true;
+  EXPECT_EQ(testing::error_of([&] { OutputFolder{o}; }), o.out.string() + ": another train is writing there");
 }
 
 }  // namespace

@@ -153,6 +153,7 @@ TEST_F(TrainerLearningTest, TheBestModelIsAsGoodOnDevAsIsSaid) {
   EXPECT_EQ(its->at("subset_accuracy"), best.subset_accuracy);
   EXPECT_EQ(its->at("epoch"), best.epoch);
   EXPECT_DOUBLE_EQ(best.epoch, static_cast<double>(best.step) / 16);
+  EXPECT_EQ(events(o.out, "end").at(0).at("best_f1_micro"), best.f1_micro);
 }
 
 // At once, not at the next evaluation: in between nothing would be learned, and a checkpoint could be made of it.
