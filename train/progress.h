@@ -34,11 +34,11 @@ class Progress {
   void update(const ProgressReport& report);
   // A line that stays. `message` without its newline.
   void note(std::string_view message);
-  // Takes the bar away.
-  void clear();
-  bool silent() const { return style_ == Style::silent; }
 
  private:
+  bool silent() const { return style_ == Style::silent; }
+  void clear();  // takes the bar away
+
   Style style_;
   std::FILE* out_;
   bool drawn_ = false;

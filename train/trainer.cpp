@@ -47,11 +47,6 @@ BatchLimits limits_for(const TrainingInputs& inputs, const Kernels& kernels, std
   return {std::max(largest.tokens, dev.tokens), std::max(largest.sequences, dev.sequences)};
 }
 
-// JSON has no infinity.
-MetricsEvent finite_or_null(float value) {
-  return std::isfinite(value) ? MetricsEvent(value) : MetricsEvent(nullptr);
-}
-
 bool better(const DevResult& now, const DevResult& best, Metric metric) {
   if (best.step == 0) return true;
   switch (metric) {
@@ -116,7 +111,6 @@ class Run {
       progress.note(fmt::format("{} is the best model so far again, that of step {}",
                                 (options_.out / kWeightsFile).string(), state_.best.step));
     step_state_ = out.checkpoint()->step_state;
-    saved_step_ = state_.step;
     update_mean_loss();
   }
 
@@ -200,7 +194,6 @@ TrainOutcome Run::run(const std::function<int()>& stop_requested) {
     if (const int signal = stop_requested(); signal != 0 && !finished()) {
       if (saved_step_ != state_.step) checkpoint();
       saver_.finish();
-      progress_.clear();
       return {state_, signal, checkpoint_path(options_.out, state_.step)};
     }
   }
@@ -284,7 +277,7 @@ void Run::log_training() {
                 {"epoch", epochs(step_state_.steps)},
                 {"loss", state_.loss_steps > 0 ? MetricsEvent(mean_loss_) : MetricsEvent(nullptr)},
                 {"lr", learning_rate()},
-                {"grad_norm", finite_or_null(step_state_.gradient_norm)},
+                {"grad_norm", step_state_.gradient_norm},  // null where it is not finite
                 {"loss_scale", step_state_.loss_scale},
                 {"skipped_steps", step_state_.skipped},
                 {"examples_per_second", logged_.per_second(logged_.examples)},
@@ -365,7 +358,6 @@ void Run::finish() {
                 {"best_" + to_string(recipe_.metric), recipe_.metric == Metric::f1_micro   ? state_.best.f1_micro
                                                       : recipe_.metric == Metric::f1_macro ? state_.best.f1_macro
                                                                                            : state_.best.loss}});
-  progress_.clear();
 }
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {
