@@ -52,7 +52,7 @@ void watch_signals() {
   sigset_t stops;
   sigemptyset(&stops);
   for (const int signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, SIG_DFL);  // one that is ignored would never arrive
+    std::signal(signal, SIG_DFL);  // one that is ignored may not arrive, and would not kill
     sigaddset(&stops, signal);
   }
   pthread_sigmask(SIG_BLOCK, &stops, nullptr);  // for the threads that are yet to come as well

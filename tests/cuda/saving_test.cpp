@@ -1,8 +1,10 @@
 // What is saved while the device trains on.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -30,6 +32,7 @@ TEST(Saving, IsOfACopyAndKeepsTheOrder) {
   };
   std::vector<float> written;
   const auto write = [&written](Saver::Sets saved, Kernels&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // so that the next copy would come meanwhile
     written.push_back(saved[0]->list.back().value.f32()[0]);
   };
   Saver saver(config, kernels);

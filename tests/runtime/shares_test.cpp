@@ -35,6 +35,11 @@ TEST(Shares, AreAsManyAsThreadsUnlessItemsAreFew) {
   omp_set_num_threads(before);
 }
 
+TEST(Shares, AreOfSoManyThreadsAtMost) {
+  for (const int threads : {0, 1, kMostThreads}) EXPECT_NO_THROW(check_threads(threads)) << threads;
+  for (const int threads : {-1, kMostThreads + 1}) EXPECT_THROW(check_threads(threads), Error) << threads;
+}
+
 TEST(Shares, CoverEveryItemOnce) {
   for (const std::size_t items : {0, 1, 6, 7, 8, 100})
     for (const std::size_t count : {1, 2, 7}) {
