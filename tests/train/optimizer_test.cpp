@@ -92,6 +92,7 @@ TEST(Optimizer, AsksForTheCoefficientsOfEveryUpdateOfALongRun) {
 // A model with weights drawn from one seed, and batches that leave most words out for long.
 struct Rig {
   Rig() : config(testing::tiny_config()), kernels(make_cpu_kernels(Precision::fp32, 1)), weights(config, *kernels) {
+    config.pad_token_id = 4;
     draw_all(weights, 0.1f, 7, *kernels);
     model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, BatchLimits{64, 4});
   }

@@ -187,17 +187,20 @@ TEST_F(TrainerTest, WritesNothingWhereItIsStoppedBeforeItsFirstStep) {
 }
 
 TEST_F(TrainerTest, StopsEarly) {
-  TrainOptions o = options("out");
-  o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best: ties keep the earlier
-  o.recipe.threshold = 1;          // and nothing is predicted
-  o.evaluate.steps = 3, o.early_stopping = 2;
-  const TrainOutcome outcome = run(o);
-  EXPECT_EQ(outcome.state.step, 9);
-  EXPECT_EQ(outcome.state.best.step, 3);
-  EXPECT_EQ(events(o.out, "end")[0].at("stopped_early"), true);
-  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-9"));
-  o.resume = true;
-  EXPECT_EQ(run(o).state.step, 9);
+  for (const Metric metric : {Metric::f1_micro, Metric::f1_macro, Metric::loss}) {
+    TrainOptions o = options(to_string(metric));
+    o.recipe.metric = metric;
+    o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best:
+    o.recipe.threshold = 1;          // ties keep the earlier; and nothing is predicted
+    o.evaluate.steps = 3, o.early_stopping = 2;
+    const TrainOutcome outcome = run(o);
+    EXPECT_EQ(outcome.state.step, 9);
+    EXPECT_EQ(outcome.state.best.step, 3);
+    EXPECT_EQ(events(o.out, "end")[0].at("stopped_early"), true);
+    EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-9"));
+    o.resume = true;
+    EXPECT_EQ(run(o).state.step, 9);
+  }
 }
 
 TEST_F(TrainerTest, TheLossCanChoose) {
