@@ -44,6 +44,8 @@ TEST(Dataset, AppendsAnotherAndIsEmptyAgain) {
   first.clear();
   EXPECT_EQ(first.size(), 0);
   first.append(second);
+  EXPECT_EQ(first.token_ids, second.token_ids);
+  EXPECT_EQ(first.label_ids, second.label_ids);
   EXPECT_EQ(first.offsets, second.offsets);
   EXPECT_EQ(first.label_offsets, second.label_offsets);
 }
@@ -55,6 +57,8 @@ TEST(Permutation, IsAFunctionOfSizeSeedAndEpoch) {
   EXPECT_EQ(permutation(10, std::uint64_t{7} << 32 | 42, 0), (Indices{1, 7, 3, 0, 8, 9, 2, 4, 6, 5}));
   EXPECT_EQ(permutation(0, 42, 0), Indices{});
   EXPECT_EQ(permutation(1, 42, 0), Indices{0});
+  for (const std::int64_t size : {std::int64_t{-1}, std::int64_t{1} << 32})
+    EXPECT_THROW(permutation(size, 42, 0), Error) << size;
 }
 
 TEST(Permutation, RefusesTheWordsThatWouldBiasIt) {

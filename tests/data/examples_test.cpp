@@ -64,12 +64,13 @@ void expect_row(const Example& row, const std::string& text, const Ids& labels) 
 
 TEST(RepairUtf8, ReplacesEveryByteThatIsNotUtf8) {
   const std::string r = "\xEF\xBF\xBD";
-  const std::array<std::pair<std::string, std::string>, 7> cases = {{
+  const std::array<std::pair<std::string, std::string>, 8> cases = {{
       {"\xC0\xAFz\xE0\x80\xBFz", r + r + "z" + r + r + r + "z"},   // overlong
       {"z\xED\xA0\x80\xED\xBF\xBF", "z" + r + r + r + r + r + r},  // surrogates
       {"\xF4\x90\x80\x80\xF5\xFF", r + r + r + r + r + r},         // beyond U+10FFFF
       {"\xE1\x80z\xF1\xBFz", r + r + "z" + r + r + "z"},           // broken off
       {"z\xF0\x9F\x98", "z" + r + r + r},                          // at the end too
+      {"\xC3\xE9\xE2\x82\xC3", r + r + r + r + r},                 // by the next one's first byte
       {"\xF0\x9F\x98\x80\xFF", "\xF0\x9F\x98\x80" + r},
       {"\xFF\0\x80"s, r + "\0"s + r},
   }};
@@ -111,13 +112,14 @@ TEST_F(Examples, TsvUnquotesAsPythonsCsvModuleDoes) {
 }
 
 TEST_F(Examples, TsvTakesAwkwardButLegalFiles) {
-  const auto rows =
-      read("a.tsv", "\xEF\xBB\xBFone\t 2 , joy,2,0\r\n\r\n\nnul\0byte\t2024\r\n\t\tno text, no label\nlast\t3"s);
-  ASSERT_EQ(rows.size(), 4u);
+  const auto rows = read(
+      "a.tsv", "\xEF\xBB\xBFone\t 2 , joy,2,0\r\n\r\n\nnul\0byte\t2024\r\n\t\tno text, no label\nblank\t \t\nlast\t3"s);
+  ASSERT_EQ(rows.size(), 5u);
   expect_row(rows[0], "one", {0, 2});
   expect_row(rows[1], "nul\0byte"s, {3});
   expect_row(rows[2], "", {});
-  expect_row(rows[3], "last", {3});
+  expect_row(rows[3], "blank", {});
+  expect_row(rows[4], "last", {3});
 }
 
 TEST_F(Examples, TsvRefusesBadRowsWithFileAndLine) {
@@ -200,6 +202,7 @@ TEST_F(Examples, CsvRefusesBadRowsAtTheLineWhereTheyStart) {
   const std::string header = "text,labels\n";
   EXPECT_EQ(refusal("a.csv", header + "\"a\nb\",0\n\"c\nd\",9\n"), "a.csv:4: label 9 is out of range, expected 0 to 3");
   EXPECT_EQ(refusal("a.csv", header + "a\n"), "a.csv:2: the row has columns: 1, the header: 2");
+  EXPECT_EQ(refusal("a.csv", header + "\"\"\n"), "a.csv:2: the row has columns: 1, the header: 2");
   EXPECT_EQ(refusal("a.csv", header + "a,0,\n"), "a.csv:2: the row has columns: 3, the header: 2");
   EXPECT_EQ(refusal("a.csv", "text,label\na,0\n"),
             "a.csv:1: the header names no column labels, expected text and labels");
@@ -244,15 +247,15 @@ TEST_F(Examples, SkipsBadRowsAndCountsThem) {
 TEST_F(Examples, KeepsRowsWithInvalidUtf8AndCountsThem) {
   const std::string bad = "caf\xE9", repaired = "caf\xEF\xBF\xBD";
   const std::array<std::pair<std::string, std::string>, 3> files = {{
-      {"a.tsv", "good\t0\n\n" + bad + "\t1\n" + bad + "\t0\n"},
+      {"a.tsv", "good\t0\n\n" + bad + "\t1\n" + bad + "\t0\ngood\t0\n"},
       {"a.jsonl", "{\"text\":\"good\",\"labels\":[0]}\n\n{\"text\":\"" + bad + "\",\"labels\":[1]}\n{\"text\":\"" +
-                      bad + "\",\"labels\":[0]}\n"},
-      {"a.csv", "text,labels\ngood,0\n\"" + bad + "\",1\n" + bad + ",0\n"},
+                      bad + "\",\"labels\":[0]}\n{\"text\":\"good\",\"labels\":[0]}\n"},
+      {"a.csv", "text,labels\ngood,0\n\"" + bad + "\",1\n" + bad + ",0\ngood,0\n"},
   }};
   for (const auto& [name, content] : files) {
     ReadReport report;
     const auto rows = read(name, content, &report);
-    ASSERT_EQ(rows.size(), 3u) << name;
+    ASSERT_EQ(rows.size(), 4u) << name;
     expect_row(rows[1], repaired, {1});
     EXPECT_EQ(report.invalid_utf8, 2) << name;
     EXPECT_EQ(report.first_invalid_utf8, 3) << name;
@@ -310,8 +313,22 @@ TEST_F(Examples, RefusesCutOrDamagedGzip) {
   EXPECT_EQ(refusal("a.tsv.gz", whole + whole.substr(0, 5)), "a.tsv.gz: its gzip data is cut off");
   EXPECT_EQ(refusal("a.tsv.gz", whole + std::string(512, '\0')),
             "a.tsv.gz: its gzip data is damaged (incorrect header check)");
-  for (const std::string& other : {content, ""s, "\x1F"s})
+  for (const std::string& other : {content, ""s, "\x1F"s, "\x1F no gzip"s})
     EXPECT_EQ(refusal("a.tsv.gz", other), "a.tsv.gz: named .gz, but it does not hold gzip data");
+}
+
+TEST_F(Examples, RefusedFilesAreClosed) {
+  const auto open_files = [] { return std::distance(fs::directory_iterator("/proc/self/fd"), {}); };
+  const auto before = open_files();
+  EXPECT_NE(refusal("a.tsv.gz", "no gzip"), "");
+  EXPECT_EQ(open_files(), before);
+}
+
+// Reading a process's memory from its beginning on fails, opening it does not.
+TEST_F(Examples, NamesTheFileThatCannotBeRead) {
+  fs::create_symlink("/proc/self/mem", folder_ / "a.tsv");
+  EXPECT_EQ(error_of([&] { read_examples(folder_ / "a.tsv", labels_); }),
+            (folder_ / "a.tsv").string() + ": Input/output error");
 }
 
 TEST_F(Examples, RefusesWhatIsNotAFileOfRows) {
@@ -349,6 +366,11 @@ TEST_F(Examples, ReadsLabels) {
   EXPECT_EQ(refused("joy\n \nanger\n"), ":2: the line is empty, expected a label");
   EXPECT_EQ(refused("joy\nanger\njoy \n"), ":3: the label joy stands twice");
   EXPECT_EQ(refused("joy\nc\xE9\n"), ":2: the label is not UTF-8");
+  EXPECT_EQ(Labels::read(write("labels.txt", std::string(kMostRowBytes, 'a'))).size(), 1);
+  std::string most;
+  for (std::int64_t i = 0; i < kMaxLabels; ++i) most += std::to_string(i) + '\n';
+  EXPECT_EQ(Labels::read(write("labels.txt", most)).size(), kMaxLabels);
+  EXPECT_EQ(refused(most + "more"), ":16385: more labels than 16384");
   EXPECT_EQ(refused(std::string(kMostRowBytes + 1, 'a')), ":1: a row of more than 16777216 bytes");
   EXPECT_NE(error_of([&] { Labels::read(folder_.path()); }).find(": is a directory, a file was expected"),
             std::string::npos);
@@ -364,6 +386,9 @@ TEST_F(Examples, FindsTheFileOfASplit) {
   write("dev.jsonl", "");
   EXPECT_EQ(error_of([&] { find_split(folder_.path(), "dev"); }),
             folder + ": holds both dev.jsonl and dev.csv.gz, expected one of them");
+  fs::create_symlink("test.tsv", folder_ / "test.tsv");
+  EXPECT_EQ(error_of([&] { find_split(folder_.path(), "test"); }),
+            folder + "/test.tsv: Too many levels of symbolic links");
   EXPECT_EQ(error_of([&] { find_split(csv, "dev"); }), csv.string() + ": is a file, a folder was expected (of data)");
   EXPECT_EQ(error_of([&] { find_split(folder_ / "none", "dev"); }), folder + "/none: no such folder (of data)");
 }

@@ -205,13 +205,15 @@ TEST(Tokenizer, LeavesOutBytesThatAreNotUtf8) {
 TEST(Tokenizer, KnowsValidUtf8) {
   for (const std::string& good : {""s, "a\0b"s, "é"s, "\uFFFD"s, "\u07FF\u0800\uD7FF\uE000\uFFFF\U00010000\U0010FFFF"s})
     EXPECT_TRUE(valid_utf8(good)) << good;
-  for (const char* bad : {"\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF",
-                          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "a\xE2\x82", "\xE2\x28\xA1"})
+  for (const char* bad :
+       {"\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80", "a\xE2\x82", "\xE2\x28\xA1", "\xC3\xC3", "\xE2\x82\xFF"})
     EXPECT_FALSE(valid_utf8(bad)) << ::testing::PrintToString(bad);
+  EXPECT_EQ(unicode::decode(std::string_view("é").substr(0, 1)).code, unicode::kInvalid) << "é goes on behind the text";
 }
 
 TEST(Vocabulary, IdsAreLineNumbers) {
-  const Small small("dup\n\nfox \t\r\ndup\nx\u3000\u0085\n  lead\nlast");
+  const Small small("dup\n\nfox \t\r\ndup\nx\u3000\u0085\x0B\x0C\n  lead\nlast");
   EXPECT_EQ(small.tokenizer.vocabulary_size(), 12);
   EXPECT_EQ(small.ids("dup"), (Ids{8})) << "of equal lines the last counts";
   EXPECT_EQ(small.ids("fox x last lead"), (Ids{7, 9, 11, 1})) << "only white space at the end is trimmed";
@@ -267,6 +269,8 @@ TEST(Vocabulary, ErrorsNameTheFileAndWhatIsWrong) {
   EXPECT_EQ(vocabulary_error(path), path.string() + ": the vocabulary of 0 lines has no [PAD]");
   write_file_atomically(path, all + "ok\nb\xC3\n");
   EXPECT_NE(vocabulary_error(path).find("vocab.txt:6: not UTF-8"), std::string::npos) << vocabulary_error(path);
+  std::filesystem::resize_file(path, kMostVocabularyBytes + 1);
+  EXPECT_NE(vocabulary_error(path).find("more than the 268435456 allowed"), std::string::npos);
 }
 
 // 64-bit FNV-1a, one digest for every `block` results.
