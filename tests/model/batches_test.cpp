@@ -2,6 +2,7 @@
 #include "model/batches.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -155,6 +156,32 @@ TEST(Batches, ListEveryOccurrenceOnce) {
   }
 }
 
+// One of many tokens, then one of many sequences, each with arrays that it fills.
+TEST(Batches, HaveRoomForWhateverComes) {
+  constexpr std::int64_t kTokens = 128, kRows = 64;
+  Ids rising(kTokens + 1);
+  std::iota(rising.begin(), rising.end(), 0);
+  Dataset dataset;
+  dataset.append(std::span(rising).subspan(1), Ids{0});
+  for (std::int64_t i = 0; i < kRows; ++i) dataset.append(Ids(1, 7), Ids{2});
+  const BertConfig config = config_of(3);
+  Batches batches(*one_thread, config, dataset);
+  const Batch tokens = batches.next(1);
+  EXPECT_EQ(ids(tokens.unique_ids, kTokens), Ids(rising.begin() + 1, rising.end()));
+  EXPECT_EQ(ids(tokens.unique_offsets, kTokens + 1), rising);
+  EXPECT_EQ(ids(tokens.occurrences, kTokens), Ids(rising.begin(), rising.end() - 1));
+  const Batch rows = batches.next(kRows);
+  EXPECT_EQ(ids(rows.cu_seqlens, kRows + 1), Ids(rising.begin(), rising.begin() + kRows + 1));
+  EXPECT_EQ(ids(rows.unique_ids, 1), Ids{7});
+  EXPECT_EQ(rows.targets.row(kRows - 1)[2], 1);
+
+  const std::int64_t before = allocations;
+  batches.rewind();
+  batches.next(1);
+  batches.next(kRows);
+  EXPECT_EQ(allocations, before) << "there is room for both";
+}
+
 TEST(Batches, AllocateNothingOnceWarm) {
   // The first batch is the largest but has few different ids; the later ones have many.
   Dataset dataset;
@@ -184,6 +211,12 @@ TEST(Batches, RefuseWhatIsOutOfRange) {
   EXPECT_EQ(error_of([&] { Batches(*one_thread, two, dataset); }), "label 2 of row 0 is out of range, expected 0 to 1");
   batches.take(dataset);
   EXPECT_EQ(error_of([&] { batches.next(4); }), "a batch of 4 rows, but 3 are left");
+  Dataset negative, large;
+  negative.append(Ids{101}, Ids{-1});
+  EXPECT_EQ(error_of([&] { batches.take(negative); }), "label -1 of row 0 is out of range, expected 0 to 2");
+  large.offsets = {0, std::numeric_limits<std::int32_t>::max()}, large.label_offsets = {0, 0};
+  batches.take(large);
+  EXPECT_EQ(error_of([&] { batches.next(1); }), "a batch of 2147483647 tokens and more is too large");
 }
 
 }  // namespace

@@ -175,6 +175,14 @@ TEST(Classifier, TakesATextLongerThanABatchShouldBe) {
         << i;
 }
 
+TEST_F(ClassifierTest, FillsScoresOfAnotherNumberOfLabels) {
+  Classifier classifier(directory_.path());
+  Scores scores{std::vector<float>(9), std::vector<float>(9)};
+  classifier.predict("so happy", scores);
+  EXPECT_EQ(scores.logits, classifier.predict("so happy").logits);
+  EXPECT_EQ(scores.probabilities.size(), 3u);
+}
+
 TEST_F(ClassifierTest, Moves) {
   Classifier first(directory_.path());
   const Scores expected = first.predict("so happy");

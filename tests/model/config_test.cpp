@@ -62,6 +62,9 @@ TEST(ReadConfig, TakesTheSizesAloneAndDefaultsTheRest) {
   EXPECT_EQ(config.initializer_range, 0.02f);
   EXPECT_EQ(config.pad_token_id, 0);
   EXPECT_EQ(config.label_count(), 0);
+  json object = small_json();
+  object.erase("type_vocab_size");
+  EXPECT_EQ(parse(object.dump()).types, 2);
 }
 
 TEST(ReadConfig, IgnoresKeysThatItDoesNotKnow) {
@@ -185,6 +188,8 @@ TEST(ReadConfig, ANumberOfLabelsAloneGivesAnonymousOnes) {
   EXPECT_FALSE(parse(object.dump()).multi_label);
   object["num_labels"] = 1;
   EXPECT_TRUE(parse(object.dump()).multi_label) << "the likeliest of one is no answer";
+  object["problem_type"] = nullptr;
+  EXPECT_TRUE(parse(object.dump()).multi_label);
   for (const json& wrong : {json(0), json(-1), json("3"), json(1e9), json(1 << 20)})
     EXPECT_TRUE(complaint_with("num_labels", wrong).starts_with("num_labels ")) << wrong;
 }
@@ -200,6 +205,9 @@ TEST(ReadConfig, RefusesLabelsThatAreNotAList) {
   EXPECT_EQ(labels(R"({"0":"a","1":"a"})"), "id2label names the label \"a\" twice");
   EXPECT_EQ(labels(R"({"0":""})"), "id2label gives id 0 an empty name");
   EXPECT_EQ(labels(R"({"0":3})"), "id2label gives id 0 no name but 3");
+  json many;
+  for (int id = 0; id <= kMaxLabels; ++id) many[std::to_string(id)] = std::to_string(id);
+  EXPECT_EQ(complaint_with("id2label", many), "id2label has 16385 labels, at most 16384 were expected");
   EXPECT_EQ(labels(R"(["a","b"])"), "id2label must be an object, not [\"a\",\"b\"]");
 }
 
@@ -214,6 +222,7 @@ TEST(ReadConfig, RefusesMalformedFiles) {
   EXPECT_EQ(config_complaint("3"), "a JSON object was expected, not number");
   EXPECT_EQ(config_complaint(R"({"vocab_size":1,"vocab_size":2})"), "key \"vocab_size\" stands there twice");
   EXPECT_EQ(config_complaint(R"({"x":[{"a":{"b":1,"\u0062":2}}]})"), "key \"b\" stands there twice");
+  EXPECT_EQ(complaint_with("x", json::parse(std::string(63, '[') + std::string(63, ']'))), "");
   EXPECT_EQ(config_complaint("{\"x\":" + std::string(1'000'000, '[')), "nested deeper than 64 levels");
   std::string objects;
   for (int i = 0; i < 100'000; ++i) objects += "{\"x\":";

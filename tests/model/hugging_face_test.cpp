@@ -297,7 +297,16 @@ TEST(LoadHuggingFace, NamesLabelsByNumberWhenTheConfigHasNone) {
   EXPECT_EQ(load_hugging_face(directory.path(), kernels()).config.labels, anonymous_labels(3));
   const LoadedModel named = load_hugging_face(directory.path(), kernels(), with_labels({"a", "b", "c"}));
   EXPECT_TRUE(named.report.initialised.empty());
+  EXPECT_EQ(complaint(directory, with_labels({"a", "b"})),
+            "model.safetensors: the classifier has 3 labels, expected 2; --new-classifier draws a new one");
   Stored& weight = directory.find("classifier.weight");
+  weight = {weight.name, "F32", {0, 6}, {}};
+  directory.write();
+  EXPECT_EQ(complaint(directory), "model.safetensors: the classifier has 0 labels, expected 1 to 16384");
+  weight = {weight.name, "F32", {}, std::vector<std::byte>(4)};
+  directory.write();
+  EXPECT_EQ(complaint(directory),
+            "model.safetensors: tensor classifier.weight is F32 [], expected [3, 6] by config.json");
   weight = {weight.name, "F32", {std::int64_t{1} << 60, 0}, {}};
   directory.write();
   EXPECT_EQ(complaint(directory),
@@ -360,7 +369,8 @@ TEST(LoadHuggingFace, NamesWhateverFileIsMissingOrBroken) {
   const ModelDirectory directory;
   fs::resize_file(directory.path() / "model.safetensors", fs::file_size(directory.path() / "model.safetensors") - 1);
   EXPECT_TRUE(complaint(directory).starts_with("model.safetensors: ")) << complaint(directory);
-  EXPECT_THROW(load_hugging_face("/nonexistent", kernels()), Error);
+  EXPECT_EQ(testing::error_of([] { load_hugging_face("/nonexistent", kernels()); }),
+            "/nonexistent: no such folder (of a model)");
 }
 
 TEST(LoadHuggingFace, ReadsTheTokenizersCaseAndItsTokens) {
@@ -460,6 +470,11 @@ TEST(SaveHuggingFace, ChecksBeforeItWritesAnything) {
   EXPECT_FALSE(fs::exists(out));
   put(parent / "file", "in the way");
   EXPECT_THROW(save(model.config, vocabulary, parent / "file"), Error);
+  *model.weights.tensors.classifier_bias.f32() = NAN;
+  EXPECT_EQ(
+      testing::error_of([&] { save(model.config, vocabulary, out); }),
+      (out / "model.safetensors: classifier.bias").string() + " has numbers that are not finite, which are not saved");
+  EXPECT_FALSE(fs::exists(out));
 }
 
 // A whole small BERT of another author: names without `bert.`, no pooler, no classifier.

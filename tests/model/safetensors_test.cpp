@@ -341,6 +341,7 @@ TEST(SafetensorsWriter, RefusesTensorsThatContradictTheirDescription) {
   const auto write = [&](std::vector<TensorToStore> tensors) { write_safetensors(writer, tensors, {}); };
   EXPECT_THROW(write({{"t", "F32", {3}, bytes}}), std::logic_error);
   EXPECT_THROW(write({{"t", "F31", {2}, bytes}}), std::logic_error);
+  EXPECT_THROW(write({{"t", "F31", {2}, {}}}), std::logic_error);
   EXPECT_THROW(write({{"t", "F32", {2}, bytes}, {"t", "F32", {2}, bytes}}), std::logic_error);
   EXPECT_THROW(write({{"__metadata__", "F32", {2}, bytes}}), std::logic_error);
 }

@@ -188,10 +188,17 @@ TEST(TorchPickle, IsReadAsDictOfTensors) {
   EXPECT_CONTAINS(complaint_of(kTensor), "a tensor, a dict of tensors was expected");
   EXPECT_CONTAINS(complaint_of(dict(text("epoch") + number(3))), "a dict of 1 without a tensor in it");
   EXPECT_CONTAINS(complaint_of(dict(text("t") + kTensor + text("t") + kTensor)), "\"t\" stands there twice");
+  const std::string put = op("q", raw('\0')), get = op("h", raw('\0'));
+  EXPECT_CONTAINS(complaint_of(dict(text("x") + put + "N" + text("t") + put + kTensor + get + "N")),
+                  "\"t\" stands there twice");
   EXPECT_CONTAINS(complaint_of(dict(number(1) + kTensor)), "the integer 1 where a name was expected");
   EXPECT_CONTAINS(complaint_of(dict(text("model") + dict("") + text("state_dict") + dict(""))), "one was expected");
+  std::string nested = dict(text("t") + kTensor);
+  for (int i = 0; i < 3; ++i) nested = dict(text("model") + nested);
+  EXPECT_EQ(complaint_of(nested), "");
+  EXPECT_CONTAINS(complaint_of(dict(text("model") + nested)), "dicts nested deeper than 4");
   // The dict itself is its entry "model".
-  EXPECT_CONTAINS(complaint_of(op("}q", raw('\0')) + "(" + text("model") + op("h", raw('\0')) + "u"), "nested deeper");
+  EXPECT_CONTAINS(complaint_of("}" + put + "(" + text("model") + get + "u"), "nested deeper");
 }
 
 TEST(TorchPickle, RefusesCodeByName) {
@@ -219,6 +226,7 @@ TEST(TorchPickle, RefusesCodeByName) {
   EXPECT_CONTAINS(at_start(kNoHooks + dict(text("__class__") + "N") + "b"), "_metadata alone");
   EXPECT_CONTAINS(at_start(kNoHooks + dict(text("_metadata") + "N" + text("a") + "N") + "b"), "_metadata alone");
   EXPECT_CONTAINS(torch_file_complaint("\x80\x04."), "protocol 4, expected 2");
+  EXPECT_CONTAINS(at_start(kStart + "}"), "opcode PROTO at 2: protocol 2, expected 2 at the start");
 }
 
 TEST(TorchPickle, RefusesBrokenNesting) {
@@ -233,7 +241,16 @@ TEST(TorchPickle, RefusesBrokenNesting) {
   EXPECT_CONTAINS(complaint_of("q\x01"), "the stack is empty");
   EXPECT_CONTAINS(complaint_of("NNa"), "None cannot be filled by it");
   EXPECT_CONTAINS(complaint_of(op("X", raw(std::uint32_t{0x80000000u}))), "2147483648 bytes were expected");
+  EXPECT_CONTAINS(torch_file_complaint(kStart), "cut short, an opcode was expected at 2");
+  const std::string eight_mebibytes = text(std::string((8 << 20) - kStart.size() - text("").size(), 'a'));
+  EXPECT_CONTAINS(complaint_of(eight_mebibytes), "the pickle has no STOP in its first 8 MiB");
   EXPECT_CONTAINS(complaint_of(std::string(1 << 20, '(')), "more than 262144 marks");
+  std::string same = op("}q", raw('\0'));
+  for (int i = 0; i < 1 << 18; ++i) same += op("h", raw('\0'));
+  EXPECT_CONTAINS(complaint_of(same), "more than 262144 values on the stack");
+  std::string keys = "}";
+  for (std::uint32_t key = 0; key <= 1 << 18; ++key) keys += op("r", raw(key));
+  EXPECT_CONTAINS(complaint_of(keys), "more than 262144 values in the memo");
   EXPECT_CONTAINS(complaint_of(std::string(1 << 20, '}')), "more than 262144 values");
   EXPECT_CONTAINS(complaint_of(op("N", std::string(9 << 20, '\x85'))), "more than 262144 values");
 }
@@ -251,6 +268,7 @@ TEST(TorchTensor, MustLieInItsStorage) {
   EXPECT_CONTAINS(complaint_of(-1, one, one), "a tensor's offset is the integer -1, expected 0 to");
   EXPECT_CONTAINS(complaint_of(0, number(-1), one), "a tensor's shape is the integer -1");
   EXPECT_CONTAINS(complaint_of(0, op("\x8a\x01", "\xff"), one), "a tensor's shape is the integer -1");
+  EXPECT_CONTAINS(complaint_of(0, op("J", raw(std::int32_t{-1})), one), "a tensor's shape is the integer -1");
   EXPECT_CONTAINS(complaint_of(0, number(2), number(-1)), "a tensor's strides is the integer -1");
   EXPECT_CONTAINS(complaint_of(INT64_MAX, number(2), one), "more than can be counted");
   EXPECT_CONTAINS(complaint_of(0, number(2) + number(2), huge + huge), "more than can be counted");
@@ -276,13 +294,17 @@ TEST(TorchTensor, MustBeAsItsFunctionHasIt) {
   EXPECT_EQ(of("\x89" + kNoHooks + "}"), "");
   EXPECT_CONTAINS(of("\x89" + kNoHooks + dict(text("neg") + "\x88")), "a tensor's metadata are a dict of 1");
   EXPECT_CONTAINS(of("\x89"), "a tensor of 5 arguments");
+  EXPECT_CONTAINS(of("\x89" + kNoHooks + "NN"), "a tensor of 8 arguments");
+  EXPECT_CONTAINS(of("\x89" + kNoHooks + "NNN"), "torch._utils._rebuild_tensor_v2 is given 9 arguments");
   EXPECT_CONTAINS(of("N" + kNoHooks), "None where requires_grad was expected");
   EXPECT_CONTAINS(of(op("\x89", dict(text("a") + "N"))), "hooks are a dict of 1, expected none");
-  const auto parameter = [](const std::string& data) {
-    return complaint_of(
-        dict(text("t") + "ctorch._utils\n_rebuild_parameter\n" + tuple(data + "\x88" + kNoHooks) + "R"));
+  const auto parameter = [](const std::string& data, const std::string& rest = "\x88" + kNoHooks) {
+    return complaint_of(dict(text("t") + "ctorch._utils\n_rebuild_parameter\n" + tuple(data + rest) + "R"));
   };
   EXPECT_EQ(parameter(kTensor), "");
+  EXPECT_CONTAINS(parameter(kTensor, "\x88" + kNoHooks + "N"), "a parameter of 4 arguments, expected 3");
+  EXPECT_CONTAINS(parameter(kTensor, "N" + kNoHooks), "None where requires_grad was expected");
+  EXPECT_CONTAINS(parameter(kTensor, "\x88N"), "hooks are None, expected none");
   EXPECT_CONTAINS(parameter("N"), "a parameter of None, a tensor was expected");
 }
 
@@ -301,6 +323,16 @@ TEST(TorchStorage, MustBeAsItIsDescribed) {
   EXPECT_CONTAINS(of(storage(kElements, "N", kRebuild)), "is no type of a storage");
   EXPECT_CONTAINS(of(storage(kElements, "N", kFloats, "1")), "storage 0 belongs to no tensor");
   EXPECT_CONTAINS(of(storage(kElements, "")), "described by 5 values, expected 6");
+  EXPECT_CONTAINS(of(storage(kElements, "NN")), "described by 7 values, expected 6");
+  EXPECT_CONTAINS(of(storage(kElements, tuple(text("v") + number(4) + number(2) + "N"))),
+                  "a view is described by 4 values, expected 3");
+  const auto described = [&](const std::string& tag, const std::string& key, const std::string& location) {
+    return of(tuple(tag + kFloats + key + location + number(kElements) + "N") + "Q");
+  };
+  EXPECT_EQ(described(text("storage"), text("0"), text("cpu")), "");
+  EXPECT_CONTAINS(described(text("module"), text("0"), text("cpu")), "the text \"module\" where \"storage\"");
+  EXPECT_CONTAINS(described(text("storage"), number(0), text("cpu")), "where a storage's key was expected");
+  EXPECT_CONTAINS(described(text("storage"), text("0"), "N"), "None where a storage's location was expected");
   EXPECT_CONTAINS(of("N"), "None where a storage was expected");
   EXPECT_CONTAINS(of("NQ"), "None where a storage's description was expected");
   const std::string whole = tensor(storage(kElements), 0, number(6), number(1));
@@ -326,9 +358,17 @@ TEST(TorchLegacy, MustHoldItsStorages) {
   EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kStart + "].")), "bytes after the last storage");
   EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kKeys, "\x88", std::int64_t{1} << 62)), "but the pickle says 6");
   EXPECT_CONTAINS(torch_file_complaint(legacy(pickle) + "x"), "1 bytes after the last storage");
+  const std::string no_keys = legacy(pickle, kStart + "].");
+  EXPECT_CONTAINS(torch_file_complaint(no_keys.substr(0, no_keys.size() - 32)), "storage 0 is missing");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kStart + "}.")), "where a list of storages was expected");
+  EXPECT_CONTAINS(torch_file_complaint(legacy(pickle, kStart + "](" + number(0) + "e.")), "where a storage's key was");
   const std::string twice = legacy(pickle, kStart + "](" + text("0") + text("0") + "e.");
   EXPECT_CONTAINS(torch_file_complaint(twice + twice.substr(twice.size() - 32)), "storage 0 stands there twice");
   EXPECT_CONTAINS(torch_file_complaint(kStart + "N."), "its first pickle is no magic number");
+  const std::string magic = twice.substr(0, twice.find('.') + 1);
+  EXPECT_CONTAINS(torch_file_complaint(magic + "N."), "opcode NONE at 0: a pickle of protocol 2 was expected");
+  EXPECT_CONTAINS(torch_file_complaint(magic + kStart + op("M", raw(std::uint16_t{1000})) + "."),
+                  "the version is the integer 1000, expected 1001");
 }
 
 TEST(TorchData, HasTheValuesThatPyTorchReads) {
