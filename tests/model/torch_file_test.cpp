@@ -201,6 +201,14 @@ TEST(TorchPickle, IsReadAsDictOfTensors) {
   EXPECT_CONTAINS(complaint_of("}" + put + "(" + text("model") + get + "u"), "nested deeper");
 }
 
+TEST(TorchPickle, NamesWhatIsNoTensor) {
+  const TemporaryDirectory directory;
+  write_file(directory / "x", legacy(dict(text("epoch") + number(3) + text("t") + kTensor)));
+  const TorchFile file(directory / "x");
+  EXPECT_EQ(file.tensors().size(), 1u);
+  EXPECT_EQ(file.other_entries(), std::vector<std::string>{"epoch"});
+}
+
 TEST(TorchPickle, RefusesCodeByName) {
   const auto at_start = [](const std::string& opcodes) { return complaint_of(opcodes); };
   EXPECT_CONTAINS(at_start("cos\nsystem\n" + tuple(text("id")) + "R"), "opcode GLOBAL at 2: the global os.system is");
@@ -369,6 +377,8 @@ TEST(TorchLegacy, MustHoldItsStorages) {
   EXPECT_CONTAINS(torch_file_complaint(magic + "N."), "opcode NONE at 0: a pickle of protocol 2 was expected");
   EXPECT_CONTAINS(torch_file_complaint(magic + kStart + op("M", raw(std::uint16_t{1000})) + "."),
                   "the version is the integer 1000, expected 1001");
+  const std::string version = kStart + op("M", raw(std::uint16_t{1001})) + ".";
+  EXPECT_CONTAINS(torch_file_complaint(magic + version + kStart + "N."), "None where a dict was expected");
 }
 
 TEST(TorchData, HasTheValuesThatPyTorchReads) {
