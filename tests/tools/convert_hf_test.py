@@ -194,6 +194,12 @@ class Converts(Case):
                 self.refused(self.source, self.out, "--dtype", dtype,
                              contains="tensor classifier.bias has numbers that are not finite")
 
+    def test_safetensors_go_before_what_torch_saved(self):
+        with open(self.at("source", "pytorch_model.bin"), "w") as file:
+            file.write("no weights")
+        self.convert(self.source, self.out)
+        self.assert_converted(self.tensors)
+
     def test_an_encoder_as_tinybert_is_published(self):
         whole = {name: value for name, value in self.tensors.items() if not name.startswith("classifier.")}
 
@@ -263,7 +269,9 @@ class Converts(Case):
                      self.at("source", "vocab.txt"))
         with open(self.at("cased", "tokenizer_config.json")) as file:
             self.assertIs(json.load(file)["do_lower_case"], False)
-        self.refused(path, self.at("other"), contains="--config and --vocab must name")
+        for flag, name in ("--config", "config.json"), ("--vocab", "vocab.txt"):
+            self.refused(path, self.at("other"), flag, self.at("source", name),
+                         contains="--config and --vocab must name")
         self.refused(self.source, self.at("other"), "--config", "x", contains="go with a weight file")
 
     def test_list(self):
@@ -278,7 +286,9 @@ class Converts(Case):
         root = b"}(" + text("model") + state_dict(self.tensors, False) + text("epoch") + integer(3) + b"u"
         path = self.to_torch("zip")
         write_zip(path, zip_records(self.tensors, root))
-        self.assertIn("ignored      epoch (no tensor)\n", self.convert(self.source, self.out))
+        out = self.convert(self.source, self.out)
+        self.assertIn("ignored      epoch (no tensor)\n", out)
+        self.assertIn(" 1 ignored;", out)
         self.assert_converted(self.tensors)
 
 
@@ -363,10 +373,27 @@ class Refuses(Case):
         self.bad("without a data.pkl", lambda records: {"archive/version": b"3\n"})
         self.bad("zip entry archive/data/0 is missing",
                  lambda records: {k: v for k, v in records.items() if k != "archive/data/0"})
-        self.bad("but zip entry archive/data/0 has", lambda records: {**records, "archive/data/0": b"1234"})
+        for change in lambda content: content[:-4], lambda content: content + b"1234":
+            self.bad("but zip entry archive/data/0 has",
+                     lambda records: {**records, "archive/data/0": change(records["archive/data/0"])})
         self.bad("data.pkl: 1 bytes after STOP",
                  lambda records: {**records, "archive/data.pkl": records["archive/data.pkl"] + b"."})
         self.bad("expected little", lambda records: {**records, "archive/byteorder": b"big"})
+
+    def test_tensors_larger_than_the_file(self):
+        storage = tuple_of(text("storage"), b"ctorch\nFloatStorage\n", text("0"), text("cpu"), integer(1)) + b"Q"
+        expanded = (b"ctorch._utils\n_rebuild_tensor_v2\n" +
+                    tuple_of(storage, integer(0), tuple_of(integer(2**30)), tuple_of(integer(0)), b"\x89",
+                             b"ccollections\nOrderedDict\n)R") + b"R")
+        self.tensors = {"t": ([1], [1.0])}
+        root = b"}(" + text("t") + expanded + b"u"
+        self.bad("with it the tensors take more than", lambda _: zip_records(self.tensors, root))
+
+    def test_tensors_that_disagree_about_their_storage(self):
+        float_view = tensor("0", [2], 2, False)
+        entries = text("a") + float_view + text("b") + float_view.replace(b"FloatStorage", b"IntStorage")
+        self.tensors = {"a": ([2], [1.0, 2.0])}
+        self.bad("storage 0 is 2 F32 and 2 I32", lambda _: zip_records(self.tensors, b"}(" + entries + b"u"))
 
     def test_repeated_names(self):
         for name in "archive/data/0", "archive/data.pkl":

@@ -1,6 +1,7 @@
 """Runs the built evaluate on a tiny model and holds its figures to those computed here from predict's logits:
 python3 evaluate_test.py EVALUATE PREDICT [unittest's arguments]."""
 
+import functools
 import json
 import math
 import os
@@ -155,8 +156,30 @@ class Figures(unittest.TestCase):
         text = evaluate(*arguments, "--precision", "int8")[0]
         lines = [line.split() for line in text.splitlines()]
         self.assertIn(["fp32", "int8", "int8", "costs"], lines)
-        self.assertIn(["F1-micro", "%.5f" % exact["micro"]["f1"], "%.5f" % report["micro"]["f1"],
-                       "%.5f" % report["int8_costs"]["f1_micro"]], lines)
+        for cost, name, *path in [("loss", "loss", "loss"), ("f1_micro", "F1-micro", "micro", "f1"),
+                                  ("f1_macro", "F1-macro", "macro", "f1")]:
+            figures = [functools.reduce(dict.__getitem__, path, of) for of in (exact, report)]
+            self.assertIn([name, *("%.5f" % x for x in (*figures, report["int8_costs"][cost]))], lines)
+
+    def test_max_length_counts(self):
+        arguments = ["--model", model, "--split", "dev", "--format", "json"]
+        three_words = data_directory("three words", rows=[(" ".join(text.split()[:3]), ids) for text, ids in ROWS])
+        cut = json.loads(evaluate(*arguments, "--data", data_directory("plain"), "--max-length", "5")[0])
+        whole = json.loads(evaluate(*arguments, "--data", three_words)[0])
+        self.assertEqual(cut["labels"], whole["labels"])
+        self.assertAlmostEqual(cut["loss"], whole["loss"], places=6)
+
+    def test_a_model_without_names_has_the_names_of_the_data(self):
+        nameless = os.path.join(scratch, "nameless")
+        write_model(nameless, labels=["LABEL_%d" % k for k in range(len(LABELS))])
+        report = json.loads(evaluate("--model", nameless, "--data", data_directory("plain"), "--split", "dev",
+                                     "--format", "json")[0])
+        self.assertEqual([label["label"] for label in report["labels"]], LABELS)
+
+    def test_json_of_a_path_that_is_not_utf8(self):
+        data = data_directory("caf\udce9", rows=ROWS[:1])
+        report = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json")[0])
+        self.assertEqual(report["data"], os.path.join(scratch, "caf\ufffd", "dev.jsonl"))
 
     def test_every_split_and_threads(self):
         for split in "train", "dev", "test":
@@ -178,9 +201,10 @@ class Errors(unittest.TestCase):
 
     def test_flags(self):
         data = data_directory("plain")
-        for flags, contains in [(["--threshold", "nan"], "nan"), (["--threshold", "2"], "2"),
+        for flags, contains in [(["--threshold", "nan"], "--threshold nan: must be a number from 0 to 1"),
+                                (["--threshold", "2"], "--threshold 2: must be"),
                                 (["--format", "tsv"], "--format"), (["--max-length", "99"], "99"),
-                                (["extra"], "extra")]:
+                                (["--threads", "-1"], "--threads -1"), (["extra"], "extra")]:
             with self.subTest(flags=flags):
                 self.refused("--model", model, "--data", data, "--split", "dev", *flags, contains=contains)
         self.refused("--model", model, "--data", data, "--split", "all", contains="--split")
@@ -193,6 +217,16 @@ class Errors(unittest.TestCase):
                                        ("more", LABELS + ["grief"], "'grief'")]:
             data = data_directory(name, labels=labels, rows=ROWS[:1])
             self.refused("--model", model, "--data", data, "--split", "dev", contains=contains)
+
+    def test_damaged_weights(self):
+        damaged = os.path.join(scratch, "damaged")
+
+        def enlarge(tensors):  # finite, but not what becomes of them
+            shape, values = tensors["classifier.weight"]
+            tensors["classifier.weight"] = (shape, [3e38] * len(values))
+        write_model(damaged, change=enlarge)
+        self.refused("--model", damaged, "--data", data_directory("plain"), "--split", "dev",
+                     contains="damaged: the loss is ")
 
     def test_data(self):
         plain = data_directory("plain")

@@ -55,8 +55,9 @@ class Formats(unittest.TestCase):
                          b"a\tnothing above 0.95\nb\tnothing above 0.95\n")
         self.assertEqual(predict("--model", fixed, "--threshold", "0.15", "a"),
                          b"a\tjoy 0.93, love 0.31, neutral 0.20\n")
-        self.assertEqual(predict("--model", fixed, "--all", "a"),
-                         b"a\tjoy 0.93, love 0.31, neutral 0.20, admiration 0.10, sadness 0.02\n")
+        for flags in ["--all"], ["--threshold", "0"]:
+            self.assertEqual(predict("--model", fixed, *flags, "a"),
+                             b"a\tjoy 0.93, love 0.31, neutral 0.20, admiration 0.10, sadness 0.02\n")
 
     def test_equal_scores_at_the_threshold_are_shown_in_the_order_of_the_labels(self):
         model = os.path.join(scratch, "equal")
@@ -112,6 +113,13 @@ class Formats(unittest.TestCase):
             self.assertEqual(line.split(b"\t")[0], b"a\\tb\\nc\\rd\\\\e")
         self.assertEqual(rows("--model", fixed, text)[0]["text"], text)
 
+    def test_names_are_escaped_too(self):
+        model = os.path.join(scratch, "tab")
+        write_model(model, scores=SCORES, labels=["one\ttwo", *LABELS[1:]])
+        self.assertEqual(predict("--model", model, "--format", "tsv", "--all").decode(),
+                         "\t".join(["text", "one\\ttwo", *LABELS[1:]]) + "\n")
+        self.assertIn(b", one\\ttwo 0.10, ", predict("--model", model, "--all", "a"))
+
     def test_invalid_utf8_is_replaced(self):
         for form in "text", "tsv", "jsonl":
             out = predict("--model", fixed, "--format", form,
@@ -123,6 +131,7 @@ class Formats(unittest.TestCase):
 
     def test_help_and_no_input(self):
         self.assertIn(b"TEXT", predict("--help"))
+        self.assertEqual(predict("-h"), predict("--help"))
         self.assertEqual(predict("--model", fixed), b"")
         self.assertEqual(predict("--model", fixed, "--format", "tsv"), b"text\tlabels\tscores\n")
 
@@ -175,16 +184,31 @@ class Input(unittest.TestCase):
             process.stdout.close()
             process.stderr.close()
 
+    def test_a_stream_that_does_not_block(self):
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        process = start("--model", fixed, stdin=reader, stdout=subprocess.PIPE)
+        os.close(reader)
+        for text in b"one", b"two":
+            os.write(writer, text + b"\n")
+            self.assertEqual(process.stdout.readline(), text + b"\tjoy 0.93, love 0.31\n")
+            predict("--model", fixed, "a")  # takes long enough for the other to find nothing to read
+        os.close(writer)
+        self.assertEqual(process.communicate(timeout=TIMEOUT), (b"", b""))
+        self.assertEqual(process.returncode, 0)
+
     def test_long_lines_are_cut_between_characters(self):
         stdin = "x".encode() + "é".encode() * 50000 + b"\r\nnext\n" + b"y" * 65536 + b"\n" + b"z" * 65537
-        stdin += b"\n" + b"v" * 65536 + b"\r\n" + b"w" * 65536 + b"\rw\n"
+        stdin += b"\n" + b"v" * 65536 + b"\r\n" + b"w" * 65536 + b"\rw\n" + b"u" * 65535 + b"\ru\n"
+        stdin += b"t" * 300000 + b"\n" + "s".encode() + "\U0001f600".encode() * 20000 + b"\n"
         done = subprocess.run([PREDICT, "--model", fixed, "--format", "jsonl"], input=stdin, capture_output=True,
                               timeout=TIMEOUT)
         self.assertEqual(done.returncode, 0, done.stderr)
         texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
-        self.assertEqual(texts, ["x" + "é" * 32767, "next", "y" * 65536, "z" * 65536, "v" * 65536, "w" * 65536])
+        self.assertEqual(texts, ["x" + "é" * 32767, "next", "y" * 65536, "z" * 65536, "v" * 65536, "w" * 65536,
+                                 "u" * 65535 + "\r", "t" * 65536, "s" + "\U0001f600" * 16383])
         self.assertEqual(done.stderr.count(b"\n"), 1)
-        self.assertIn(b"3 lines", done.stderr)
+        self.assertIn(b"6 lines", done.stderr)
 
     def test_memory_is_bounded(self):
         def peak(pieces):

@@ -1,5 +1,6 @@
 """Runs the built tokenize: python3 tokenize_test.py TOKENIZE [unittest's arguments]."""
 
+import fcntl
 import json
 import os
 import select
@@ -74,6 +75,20 @@ class Ids(unittest.TestCase):
     def test_much_input(self):
         out = tokenize(stdin=b"a !\n" * 100000)
         self.assertEqual(out, b"2 9 8 3\n" * 100000)
+
+    def test_a_full_pipe_that_does_not_block(self):
+        text = os.path.join(scratch, "much.txt")
+        with open(text, "wb") as file:
+            file.write(b"a !\n" * 100000)
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        fcntl.fcntl(writer, 1031, 4096)  # F_SETPIPE_SZ: it takes a part of what is written at once
+        with open(text, "rb") as file, subprocess.Popen([TOKENIZE, "--vocab", vocabulary], stdin=file,
+                                                        stdout=writer) as process, open(reader, "rb") as out:
+            os.close(writer)
+            self.test_much_input()  # takes long enough for the other to fill the pipe
+            self.assertEqual(out.read(), b"2 9 8 3\n" * 100000)
+            self.assertEqual(process.wait(TIMEOUT), 0)
 
 
 class BadInput(unittest.TestCase):
