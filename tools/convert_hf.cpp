@@ -96,8 +96,8 @@ void check_out(const Options& options, const fs::path& weights) {
   check(!options.out.empty(), "OUT: the directory to write is missing");
   std::error_code error;
   if (!fs::exists(fs::symlink_status(out, error))) return;
-  const bool is_input = fs::equivalent(out, options.input, error) || fs::equivalent(out, weights, error) ||
-                        fs::equivalent(out, fs::absolute(weights).parent_path(), error);
+  const bool is_input =
+      fs::equivalent(out, weights, error) || fs::equivalent(out, fs::absolute(weights).parent_path(), error);
   check(!is_input, "{}: is where the input is; name another OUT", options.out);
   check(options.force, "{}: is there already; replace it with --force, or name another OUT", options.out);
   check(fs::is_directory(fs::symlink_status(out, error)), "{}: is no directory, so --force does not replace it",

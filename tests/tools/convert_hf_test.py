@@ -194,6 +194,12 @@ class Converts(Case):
                 self.refused(self.source, self.out, "--dtype", dtype,
                              contains="tensor classifier.bias has numbers that are not finite")
 
+    def test_more_data_than_a_directory_may_take(self):
+        size = 9 << 18
+        self.tensors["cls.large"] = ([size], [0.0] * size)  # 9 MiB
+        self.to_torch("zip")
+        self.assertIn("ignored      cls.large\n", self.convert(self.source, self.out))
+
     def test_safetensors_go_before_what_torch_saved(self):
         with open(self.at("source", "pytorch_model.bin"), "w") as file:
             file.write("no weights")
