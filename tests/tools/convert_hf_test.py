@@ -340,6 +340,8 @@ class Out(Case):
         self.refused(self.source, self.scratch, "--force", contains="--force does not replace it")
         os.symlink(self.out, self.at("link"))
         self.refused(self.source, self.at("link"), "--force", contains="is no directory")
+        os.symlink("nowhere", self.at("dangling"))
+        self.refused(self.source, self.at("dangling"), contains="is there already")
         self.refused(self.source, self.at("out", "thesis.tex", "out"),
                      contains="thesis.tex: cannot be used as a folder")
         self.refused(self.source, contains="OUT")
