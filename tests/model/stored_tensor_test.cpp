@@ -1,5 +1,6 @@
 #include "model/stored_tensor.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -86,6 +87,25 @@ TEST(CopyElements, WalksStridesFromAnywhere) {
       copy_elements(turned, begin, count, DType::f32, part.data());
       EXPECT_EQ(part, std::vector<float>(expected.begin() + begin, expected.begin() + begin + count));
     }
+}
+
+// Which is gathered a part at a time.
+TEST(CopyElements, WalksStridesOfALargeTensor) {
+  constexpr std::size_t kRows = 300, kColumns = 200;
+  std::vector<float> floats(kRows * kColumns), expected(floats.size());
+  for (std::size_t i = 0; i < floats.size(); ++i) floats[i] = static_cast<float>(i % 2039);
+  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = floats[i % kRows * kColumns + i / kRows];
+  const std::vector<double> doubles(floats.begin(), floats.end());
+  for (StoredTensor turned : {tensor("F32", floats), tensor("F64", doubles)}) {
+    turned.shape = {kColumns, kRows}, turned.strides = {1, kColumns};
+    std::vector<float> all(expected.size());
+    copy_to_f32(turned, all.data());
+    EXPECT_EQ(all, expected);
+    std::vector<std::uint16_t> rounded(expected.size());
+    copy_elements(turned, 0, turned.elements(), DType::f16, rounded.data());
+    EXPECT_TRUE(std::equal(rounded.begin(), rounded.end(), expected.begin(),
+                           [](std::uint16_t half, float value) { return half == to_f16(value); }));
+  }
 }
 
 }  // namespace

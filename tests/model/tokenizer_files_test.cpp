@@ -156,6 +156,11 @@ TEST(TokenizerFiles, TokenizerJsonMayStandBesideVocabTxt) {
   EXPECT_EQ(complaint(R"({"model": {"unk_token": "x", "type": "BPE"}})"),
             "tokenizer.json: model.type is \"BPE\", but Ember does as \"WordPiece\" says");
   EXPECT_NE(complaint(R"({"truncation": {"direction": "Left"}})"), "");
+  const Folder other;
+  put(other.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nout\n");
+  EXPECT_EQ(other.complaint(fast(""), "tokenizer.json"),
+            fmt::format("tokenizer.json: token 5 of model.vocab is in, in {} it is another",
+                        (other.path() / "vocab.txt").string()));
   const Folder longer;
   put(longer.path() / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\non\n");
   EXPECT_EQ(longer.complaint(fast(""), "tokenizer.json"),
