@@ -69,8 +69,9 @@ std::string as_json(const Case& measured, const Peaks& peaks) {
   json["bytes_per_second"] = s.bytes_per_second;
   json["flop_per_second"] = s.flop_per_second;
   // Not measured: no number.
-  json["copy_percent"] = peaks.bytes_per_second > 0 ? nlohmann::ordered_json(s.copy_percent) : nullptr;
-  json["product_percent"] = peaks.flop_per_second > 0 ? nlohmann::ordered_json(s.product_percent) : nullptr;
+  json["copy_percent"] = peaks.bytes_per_second > 0 ? nlohmann::ordered_json(s.copy_percent) : nlohmann::ordered_json();
+  json["product_percent"] =
+      peaks.flop_per_second > 0 ? nlohmann::ordered_json(s.product_percent) : nlohmann::ordered_json();
   return json.dump();
 }
 

@@ -143,22 +143,23 @@ std::string as_json(const StepResult& result, const std::string& backend, const 
   json["tokens_per_second"] = result.tokens / step;
   json["examples_per_second"] = static_cast<double>(result.batch_size) / step;
   json["recorded"] = result.recorded;
-  json["launches"] = result.launches ? nlohmann::ordered_json(*result.launches) : nullptr;
+  json["launches"] = result.launches ? nlohmann::ordered_json(*result.launches) : nlohmann::ordered_json();
   json["peak_memory_bytes"] = result.peak_memory;
   return json.dump();
 }
 
 std::string as_json(const InferenceResult& result, const std::string& backend) {
   const double seconds = median(result.repetitions);
-  return nlohmann::ordered_json{{"kind", "inference"},
-                                {"backend", backend},
-                                {"texts", result.texts},
-                                {"count", result.count},
-                                {"tokens", result.tokens > 0 ? nlohmann::ordered_json(result.tokens) : nullptr},
-                                {"seconds", seconds},
-                                {"cv", variation(result.repetitions)},
-                                {"repetitions", result.repetitions},
-                                {"texts_per_second", static_cast<double>(result.count) / seconds}}
+  return nlohmann::ordered_json{
+      {"kind", "inference"},
+      {"backend", backend},
+      {"texts", result.texts},
+      {"count", result.count},
+      {"tokens", result.tokens > 0 ? nlohmann::ordered_json(result.tokens) : nlohmann::ordered_json()},
+      {"seconds", seconds},
+      {"cv", variation(result.repetitions)},
+      {"repetitions", result.repetitions},
+      {"texts_per_second", static_cast<double>(result.count) / seconds}}
       .dump();
 }
 

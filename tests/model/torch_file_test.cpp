@@ -441,7 +441,7 @@ TEST(TorchData, ReadsWholeModels) {
   EXPECT_EQ(words[0], 0.01799473911523819f);
   EXPECT_EQ(words[2], 0.02780395932495594f);
   const TorchFile tied(directory / "tinypellm_pytorch_model.bin");
-  const StoredTensor &embedding = find(tied, "model.embed_tokens.weight"), &head = find(tied, "lm_head.weight");
+  const StoredTensor embedding = find(tied, "model.embed_tokens.weight"), head = find(tied, "lm_head.weight");
   EXPECT_EQ(embedding.bytes.data(), head.bytes.data()) << "tied tensors share their storage";
   EXPECT_EQ(head.description(), "F32 [3000, 128]");
 }
