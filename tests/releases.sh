@@ -29,6 +29,9 @@ make_root() { # RELEASE
   cp -r /usr/share/debootstrap "$folder/debootstrap"
   ln -sf "$like" "$folder/debootstrap/scripts/$1"
   DEBOOTSTRAP_DIR=$folder/debootstrap debootstrap --variant=minbase --components="$parts" "$1" "$folder/$1"
+  # Of Ubuntu 22.04 the compiler, for one, is usable as updated only.
+  [ "$like" = sid ] || sed -i "p; s/ $1 / $1-updates /" "$folder/$1/etc/apt/sources.list"
+  chroot "$folder/$1" sh -c "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -y upgrade"
   touch "$folder/$1.made"
 }
 

@@ -29,7 +29,7 @@ int main() {
   return ember::make_kernels(options)->on_host() ? 0 : 1;
 }
 END
-cmake -S "$scratch/example" -B "$scratch/example build" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
+cmake -G Ninja -S "$scratch/example" -B "$scratch/example build" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
   -DCMAKE_BUILD_TYPE=Release "$@" >"$scratch/configure.log"
 cmake --build "$scratch/example build" >"$scratch/build.log" || { cat "$scratch/build.log"; exit 1; }
 
@@ -57,8 +57,8 @@ END
 for case in NOTHING=:"'1'" CMAKE_DISABLE_FIND_PACKAGE_CLI11=ON:"'0', since .*CLI11" \
   EMBER_libzip__zip_LIBRARY=0:"'0', since zip"; do
   missing=${case%%:*}
-  cmake -S "$scratch/without" -B "$scratch/without/$missing" -D"$missing" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
-    "$@" >"$scratch/without.log" 2>&1 && grep -q "found: ${case#*:}" "$scratch/without.log" || {
+  cmake -G Ninja -S "$scratch/without" -B "$scratch/without/$missing" -D"$missing" \
+    -DCMAKE_PREFIX_PATH="$scratch/the prefix" "$@" >"$scratch/without.log" 2>&1 && grep -q "found: ${case#*:}" "$scratch/without.log" || {
     cat "$scratch/without.log" >&2
     exit 1
   }
