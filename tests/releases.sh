@@ -23,12 +23,18 @@ shared=$(realpath -m "${EMBER_SHARED:-../shared}")
 make_root() { # RELEASE
   [ ! -e "$folder/$1.made" ] || return 0
   # A debootstrap that is older than a release lacks its name, but does the same for all of a distribution's.
-  local like=sid parts=main
-  case $1 in jammy | noble | resolute) like=gutsy parts=main,universe ;; esac
+  local like=sid from=(--components=main) mirror=
+  case $1 in
+    jammy | noble | resolute)
+      like=gutsy from=(--components=main,universe) mirror=http://archive.ubuntu.com/ubuntu
+      # Debian has no package of Ubuntu's keys.
+      [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || from+=(--no-check-gpg)
+      ;;
+  esac
   rm -rf "${folder:?}/debootstrap" "${folder:?}/$1"
   cp -r /usr/share/debootstrap "$folder/debootstrap"
   ln -sf "$like" "$folder/debootstrap/scripts/$1"
-  DEBOOTSTRAP_DIR=$folder/debootstrap debootstrap --variant=minbase --components="$parts" "$1" "$folder/$1"
+  DEBOOTSTRAP_DIR=$folder/debootstrap debootstrap --variant=minbase "${from[@]}" "$1" "$folder/$1" $mirror
   # Of Ubuntu 22.04 the compiler, for one, is usable as updated only.
   [ "$like" = sid ] || sed -i "p; s/ $1 / $1-updates /" "$folder/$1/etc/apt/sources.list"
   chroot "$folder/$1" sh -c "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -y upgrade"
@@ -52,7 +58,11 @@ test_in() { # RELEASE
 
 failed=0
 for release; do
-  if test_in "$release" >"$folder/$release.log" 2>&1; then
+  set +e  # else it would go on after an error, as all that a condition calls does
+  (set -e; test_in "$release") >"$folder/$release.log" 2>&1
+  status=$?
+  set -e
+  if [ "$status" -eq 0 ]; then
     echo "$release: passed"
   else
     echo "$release: failed, see $folder/$release.log" >&2
