@@ -240,9 +240,15 @@ void save_checkpoint(const fs::path& out, const CheckpointContent& content, std:
       link_atomically(out / kWeightsFile, partial / kBest);
     write_file_atomically(partial / kState, state_json(content.state, content.step_state, content.identity));
   });
+  for (const std::int64_t step : steps_in(out))
+    if (step > content.state.step) remove_checkpoint(checkpoint_path(out, step));
+  remove_old_checkpoints(out, content.state.step, keep);
+}
+
+void remove_old_checkpoints(const fs::path& out, std::int64_t newest, std::int64_t keep) {
   std::int64_t kept = 0;
   for (const std::int64_t step : steps_in(out))
-    if (step > content.state.step || ++kept > keep) remove_checkpoint(checkpoint_path(out, step));
+    if (step <= newest && ++kept > keep) remove_checkpoint(checkpoint_path(out, step));
 }
 
 std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std::string>& notes) {

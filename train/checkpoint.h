@@ -72,6 +72,10 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int
 // where a weight is not finite, as save_hugging_face has it.
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
+// Removes of the checkpoints of step `newest` and before all but the newest `keep`: a run that was killed between a
+// checkpoint's writing and the removal of the oldest leaves one too many. Error naming what cannot be removed.
+void remove_old_checkpoints(const std::filesystem::path& out, std::int64_t newest, std::int64_t keep);
+
 // The newest whole checkpoint; nothing when there is no checkpoint at all. Says in `notes` which damaged ones were
 // passed over, by a missing or malformed file or a state whose numbers cannot be; Error when there are only such, or
 // when the folder or a file that is there cannot be read.

@@ -37,7 +37,8 @@ void FolderLock::take(const fs::path& folder) {
         folder.string());
 }
 
-OutputFolder::OutputFolder(const TrainOptions& options) : path_(options.out), overwrite_(options.overwrite) {
+OutputFolder::OutputFolder(const TrainOptions& options)
+    : path_(options.out), overwrite_(options.overwrite), keep_(options.keep) {
   check(!path_.empty(), "--out: a folder is missing");
   std::error_code error;
   const fs::path out = canonical("--out", path_), model = canonical("--model", options.model);
@@ -96,6 +97,7 @@ void OutputFolder::prepare() {
 
 void OutputFolder::clear() {
   remove_leftovers(path_);
+  if (checkpoint_) remove_old_checkpoints(path_, checkpoint_->state.step, keep_);
   if (!overwrite_) return;
   remove_checkpoints(path_);
   for (const char* name : {kWeightsFile, kFastTokenizerFile, kAddedTokensFile, kMetricsFile}) {

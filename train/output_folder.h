@@ -1,6 +1,7 @@
 // The folder that a run writes into: whether it may, and nobody else meanwhile.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -42,8 +43,8 @@ class OutputFolder {
   // Makes the folder, if it is not there yet. Error naming it when it cannot be written, or when another run has
   // meanwhile made it and written there.
   void prepare();
-  // Clears it of what it held before (--overwrite) and of what killed runs left half written. To be called when nothing
-  // but writing can fail any more.
+  // Clears it of what it held before (--overwrite) and of what killed runs left: what is half written, and checkpoints
+  // beyond --keep. To be called when nothing but writing can fail any more.
   void clear();
 
  private:
@@ -52,6 +53,7 @@ class OutputFolder {
 
   std::filesystem::path path_;
   bool overwrite_;
+  std::int64_t keep_;
   std::optional<Checkpoint> checkpoint_;
   std::vector<std::string> notes_;
   FolderLock lock_;

@@ -128,6 +128,12 @@ TEST_F(CheckpointTest, KeepsTheNewest) {
   EXPECT_EQ(names(), (std::vector<std::string>{"step-101"}));
 }
 
+TEST_F(CheckpointTest, OldOnesAreThoseUpToTheNewest) {
+  for (const std::int64_t step : {8, 9, 10, 11}) save(step, 9);
+  remove_old_checkpoints(out, 10, 2);
+  EXPECT_EQ(names(), (std::vector<std::string>{"step-10", "step-11", "step-9"}));
+}
+
 // A kill between the two leaves one without its name, which is no checkpoint any more.
 TEST_F(CheckpointTest, LosesItsNameBeforeItsFiles) {
   save(8);

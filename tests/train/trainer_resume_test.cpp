@@ -76,6 +76,20 @@ TEST_F(TrainerResumeTest, ForgetsWhatCameAfterTheCheckpoint) {
   expect_same_run(scratch / "whole", killed.out);
 }
 
+// A kill between a checkpoint and the removal of the oldest; the last run of all has nothing left to save.
+TEST_F(TrainerResumeTest, RemovesTheCheckpointThatTheKilledRunDidNotComeTo) {
+  run(options("whole"));
+  TrainOptions o = options("out");
+  o.keep = 4;
+  run(o);
+  o.keep = 2, o.resume = true;
+  run(o);
+  expect_same_run(scratch / "whole", o.out);
+  const fs::path all = scratch / "whole/checkpoints", left = o.out / "checkpoints";
+  EXPECT_EQ(std::distance(fs::directory_iterator(left), fs::directory_iterator()), 2);
+  for (const auto& entry : fs::directory_iterator(all)) EXPECT_TRUE(fs::exists(left / entry.path().filename()));
+}
+
 TEST_F(TrainerResumeTest, ResumeWithoutACheckpointBegins) {
   run(options("whole"));
   TrainOptions o = options("out");
