@@ -431,11 +431,12 @@ class Refuses(Case):
             content[at + offset:at + offset + len(value)] = value
 
         def encrypted(content):
-            local(content, 6, b"\1")
-            at = content.find(b"PK\1\2")
-            while at >= 0:
-                content[at + 8] |= 1
-                at = content.find(b"PK\1\2", at + 4)
+            """The first entry, as APPNOTE 6.1 has it: a flag, and 12 bytes that are not of the data."""
+            size = struct.pack("<I", struct.unpack_from("<I", content, 22)[0] - 12)
+            content[6] |= 1
+            content[22:26] = size
+            central(content, 8, b"\1")
+            central(content, 24, size)
 
         self.bad("CRC", prepare=wrong_byte)
         self.bad("is encrypted", prepare=encrypted)
