@@ -42,7 +42,7 @@ class LineReader {
   std::int64_t line_ = 0;
 };
 
-// `line` without its LF or CR LF.
+// `line` without its LF or CR LF, or the CR of one that ends with the file.
 std::string_view without_line_end(std::string_view line);
 
 }  // namespace ember

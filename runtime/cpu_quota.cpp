@@ -21,6 +21,7 @@ int quota_of_group(const path& group, bool version_2) {
     std::ifstream(group / "cpu.cfs_period_us") >> period;
   }
   if (quota <= 0 || period <= 0) return kNoQuota;
+  // Not by ceil_div(), whose sum a quota that is large enough overflows.
   return static_cast<int>(std::min<std::int64_t>(quota / period + (quota % period > 0 ? 1 : 0), kNoQuota));
 }
 

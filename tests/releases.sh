@@ -10,14 +10,16 @@ cd "$(dirname "$0")/.."
 
 die() { echo "tests/releases.sh: $*" >&2; exit 2; }
 [ "$#" -ge 2 ] || { sed -n '3s/^# *//p' "$0" >&2; exit 2; }
-mkdir -p "$1"
-folder=$(cd "$1" && pwd)
+folder=$1
 shift
 for release; do
-  [[ $release =~ ^(bookworm|trixie|jammy|noble|resolute)$ ]] || die "$release: no release that Ember knows"
+  [[ $release =~ ^(bookworm|trixie|jammy|noble|resolute)$ ]] ||
+    die "$release: is no release; expected bookworm, trixie, jammy, noble or resolute"
 done
 [ "$(id -u)" = 0 ] || die "root makes root folders; run it as root"
 command -v debootstrap >/dev/null || die "debootstrap is missing"
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
 shared=$(realpath -m "${EMBER_SHARED:-../shared}")
 
 make_root() { # RELEASE
@@ -28,7 +30,10 @@ make_root() { # RELEASE
     jammy | noble | resolute)
       like=gutsy from=(--components=main,universe) mirror=http://archive.ubuntu.com/ubuntu
       # Debian has no package of Ubuntu's keys.
-      [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] || from+=(--no-check-gpg)
+      if [ ! -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ]; then
+        echo "$1: Ubuntu's keys are not here, so nobody vouches for its first packages" >&2
+        from+=(--no-check-gpg)
+      fi
       ;;
   esac
   rm -rf "${folder:?}/debootstrap" "${folder:?}/$1"
