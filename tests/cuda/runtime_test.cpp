@@ -87,7 +87,7 @@ TEST_F(CudaRuntime, AFailedRecordingLeavesTheStreamUsable) {
 }
 
 TEST_F(CudaRuntime, ASideStreamRunsBetweenItsBeginAndItsJoin) {
-  const SideStream side;
+  const SideStream side{};
   const Buffer aside = device_buffer(kBytes);
   const auto work = [&] {
     add_on_device(1);
@@ -107,7 +107,7 @@ TEST_F(CudaRuntime, ASideStreamRunsBetweenItsBeginAndItsJoin) {
 }
 
 TEST_F(CudaRuntime, ASideStreamThatIsNotJoinedMakesNoGraph) {
-  const SideStream side;
+  const SideStream side{};
   EXPECT_THROW(Graph(stream_, [&] { launch("add", side.begin(stream_), 8, 128, 0, add, values(), kCount, 1); }),
                std::logic_error);
   add_on_device(1);

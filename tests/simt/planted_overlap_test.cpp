@@ -125,7 +125,7 @@ TEST_F(PlantedOverlap, ReadsByALaterBlock) {
 
 // What the branch beside writes the origin's stream reads, once it waits for it; or `early`, before.
 void add_beside(const Stream& stream, float* x, float* y, float* z, bool early) {
-  const SideStream side;
+  const SideStream side{};
   const Graph graph(stream, [&] {
     launch("fork", stream, kBlocks, kThreads, 0, add_one, z);
     launch("beside", side.begin(stream), kBlocks, kThreads, 0, add_one, x);
@@ -151,7 +151,7 @@ TEST_F(PlantedOverlap, BranchesOfAGraph) {
 TEST_F(PlantedOverlap, BranchesThatAreNoKernels) {
   EMBER_NEEDS_SANITIZER("thread");
   const auto clear_beside = [&] {
-    const SideStream side;
+    const SideStream side{};
     const Graph graph(stream_, [&] {
       launch("main", stream_, kBlocks, kThreads, 0, add_one, z_.data());
       check_cuda(cudaMemsetAsync(x_.data(), 0, 4, side.begin(stream_)), "clearing");
