@@ -3,7 +3,8 @@
 #   tests/releases.sh FOLDER RELEASE...     bookworm, trixie, jammy, noble or resolute
 # Each has a root folder of its own, FOLDER/RELEASE, which debootstrap makes where it is not there yet. There
 # tools/test.sh runs, and writes FOLDER/RELEASE.log. As root, with debootstrap and a network; 4 GB a release.
-# The real data is looked for as tools/test.sh does; there is no CUDA.
+# The real data is looked for as tools/test.sh does. With EMBER_CUDA=ON in the environment the release's own CUDA
+# toolkit is installed, 5 GB more, and Ember is tested with it: 12.4 in trixie and resolute; the others' are too old.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "$0")/.."
@@ -16,6 +17,8 @@ for release; do
   [[ $release =~ ^(bookworm|trixie|jammy|noble|resolute)$ ]] ||
     die "$release: is no release; expected bookworm, trixie, jammy, noble or resolute"
 done
+cuda=${EMBER_CUDA:-OFF}
+[[ $cuda =~ ^(ON|OFF)$ ]] || die "EMBER_CUDA is '$cuda'; ON or OFF was expected"
 [ "$(id -u)" = 0 ] || die "root makes root folders; run it as root"
 command -v debootstrap >/dev/null || die "debootstrap is missing"
 mkdir -p "$folder"
@@ -25,10 +28,10 @@ shared=$(realpath -m "${EMBER_SHARED:-../shared}")
 make_root() { # RELEASE
   [ ! -e "$folder/$1.made" ] || return 0
   # A debootstrap that is older than a release lacks its name, but does the same for all of a distribution's.
-  local like=sid from=(--components=main) mirror=
+  local like=sid from=(--components=main,contrib,non-free) mirror=
   case $1 in
     jammy | noble | resolute)
-      like=gutsy from=(--components=main,universe) mirror=http://archive.ubuntu.com/ubuntu
+      like=gutsy from=(--components=main,universe,multiverse) mirror=http://archive.ubuntu.com/ubuntu
       # Debian has no package of Ubuntu's keys.
       if [ ! -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ]; then
         echo "$1: Ubuntu's keys are not here, so nobody vouches for its first packages" >&2
@@ -50,6 +53,8 @@ test_in() { # RELEASE
   local root=$folder/$1
   make_root "$1"
   cp /etc/resolv.conf /etc/hosts "$root/etc/"
+  [ "$cuda" = OFF ] || chroot "$root" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends nvidia-cuda-toolkit nvidia-cuda-dev
   rm -rf "$root/root/ember"
   git clone -q . "$root/root/ember"
   mkdir -p "$root/root/shared"
@@ -58,7 +63,7 @@ test_in() { # RELEASE
     for system in proc sys dev; do mount --rbind "/$system" "$1/$system"; done
     [ ! -d "$2" ] || mount --bind "$2" "$1/root/shared"
     exec chroot "$1" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-      bash -c "cd /root/ember && tools/test.sh"' bash "$root" "$shared"
+      EMBER_CUDA="$3" bash -c "cd /root/ember && tools/test.sh"' bash "$root" "$shared" "$cuda"
 }
 
 failed=0
