@@ -69,7 +69,7 @@ def run(*arguments, **options):
 
 def reference_logits(folder, texts):
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder).float().eval()
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     rows = []
     for i in range(0, len(texts), BATCH):
