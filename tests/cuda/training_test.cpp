@@ -469,6 +469,9 @@ TEST(Training, ARunAndAResumedRun) {
   const std::int64_t recorded = launches() - before;
   EXPECT_EQ(outcome.state.step, kSteps);
   EXPECT_NE(read_file(scratch / "whole/metrics.jsonl").find("\"loss_scale\":65536"), std::string::npos);
+  const TrainOutcome exact =
+      train(options("cpu"), *make_cpu_kernels(Precision::fp32, 1), Progress::Style::silent, never);
+  EXPECT_NEAR(outcome.state.best.loss, exact.state.best.loss, 2e-4 * exact.state.best.loss);  // here 2e-6
 
   TrainOptions by_calls = options("calls");
   by_calls.graph = false;
