@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/step_state.h"
 #include "model/batches.h"
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/memory.h"
@@ -115,6 +116,8 @@ TEST(Training, FollowsTheCpuThroughAnOverflow) {
   EXPECT_EQ(model_fingerprint(config, device.weights, *device.kernels),
             model_fingerprint(config, cpu.weights, *cpu.kernels));
   EXPECT_EQ(device.optimizer->read_state().loss_scale, 65536);
+  EXPECT_TRUE(device.optimizer->can_lower_scale({.loss_scale = 2 * kSmallestLossScale}));
+  EXPECT_FALSE(device.optimizer->can_lower_scale({.loss_scale = kSmallestLossScale}));
   constexpr int kOverflow = kBriefly ? 1 : 10, kGrowth = kBriefly ? 9 : 30;
   std::vector<float> losses;
   std::int32_t skipped = 0, doubled = 0;
