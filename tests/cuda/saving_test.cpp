@@ -3,7 +3,10 @@
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -80,6 +83,48 @@ TEST(Saving, WhatCannotBeWrittenIsTheRunsError) {
         testing::error_of([&] { train(options, kernels, Progress::Style::silent, after_a_step); });
     EXPECT_EQ(message.find((options.out / "checkpoints: cannot be made: ").string()), 0u) << message;
   }
+}
+
+// A text whose sums are too large for fp16 has no finite loss, and its steps are skipped. A checkpoint soon after it
+// can be resumed nevertheless, with the bits of a run that was not interrupted.
+TEST(Saving, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
+  testing::TemporaryDirectory scratch;
+  testing::write_tiny_model(scratch / "given");
+  testing::write_tiny_data(scratch / "data");
+  constexpr int kLarge = 9;  // a word of every third text
+  std::ofstream rows(scratch / "data/train.tsv");
+  for (int row = 0; row < 24; ++row)
+    rows << "word" << (row % 3 == 0 ? kLarge : 5 + row % 4) << "\t0\tid" << row << "\n";
+  rows.close();
+  std::ofstream(scratch / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
+  const BertConfig config = testing::tiny_config();
+  const auto host = make_cpu_kernels(Precision::fp32, 1);
+  BertWeights weights(config, *host);
+  draw_all(weights, 0.2f, 7, *host);
+  std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
+  std::filesystem::create_directories(scratch / "model");
+  save_hugging_face(scratch / "model", config, weights, *host, {read_vocabulary(scratch / "given/vocab.txt"), true});
+
+  const auto options = [&](const char* out) {
+    TrainOptions options = testing::tiny_options(scratch / "", out);
+    options.recipe.epochs = 1, options.from_scratch = false;
+    return options;
+  };
+  CudaKernels whole, first, second;
+  const auto never = [] { return 0; };
+  train(options("whole"), whole, Progress::Style::silent, never);
+  EXPECT_NE(read_file(scratch / "whole/metrics.jsonl").find("\"skipped_steps\":"), std::string::npos);
+  EXPECT_EQ(read_file(scratch / "whole/metrics.jsonl").find("\"skipped_steps\":0"), std::string::npos);
+  int asked = 0;
+  train(options("halves"), first, Progress::Style::silent, [&asked] { return asked++ == 2 ? 2 : 0; });
+  std::vector<std::string> notes;
+  const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / "halves", notes);
+  ASSERT_TRUE(checkpoint && notes.empty());
+  EXPECT_GT(checkpoint->step_state.skipped, 0);
+  TrainOptions rest = options("halves");
+  rest.resume = true;
+  train(rest, second, Progress::Style::silent, never);
+  EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / "halves/model.safetensors"));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "runtime/file.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
+#include "tests/train/trainer_fixture.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
 #include "train/optimizer.h"
@@ -413,45 +414,9 @@ TEST(Training, AHeadOfTooManyColumnsIsRefused) {
   EXPECT_NO_THROW(BertWeights(config, device));
 }
 
-// A text whose sums are too large for fp16 has no finite loss, and its steps are skipped. A checkpoint soon after it
-// can be resumed nevertheless, with the bits of a run that was not interrupted.
-TEST(Training, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
-  testing::TemporaryDirectory scratch;
-  testing::write_tiny_model(scratch / "given");
-  testing::write_tiny_data(scratch / "data");
-  constexpr int kLarge = 9;  // a word of every third text
-  std::ofstream rows(scratch / "data/train.tsv");
-  for (int row = 0; row < 24; ++row)
-    rows << "word" << (row % 3 == 0 ? kLarge : 5 + row % 4) << "\t0\tid" << row << "\n";
-  rows.close();
-  std::ofstream(scratch / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
-  const BertConfig config = testing::tiny_config();
-  const auto host = make_cpu_kernels(Precision::fp32, 1);
-  BertWeights weights(config, *host);
-  draw_all(weights, 0.2f, 7, *host);
-  std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
-  std::filesystem::create_directories(scratch / "model");
-  save_hugging_face(scratch / "model", config, weights, *host, {read_vocabulary(scratch / "given/vocab.txt"), true});
-
-  const auto options = [&](const char* out) {
-    TrainOptions options = testing::tiny_options(scratch / "", out);
-    options.recipe.epochs = 1, options.from_scratch = false;
-    return options;
-  };
-  CudaKernels whole, first, second;
-  const auto never = [] { return 0; };
-  train(options("whole"), whole, Progress::Style::silent, never);
-  int asked = 0;
-  train(options("halves"), first, Progress::Style::silent, [&asked] { return asked++ == 2 ? 2 : 0; });
-  std::vector<std::string> notes;
-  const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / "halves", notes);
-  ASSERT_TRUE(checkpoint && notes.empty());
-  EXPECT_GT(checkpoint->step_state.skipped, 0);
-  TrainOptions rest = options("halves");
-  rest.resume = true;
-  train(rest, second, Progress::Style::silent, never);
-  EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / "halves/model.safetensors"));
-}
+struct Log : testing::TrainerTest {
+  using TrainerTest::events;
+};
 
 // `train` from a folder to a folder; and in two halves, which must make no difference.
 TEST(Training, ARunAndAResumedRun) {
@@ -475,6 +440,12 @@ TEST(Training, ARunAndAResumedRun) {
   const TrainOutcome exact =
       train(options("cpu"), *make_cpu_kernels(Precision::fp32, 1), Progress::Style::silent, never);
   EXPECT_NEAR(outcome.state.best.loss, exact.state.best.loss, 2e-4 * exact.state.best.loss);  // here 2e-6
+  const auto logged = Log::events(scratch / "whole", "train"), expected = Log::events(scratch / "cpu", "train");
+  ASSERT_EQ(logged.size(), expected.size());
+  EXPECT_EQ(logged.back()["step"], kSteps);
+  EXPECT_NEAR(logged.back()["loss"].get<double>(), expected.back()["loss"].get<double>(), 2e-4);
+  const std::string choices = fmt::format("whole/checkpoints/step-{}/choices.txt", kSteps);
+  EXPECT_EQ(read_file(scratch / choices), whole.choices());  // none under the emulator
 
   TrainOptions by_calls = options("calls");
   by_calls.graph = false;
@@ -493,6 +464,7 @@ TEST(Training, ARunAndAResumedRun) {
   train(rest, second, Progress::Style::silent, never);
   for (const std::string& file : files)
     EXPECT_TRUE(read_file(scratch / "whole" / file) == read_file(scratch / "halves" / file)) << file;
+  EXPECT_EQ(Log::events(scratch / "whole"), Log::events(scratch / "halves"));
 }
 
 }  // namespace
