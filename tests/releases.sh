@@ -53,8 +53,8 @@ test_in() { # RELEASE
   local root=$folder/$1
   make_root "$1"
   cp /etc/resolv.conf /etc/hosts "$root/etc/"
-  [ "$cuda" = OFF ] || chroot "$root" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends nvidia-cuda-toolkit nvidia-cuda-dev
+  [ "$cuda" = OFF ] || chroot "$root" sh -c "apt-get update && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends nvidia-cuda-toolkit nvidia-cuda-dev"
   rm -rf "$root/root/ember"
   git clone -q . "$root/root/ember"
   mkdir -p "$root/root/shared"

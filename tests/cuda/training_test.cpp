@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/step_state.h"
@@ -20,6 +21,7 @@
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
 #include "tests/train/trainer_fixture.h"
+#include "train/checkpoint.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
 #include "train/optimizer.h"
@@ -61,14 +63,18 @@ struct Rig {
   // Returns the loss.
   float step(const Dataset& texts, int s) {
     batches.take(texts);
-    const Batch batch = batches.next(texts.size());
+    float loss = 0;
+    kernels->download(&loss, step(batches.next(texts.size()), s).data, sizeof loss);
+    return loss;
+  }
+
+  // Likewise, on the device.
+  Tensor step(const Batch& batch, int s) {
     optimizer->catch_up(batch);
     model->forward(batch, Randomness{kSeed, static_cast<std::uint32_t>(s)});
-    const Bert::Loss result = model->loss(batch, optimizer->step_state());
+    const Tensor loss = model->loss(batch, optimizer->step_state()).loss;
     model->backward(batch);
-    optimizer->step(*model, batch);
-    float loss = 0;
-    kernels->download(&loss, result.loss.data, sizeof loss);
+    optimizer->step(*model, batch, loss);
     return loss;
   }
 
@@ -249,12 +255,7 @@ TEST(Training, TheRunnersStepsAreThoseOfModelAndOptimizer) {
   StepRunner runner(*by_runner.kernels, *by_runner.model, *by_runner.optimizer, by_runner.batches, kSeed, false, 0);
   for (int s = 0; s < kSteps; ++s) {
     const BatchShape exact = by_hand.batches.exact_shape(kBatch);
-    const Batch batch = by_hand.batches.gather(by_hand.batches.shape(exact));
-    by_hand.optimizer->catch_up(batch);
-    by_hand.model->forward(batch, Randomness{kSeed, static_cast<std::uint32_t>(s)});
-    const Bert::Loss result = by_hand.model->loss(batch, by_hand.optimizer->step_state());
-    by_hand.model->backward(batch);
-    by_hand.optimizer->step(*by_hand.model, batch, result.loss);
+    by_hand.step(by_hand.batches.gather(by_hand.batches.shape(exact)), s);
     by_hand.batches.advance(kBatch);
     EXPECT_EQ(runner.step(kBatch).tokens, exact.tokens);
   }
@@ -414,10 +415,6 @@ TEST(Training, AHeadOfTooManyColumnsIsRefused) {
   EXPECT_NO_THROW(BertWeights(config, device));
 }
 
-struct Log : testing::TrainerTest {
-  using TrainerTest::events;
-};
-
 // `train` from a folder to a folder; and in two halves, which must make no difference.
 TEST(Training, ARunAndAResumedRun) {
   testing::TemporaryDirectory scratch;
@@ -440,12 +437,17 @@ TEST(Training, ARunAndAResumedRun) {
   const TrainOutcome exact =
       train(options("cpu"), *make_cpu_kernels(Precision::fp32, 1), Progress::Style::silent, never);
   EXPECT_NEAR(outcome.state.best.loss, exact.state.best.loss, 2e-4 * exact.state.best.loss);  // here 2e-6
-  const auto logged = Log::events(scratch / "whole", "train"), expected = Log::events(scratch / "cpu", "train");
+  using testing::TrainerTest;
+  const auto logged = TrainerTest::events(scratch / "whole", "train");
+  const auto expected = TrainerTest::events(scratch / "cpu", "train");
   ASSERT_EQ(logged.size(), expected.size());
   EXPECT_EQ(logged.back()["step"], kSteps);
   EXPECT_NEAR(logged.back()["loss"].get<double>(), expected.back()["loss"].get<double>(), 2e-4);
-  const std::string choices = fmt::format("whole/checkpoints/step-{}/choices.txt", kSteps);
-  EXPECT_EQ(read_file(scratch / choices), whole.choices());  // none under the emulator
+  std::vector<std::string> notes;
+  const auto checkpoint = newest_checkpoint(scratch / "whole", notes);
+  ASSERT_TRUE(checkpoint && notes.empty());
+  EXPECT_EQ(checkpoint->state.step, kSteps);
+  EXPECT_EQ(checkpoint->choices, whole.choices());  // none under the emulator
 
   TrainOptions by_calls = options("calls");
   by_calls.graph = false;
@@ -464,7 +466,7 @@ TEST(Training, ARunAndAResumedRun) {
   train(rest, second, Progress::Style::silent, never);
   for (const std::string& file : files)
     EXPECT_TRUE(read_file(scratch / "whole" / file) == read_file(scratch / "halves" / file)) << file;
-  EXPECT_EQ(Log::events(scratch / "whole"), Log::events(scratch / "halves"));
+  EXPECT_EQ(TrainerTest::events(scratch / "whole"), TrainerTest::events(scratch / "halves"));
 }
 
 }  // namespace

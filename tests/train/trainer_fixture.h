@@ -24,6 +24,22 @@ constexpr int kNever = 1 << 30;
 
 // Runs over a tiny model and data, each into a folder of its own.
 class TrainerTest : public ::testing::Test {
+ public:
+  // The events of metrics.jsonl without what the clock decides, without the checkpoints, which interruptions add, and
+  // without the start, which names all flags.
+  static std::vector<Json> events(const fs::path& out, const std::string& kind = "") {
+    std::vector<Json> result;
+    std::istringstream lines(read_file(out / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      Json event = Json::parse(line);
+      event.erase("examples_per_second");
+      event.erase("tokens_per_second");
+      const std::string its = event["event"];
+      if (kind.empty() ? its != "checkpoint" && its != "start" : its == kind) result.push_back(event);
+    }
+    return result;
+  }
+
  protected:
   TrainerTest() {
     write_tiny_model(scratch / "model");
@@ -45,21 +61,6 @@ class TrainerTest : public ::testing::Test {
       return error.what();
     }
     return "";
-  }
-
-  // The events of metrics.jsonl without what the clock decides, without the checkpoints, which interruptions add, and
-  // without the start, which names all flags.
-  static std::vector<Json> events(const fs::path& out, const std::string& kind = "") {
-    std::vector<Json> result;
-    std::istringstream lines(read_file(out / "metrics.jsonl"));
-    for (std::string line; std::getline(lines, line);) {
-      Json event = Json::parse(line);
-      event.erase("examples_per_second");
-      event.erase("tokens_per_second");
-      const std::string its = event["event"];
-      if (kind.empty() ? its != "checkpoint" && its != "start" : its == kind) result.push_back(event);
-    }
-    return result;
   }
 
   static std::string model(const fs::path& out) { return read_file(out / "model.safetensors"); }
