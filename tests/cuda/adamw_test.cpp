@@ -220,6 +220,26 @@ TEST(DeviceStartUpdates, DoesOnceWhatAdamWDoes) {
   EXPECT_EQ(run(0, 1), skipped);
 }
 
+TEST(DeviceStartUpdates, AnotherCallFirstAwaitsWhatIsLeft) {
+  const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));
+  CudaKernels& kernels = testing::device();
+  const State by_parts(1, 40), whole(1, 40);
+  const DeviceMatrix gradient(kFloat, 1, 40, draw(40, 1));
+  const AdamWParameter parameter = by_parts.parameter(gradient.view), expected = whole.parameter(gradient.view);
+  const std::span<const AdamWParameter> group(&parameter, 1), groups[] = {group.first(0), group};
+  std::deque<DeviceArray<StepState>> steps;
+  for (const std::int32_t updates : {1, 2}) {
+    steps.push_back(on_device({.loss_scale = 8, .gradient_norm = 3, .updates = updates}));
+    kernels.adamw({&expected, 1}, schedule.data(), steps.back().data(), 1);
+    kernels.start_updates(groups, schedule.data(), steps.back().data(), 1);
+    EXPECT_TRUE(kernels.await_updates());  // which leaves one
+  }
+  EXPECT_TRUE(kernels.await_updates());
+  EXPECT_FALSE(kernels.await_updates());
+  EXPECT_EQ(by_parts.bits(), whole.bits());
+  EXPECT_EQ(steps.back().values()[0].finite, 0);
+}
+
 // A recording cannot await what has begun outside it.
 TEST(DeviceStartUpdates, ARecordingFirstAwaitsWhatIsLeft) {
   const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));

@@ -84,7 +84,6 @@ struct Core {
   int alive = 0;
   std::array<Barrier, kBarriers> barriers;      // the first is the block's
   const std::function<void()>* body = nullptr;  // the kernel with its arguments
-  std::function<void()> bodies[kSets];          // of grids that no graph keeps, until their set has another
   bool early = false;                           // whether the grid is one whose threads must await the grid before it
   std::size_t overlaps_so_far = 0;
   bool first = false, last = false;     // whether the block is the first or last of this grid for its pool
@@ -275,12 +274,6 @@ void print_waiting_threads() {
   }
 }
 
-// To TSan a grid reads its arguments until something comes after it.
-void keep_body(const std::function<void()>& body) {
-  Core& c = core();
-  c.body = grid_order().in_graph() ? &body : &(c.bodies[grid_order().set()] = body);
-}
-
 void run_blocks(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared) {
   Core& c = core();
   const int set = grid_order().set(), first_pool = set == 0 ? 0 : kPoolsOfFirstSet + set - 1;
@@ -461,30 +454,34 @@ void trap() {
   report("__trap()");
 }
 
-void run_grid(const void* stream, dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,
+void forget_arguments(Work& work) {
+  Core& c = core();
+  release(&work.given);  // the launching thread has read it too
+  act_as(c.sweeper, c.launcher, [&work] {
+    acquire(&work.given);
+    acquire(&work.ended);
+    work.run.reset();
+  });
+}
+
+void run_grid(dim3 grid, dim3 block, std::size_t dynamic_bytes, std::size_t most_shared, bool early,
               const std::function<void()>& thread) {
   Core& c = core();
   if (c.running != nullptr) report("a kernel launches a kernel");
   c.count = static_cast<int>(block.x * block.y * block.z);
   c.early = early;
-  grid_order().begin(stream, early);
-  keep_body(thread);
+  c.body = &thread;
   gridDim = grid;
   blockDim = block;
-  grid_order().start();
   run_blocks(grid, block, dynamic_bytes, most_shared);
-  grid_order().end(stream);
 }
 
-void run_library(const void* stream, const std::function<void()>& work) {
+void run_library(const std::function<void()>& work) {
   if (!kTsan) return work();
   Core& c = core();
   if (c.library == nullptr) c.library = std::make_unique<Fiber>(&library_main, kStackOfLibrary);
-  grid_order().begin(stream, false);
-  keep_body(work);
-  grid_order().start();
+  c.body = &work;
   c.library->resume(c.launcher);
-  grid_order().end(stream);
 }
 
 }  // namespace simt

@@ -89,4 +89,8 @@ bool has_shared_memory();
 void as_launcher(void (*allocate)(void*), void* argument);
 void see_allocations();
 
+// Frees `run`, which the work's threads have read, by a thread of its own that comes after them: the launching one
+// does not.
+void forget_arguments(Work& work);
+
 }  // namespace simt

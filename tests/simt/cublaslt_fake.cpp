@@ -321,10 +321,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
       of[CUBLASLT_MATMUL_DESC_SCALE_TYPE] != CUDA_R_32F || (bias_type != simt::kTypeOfD && bias_type != type) ||
       (with_bias && product.bias == nullptr))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (cublaslt().slow.contains(product.algorithm)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  const std::function<void()> work = [=] { multiplication.run(); };
+  const std::function<void()> work = [=] {
+    if (cublaslt().slow.contains(product.algorithm)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    multiplication.run();
+  };
   const cudaError_t error = simt::perform(stream, [=] {
-    simt::run_library(stream, work);
+    simt::run_library(work);
     cublaslt().products.push_back(product);
   });
   return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;

@@ -5,9 +5,9 @@
 // What it shows: wrong values under any schedule of the threads (EMBER_SIMT_SCHEDULE), barriers and collectives that
 // not all threads reach, reads of uninitialised memory (everything starts as 0xFF bytes, which are NaN), and with
 // sanitizers accesses out of bounds (ASan), misaligned ones (UBSan) and races (TSan), within a block and between two
-// that run one after the other, and results of a graph that depend on which of its streams goes first. What it cannot
-// show: other races between streams, a host that is ahead of its stream (copies and kernels are done when their calls
-// return), launches of more threads than __launch_bounds__, how tensor cores round, and speed.
+// that run one after the other; results that depend on which of several streams goes first, or on how far the host is
+// ahead of them. What it cannot show: launches of more threads than __launch_bounds__, how tensor cores round, and
+// speed.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -19,6 +19,11 @@ constexpr bool sanitizer(std::string_view name) {
   return std::string_view(EMBER_SANITIZE).find(name) != std::string_view::npos;
 }
 
+// Waits for all streams.
+inline void finish() {
+  check_cuda(cudaDeviceSynchronize(), "waiting for the device");
+}
+
 template <typename T>
 class DeviceArray {
  public:
@@ -28,7 +33,9 @@ class DeviceArray {
     stream_.synchronize();
   }
   T* data() const { return static_cast<T*>(memory_.data()); }
+  // After all that any stream was given.
   std::vector<T> values() const {
+    finish();
     std::vector<T> out(size_);
     check_cuda(cudaMemcpyAsync(out.data(), data(), size_ * sizeof(T), cudaMemcpyDeviceToHost, stream_), "copying");
     stream_.synchronize();

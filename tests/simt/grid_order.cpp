@@ -4,52 +4,29 @@
 
 namespace simt {
 
-void GridOrder::begin(const void* stream, bool early) {
+void GridOrder::begin(const Work& work) {
+  work_ = &work;
   if constexpr (!kTsan) return;
-  if (in_graph()) {
-    overlaps_ = early && node_->after.size() == 1;
-    first_ = overlaps_ ? node_->after.front()->after : node_->after;
-    awaited_ = overlaps_ ? &node_->after.front()->ended : nullptr;
-  } else {
-    overlaps_ = early && stream == stream_;
-    if (!overlaps_) await();
-    first_ = {};
-    awaited_ = overlaps_ ? &sets_[by_turns_].ends : nullptr;
-  }
-  if (overlaps_) by_turns_ = 1 - by_turns_;
-  const bool beside = in_graph() && node_->branch > 0;
-  set_ = beside ? 2 + (node_->branch - 1) % kSetsBeside : by_turns_;
+  if (overlaps()) by_turns_ = 1 - by_turns_;
+  set_ = work.branch > 0 ? 2 + (work.branch - 1) % kSetsBeside : by_turns_;
 }
 
-void GridOrder::start() {
-  release(&sets_[set_].starts);
-}
-
-void GridOrder::end(const void* stream) {
-  if constexpr (!kTsan) return;
-  if (in_graph()) return;
-  // The grid before has been awaited; this one's end is the next one's to await.
-  if (overlaps_) acquire(awaited_);
-  stream_ = stream;
-}
-
-void GridOrder::await() {
-  stream_ = nullptr;
-  for (Tags& tags : sets_) acquire(&tags.ends);
+void GridOrder::await_all() {
+  for (char& tag : ends_) acquire(&tag);
 }
 
 void GridOrder::thread_begins() {
-  acquire(&sets_[set_].starts);
-  for (GraphNode* node : first_) acquire(&node->ended);
+  acquire(&work_->given);
+  for (const auto& before : work_->starts_after) acquire(&before->ended);
 }
 
 void GridOrder::thread_awaits() {
-  if (awaited_ != nullptr) acquire(awaited_);
+  if (work_->beside != nullptr) acquire(&work_->beside->ended);
 }
 
 void GridOrder::thread_ends() {
-  release(&sets_[set_].ends);
-  if (in_graph()) release(&node_->ended);
+  release(&ends_[set_]);
+  release(&work_->ended);
 }
 
 GridOrder& grid_order() {

@@ -14,7 +14,7 @@ namespace simt {
 // Aborts with a report unless the kernel's argument points into memory that a device could reach (or is null).
 void require_device_pointer(const void* pointer, int argument);
 
-// Runs the grid now, or records it where the stream is being captured.
+// Gives the grid to the stream, or records it where that is being captured.
 cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> thread);
 
 template <typename T>

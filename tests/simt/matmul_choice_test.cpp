@@ -51,7 +51,12 @@ class MatmulChoice : public ::testing::Test {
                    matrix(in_.data(), rows, kInputs, DType::f16), matrix(weight_.data(), kOutputs, kInputs, DType::f16),
                    bias);
   }
-  static std::uint64_t algorithm() { return simt::cublaslt().products.back().algorithm; }
+  // What has been multiplied, all that was asked for.
+  static const std::vector<simt::FakeCublasLt::Product>& products() {
+    testing::finish();
+    return simt::cublaslt().products;
+  }
+  static std::uint64_t algorithm() { return products().back().algorithm; }
   static std::size_t questions() { return simt::cublaslt().questions.size(); }
 
   const testing::TemporaryDirectory folder_;
@@ -73,7 +78,7 @@ TEST_F(MatmulChoice, ABiasIsAsAlignedAsCublasltWasTold) {
     for (const std::int64_t elements : {0, 1, 2, 3, 8}) {
       const Tensor added = bias(memory, elements, type);
       forward(matmul, 3, added);
-      const simt::FakeCublasLt::Product& product = simt::cublaslt().products.back();
+      const simt::FakeCublasLt::Product& product = products().back();
       EXPECT_EQ(address(product.bias) % 16, 0u) << elements;
       if (address(added.data) % 16 == 0) {
         EXPECT_EQ(product.bias, added.data) << "copied for nothing";
@@ -119,7 +124,7 @@ TEST_F(MatmulChoice, SumsWithABiasHaveNoParts) {
   ASSERT_EQ(questions.size(), 2u);
   EXPECT_EQ(questions[0].reduction_schemes, std::uint64_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   EXPECT_EQ(questions[1].reduction_schemes, std::uint64_t{CUBLASLT_REDUCTION_SCHEME_NONE});
-  for (const auto& product : simt::cublaslt().products)
+  for (const auto& product : products())
     EXPECT_LE(product.workspace_bytes, questions[0].workspace) << "the copy of a bias is not to be overwritten";
 }
 
@@ -427,7 +432,7 @@ TEST_F(MatmulChoice, WorkBesideHasAStreamAndAWorkspaceOfItsOwn) {
   const auto product = [&](const Stream* on) {
     matmul.backward_weight(matrix(dweight.data(), kOutputs, kInputs), matrix(out_.data(), 3, kOutputs, DType::f16),
                            matrix(in_.data(), 3, kInputs, DType::f16), {}, on);
-    return simt::cublaslt().products.back();
+    return products().back();
   };
   const auto first = product(nullptr), second = product(&beside), third = product(&beside);
   EXPECT_EQ(first.stream, stream_.get());

@@ -81,7 +81,7 @@ struct Matmul::State {
   void enqueue(Computation computation, const Stream* beside = nullptr) const {
     const cudaStream_t where = beside == nullptr ? stream : beside->get();
     const std::function<void()> work = computation;
-    check_cuda(simt::perform(where, [where, work] { simt::run_library(where, work); }), "a matrix product");
+    check_cuda(simt::perform(where, [work] { simt::run_library(work); }), "a matrix product");
     count_launch();
   }
 };

@@ -134,8 +134,7 @@ __global__ void copy_and_leave(const float* in) {
 
 TEST(PlantedCopyBug, CopiesThatAreNeverAwaited) {
   const DeviceArray<float> in(4);
-  const Stream stream;
-  EXPECT_DEATH(launch("copy", stream, 1, 1, 0, copy_and_leave, in.data()), "ended without await_copies");
+  EXPECT_DEATH(testing::run(1, 1, copy_and_leave, in.data()), "ended without await_copies");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "runtime/cuda/side_stream.h"
 #include "simt/device.h"
 #include "simt/grid.h"
+#include "simt/runtime_state.h"
 #include "tests/simt/emulator_support.h"
 
 namespace ember {
@@ -99,6 +100,7 @@ TEST_F(PlantedOverlap, WritesToWhatTheGridBeforeReads) {
   const auto copy_back = [&] {
     launch_copy<First::wait>(x_, y_);
     launch_copy<First::write>(z_, x_);
+    stream_.synchronize();
   };
   EMBER_EXPECT_RACE(copy_back());
 }
@@ -119,6 +121,7 @@ TEST_F(PlantedOverlap, ReadsByALaterBlock) {
       launch_early("read", stream_, kBlocks, kThreads, 0, last_block_reads, static_cast<const float*>(x_.data()),
                    y_.data());
     }
+    stream_.synchronize();
   };
   EMBER_EXPECT_RACE(add_and_read());
 }
@@ -159,6 +162,7 @@ TEST_F(PlantedOverlap, BranchesThatAreNoKernels) {
       side.join(stream_);
     });
     graph.launch(stream_);
+    stream_.synchronize();
   };
   EMBER_EXPECT_RACE(clear_beside());
 }
@@ -166,8 +170,10 @@ TEST_F(PlantedOverlap, BranchesThatAreNoKernels) {
 TEST_F(PlantedOverlap, ReadsOfWhatALibraryWrites) {
   EMBER_NEEDS_SANITIZER("thread");
   const auto multiply = [&] {
-    simt::run_library(stream_, [x = x_.data()] { x[0] = 7; });
+    const std::function<void()> write = [x = x_.data()] { x[0] = 7; };
+    simt::perform(stream_, [write] { simt::run_library(write); });
     launch_copy<First::read>(x_, y_);
+    stream_.synchronize();
   };
   EMBER_EXPECT_RACE(multiply());
 }

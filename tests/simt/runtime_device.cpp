@@ -93,15 +93,17 @@ std::size_t allowed_shared_of(const void* kernel) {
 cudaError_t launch_grid(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> thread) {
   if (!valid_shape(config.gridDim, config.blockDim)) return result(cudaErrorInvalidConfiguration);
   if (config.dynamicSmemBytes > allowed_shared_of(kernel)) return result(cudaErrorInvalidValue);
-  return perform(config.stream, [config, kernel, early = starts_early(config), thread = std::move(thread)] {
+  const bool early = starts_early(config);
+  const auto run = [config, kernel, early, thread = std::move(thread)] {
     const std::size_t allowed = allowed_shared_of(kernel);
     // What a device does then is not documented.
     if (config.dynamicSmemBytes > allowed)
       report(fmt::format("a recorded launch has {} bytes of shared memory, its kernel is now allowed {}",
                          config.dynamicSmemBytes, allowed));
     const std::size_t most = allowed > kShared ? device().most_shared() : kShared;
-    run_grid(config.stream, config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
-  });
+    run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, most, early, thread);
+  };
+  return perform(config.stream, run, early);
 }
 
 }  // namespace simt
@@ -158,7 +160,9 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  return result(simt::state_of_device());
+  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
+  simt::wait_for_all();
+  return result(cudaSuccess);
 }
 
 cudaError_t cudaGetLastError() {

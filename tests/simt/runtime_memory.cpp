@@ -3,9 +3,10 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include "simt/grid.h"
-#include "simt/grid_order.h"
 #include "simt/runtime_state.h"
 
 namespace simt {
@@ -31,7 +32,7 @@ class Allocations {
     if (pointer == nullptr) return cudaSuccess;
     const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == blocks_.end()) return cudaErrorInvalidValue;
-    grid_order().await();
+    wait_for_all();  // as a device does
     in_use_ -= found->second;
     blocks_.erase(found);
     std::free(pointer);
@@ -81,14 +82,8 @@ bool agrees(cudaMemcpyKind kind, const void* to, const void* from, std::size_t b
   }
 }
 
-// By a thread of the stream in a graph. Else by the launching one, since the host may use what it handed over once the
-// call has returned.
-cudaError_t transfer(cudaStream_t stream, const std::function<void()>& work) {
-  return perform(stream, [stream, work] {
-    if (grid_order().in_graph()) return run_library(stream, work);
-    grid_order().await();
-    work();
-  });
+cudaError_t transfer(cudaStream_t stream, std::function<void()> work) {
+  return perform(stream, [work = std::move(work)] { run_library(work); });
 }
 
 }  // namespace
@@ -141,9 +136,20 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (bytes > 0 && !simt::agrees(kind, to, from, bytes)) return result(cudaErrorInvalidValue);
-  return simt::transfer(stream, [=] {
+  // Memory that is not page-locked is read before the call returns, and written.
+  const bool at_once = stream != nullptr && stream->recording == nullptr;
+  if (at_once && kind == cudaMemcpyHostToDevice && !simt::is_pinned_memory(from, bytes)) {
+    const auto* first = static_cast<const std::byte*>(from);
+    return simt::transfer(stream, [to, staged = std::vector<std::byte>(first, first + bytes)] {
+      std::memcpy(to, staged.data(), staged.size());
+    });
+  }
+  const cudaError_t error = simt::transfer(stream, [=] {
     if (bytes > 0) std::memcpy(to, from, bytes);
   });
+  if (at_once && kind == cudaMemcpyDeviceToHost && error == cudaSuccess && !simt::is_pinned_memory(to, bytes))
+    simt::wait_for(stream->after);
+  return error;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {

@@ -5,50 +5,42 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "simt/device.h"
+#include "simt/work.h"
 
-namespace simt {
-struct GraphNode;  // simt/grid_order.h, which is the core's alone
-}
-
-// What a graph runs, in the order in which it was recorded, and the places of what must have run before: the operation
-// before it in its stream and those that an event stands for.
-struct SimtOperation {
-  std::function<void()> run;
-  std::vector<std::size_t> after;
-  int branch = 0;  // of the stream: 0 is the one that began the capture
-};
-using SimtOperations = std::vector<SimtOperation>;
-
-// What a capture has so far, of the stream that began it and of those that joined by an event.
+// What a capture has so far, of the stream that began it and of those that joined by an event. Its operations are never
+// done themselves: their `number` is their place, and each launch of the graph does copies of them.
 struct SimtRecording {
   cudaStream_t origin = nullptr;
-  SimtOperations operations;
+  simt::WorkList operations;
   std::vector<cudaStream_t> forks;
 };
 
 struct CUstream_st {
+  simt::WorkList after;  // of the operation that is given next
+  // What the last one comes after, if the next one may start beside it.
+  std::optional<simt::WorkList> before_last;
+  int branch = 0;  // Work::branch
+
   std::shared_ptr<SimtRecording> recording;  // null unless the stream is being captured
   bool rejoined = false;                     // whether the capture's origin waits for all that this fork was given
-  std::vector<std::size_t> after;            // of the operation that is recorded next
+  simt::WorkList recorded;                   // `after` of the operation that is recorded next
 };
 struct CUevent_st {
   std::shared_ptr<SimtRecording> recording;  // of the capture in which it was recorded last
-  cudaStream_t stream = nullptr;             // and the stream there
-  std::vector<std::size_t> after;            // and what it stands for
-  bool recorded = false;
+  cudaStream_t stream = nullptr;             // where
+  int branch = 0;                            // the stream's
+  simt::WorkList after;                      // and what it stands for
   bool timed = true;
-  double seconds = 0;
+  std::shared_ptr<double> seconds;  // once it has happened; null where it was never recorded
 };
 struct CUgraph_st {
-  SimtOperations operations;
+  simt::WorkList operations, last;
 };
-struct CUgraphExec_st {
-  SimtOperations operations;
-  std::vector<simt::GraphNode> nodes;  // one for each, which point at each other
-};
+struct CUgraphExec_st : CUgraph_st {};
 
 namespace simt {
 
@@ -58,9 +50,10 @@ cudaError_t result(cudaError_t error);
 cudaError_t state_of_device();
 // The same, and an error while any stream is being captured.
 cudaError_t ready_to_allocate();
-// Runs the operation now, or records it in a stream that is being captured. The null stream is refused: Ember uses
-// none.
-cudaError_t perform(cudaStream_t stream, std::function<void()> operation);
+// Gives the operation to the stream, or records it where that is being captured. `run` calls run_grid or run_library
+// once (simt/grid.h); `early`: it may start beside the operation before it. The null stream is refused, since Ember
+// uses none.
+cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early = false);
 
 // Memory that cudaMalloc gave, or cudaMallocHost; both ends count as inside, since an empty array may stand there.
 bool is_device_memory(const void* pointer, std::size_t bytes);

@@ -1,15 +1,13 @@
-// Streams, events and graphs of the emulated CUDA runtime. Everything runs at once, in the order of the calls, so a
-// stream is always idle and an event that was recorded has happened. A stream that is being captured runs nothing: its
-// operations are recorded, with their arguments by value, and run each time the graph is launched. A second stream
-// joins the capture when it waits for an event of it, and must be waited for in turn before the capture ends. A graph
-// runs its operations in any order that its streams and events allow, as the schedule has it: one that lacks an event
-// has other results in other orders.
+// Streams, events and graphs of the emulated CUDA runtime. What a stream is given is done when the schedule has it done
+// (simt/work.h). A stream that is being captured does nothing: its operations are recorded, with their arguments by
+// value, and given each time the graph is launched. A second stream joins the capture when it waits for an event of it,
+// and must be waited for in turn before the capture ends.
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
-#include "simt/grid_order.h"
+#include "simt/grid.h"
 #include "simt/runtime_state.h"
-#include "simt/schedule.h"
 
 using simt::result;
 
@@ -21,37 +19,38 @@ double now() {
 
 int captures_under_way = 0;
 
-std::vector<simt::GraphNode> nodes_of(const SimtOperations& operations) {
-  std::vector<simt::GraphNode> nodes(operations.size());
-  if (!simt::kTsan) return nodes;
-  for (std::size_t i = 0; i < operations.size(); ++i) {
-    for (const std::size_t before : operations[i].after) nodes[i].after.push_back(&nodes[before]);
-    nodes[i].branch = operations[i].branch;
-  }
-  return nodes;
+void append(simt::WorkList& to, const simt::WorkList& from) {
+  to.insert(to.end(), from.begin(), from.end());
 }
 
-int branch_of(cudaStream_t stream) {
-  const std::vector<cudaStream_t>& forks = stream->recording->forks;
-  const auto fork = std::ranges::find(forks, stream);
-  return fork == forks.end() ? 0 : 1 + static_cast<int>(fork - forks.begin());
+std::unique_ptr<const std::function<void()>> function(std::function<void()> of) {
+  return std::make_unique<const std::function<void()>>(std::move(of));
 }
 
-void run(CUgraphExec_st& graph) {
-  const SimtOperations& operations = graph.operations;
-  std::vector<bool> done(operations.size());
-  std::vector<std::size_t> ready;
-  const auto is_done = [&](std::size_t i) { return done[i]; };
-  for (std::size_t turn = 0; turn < operations.size(); ++turn) {
-    ready.clear();
-    for (std::size_t i = 0; i < operations.size(); ++i)
-      if (!done[i] && std::ranges::all_of(operations[i].after, is_done)) ready.push_back(i);
-    const std::size_t next = ready[simt::whose_turn(ready.size())];
-    simt::grid_order().set_node(&graph.nodes[next]);
-    operations[next].run();
-    done[next] = true;
+// A stream that goes on from an event of another one is beside it, until that in turn goes on from its.
+void branch_off(CUstream_st& stream, const CUevent_st& event) {
+  static int branches = 0;
+  if (event.stream != &stream && event.branch == 0 && stream.branch == 0) stream.branch = ++branches;
+}
+
+// What a launch of the graph in a stream does, behind what the stream was given before.
+simt::WorkList copies_of(const simt::WorkList& operations, const simt::WorkList& before) {
+  simt::WorkList copies;
+  const auto from_here = [&](const simt::WorkList& recorded) {
+    simt::WorkList works;
+    for (const auto& operation : recorded) works.push_back(copies[operation->number]);
+    return recorded.empty() ? before : works;
+  };
+  for (const auto& operation : operations) {
+    const auto copy = std::make_shared<simt::Work>();
+    copy->run = function([operation] { (*operation->run)(); });
+    copy->after = from_here(operation->after);
+    copy->starts_after = from_here(operation->starts_after);
+    if (operation->beside != nullptr) copy->beside = copies[operation->beside->number];
+    copy->branch = operation->branch;
+    copies.push_back(copy);
   }
-  simt::grid_order().set_node(nullptr);
+  return copies;
 }
 
 // What CUDA does not allow in a capture: waiting for the device and the like.
@@ -59,6 +58,12 @@ cudaError_t require_idle(cudaStream_t stream) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return error;
   return stream->recording == nullptr ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
+}
+
+cudaError_t require_awaitable(cudaEvent_t event) {
+  if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  // An event of a recording marks a place in a graph, not a time.
+  return event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device();
 }
 
 }  // namespace
@@ -70,16 +75,27 @@ cudaError_t ready_to_allocate() {
   return error == cudaSuccess && captures_under_way > 0 ? cudaErrorStreamCaptureUnsupported : error;
 }
 
-cudaError_t perform(cudaStream_t stream, std::function<void()> operation) {
+cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
+  const bool recorded = stream->recording != nullptr;
+  WorkList& after = recorded ? stream->recorded : stream->after;
+  const auto work = std::make_shared<Work>();
+  work->run = function(std::move(run));
+  work->after = after;
+  work->starts_after = after;
+  work->branch = stream->branch;
+  if (early && stream->before_last.has_value() && after.size() == 1) {
+    work->beside = after.front();
+    work->starts_after = *stream->before_last;
+  }
+  stream->before_last = std::exchange(after, {work});
   stream->rejoined = false;
-  if (stream->recording == nullptr) {
-    operation();
+  if (recorded) {
+    work->number = stream->recording->operations.size();
+    stream->recording->operations.push_back(work);
   } else {
-    SimtOperations& operations = stream->recording->operations;
-    operations.push_back({std::move(operation), std::move(stream->after), branch_of(stream)});
-    stream->after = {operations.size() - 1};
+    give({work});
   }
   return result(cudaSuccess);
 }
@@ -95,37 +111,46 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (stream->recording != nullptr && stream->recording->origin == stream) --captures_under_way;
+  simt::wait_for(stream->after);  // a device does not, but no one else would
   delete stream;
   return result(simt::state_of_device());
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  simt::grid_order().await();
-  return result(require_idle(stream));
+  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  simt::wait_for(stream->after);
+  return result(cudaSuccess);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (event == nullptr || stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
   const auto& recording = event->recording;
-  if (recording == nullptr) return result(require_idle(stream));
+  branch_off(*stream, *event);
+  if (recording == nullptr) {
+    if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+    append(stream->after, event->after);
+    return result(cudaSuccess);
+  }
   if (stream->recording == nullptr) {
     stream->recording = recording;
-    stream->after.clear();
+    stream->recorded.clear();
+    stream->before_last.reset();
     stream->rejoined = false;
     recording->forks.push_back(stream);
   }
   if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
-  stream->after.insert(stream->after.end(), event->after.begin(), event->after.end());
+  append(stream->recorded, event->after);
   // A later operation of the fork is not joined by an event that was recorded before it.
-  if (stream == recording->origin) event->stream->rejoined = event->after == event->stream->after;
+  if (stream == recording->origin) event->stream->rejoined = event->after == event->stream->recorded;
   return result(cudaSuccess);
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
   stream->recording = std::make_shared<SimtRecording>();
-  stream->after.clear();
+  stream->recorded.clear();
+  stream->before_last.reset();
   stream->recording->origin = stream;
   ++captures_under_way;
   return result(cudaSuccess);
@@ -136,13 +161,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const std::shared_ptr<SimtRecording> recording = stream->recording;
   if (recording->origin != stream) return result(cudaErrorStreamCaptureUnmatched);
   stream->recording.reset();
+  stream->before_last.reset();
   --captures_under_way;
   bool joined = true;
   for (cudaStream_t fork : recording->forks) {
     joined = joined && fork->rejoined;
     fork->recording.reset();
+    fork->before_last.reset();
   }
-  *graph = joined ? new CUgraph_st{std::move(recording->operations)} : nullptr;
+  *graph = joined ? new CUgraph_st{recording->operations, stream->recorded} : nullptr;
   return result(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
 }
 
@@ -170,43 +197,49 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
   event->recording = stream->recording;
   event->stream = stream;
+  event->branch = stream->branch;
+  event->after = stream->recording == nullptr ? stream->after : stream->recorded;
+  if (!event->timed || stream->recording != nullptr) return result(cudaSuccess);
+  const std::function<void()> look = [seconds = event->seconds = std::make_shared<double>()] { *seconds = now(); };
+  const cudaError_t error = simt::perform(stream, [look] { simt::run_library(look); });
   event->after = stream->after;
-  if (stream->recording != nullptr) return result(cudaSuccess);
-  event->recorded = true;
-  event->seconds = now();
-  return result(cudaSuccess);
+  return error;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  simt::grid_order().await();
-  // An event of a recording marks a place in a graph, not a time.
-  return result(event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device());
+  if (const cudaError_t error = require_awaitable(event); error != cudaSuccess) return result(error);
+  return simt::seen_done(event->after) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return cudaEventQuery(event);
+  if (const cudaError_t error = require_awaitable(event); error != cudaSuccess) return result(error);
+  simt::wait_for(event->after);
+  return result(cudaSuccess);
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  if (start == nullptr || end == nullptr || !start->timed || !end->timed || !start->recorded || !end->recorded)
+  if (start == nullptr || end == nullptr || start->seconds == nullptr || end->seconds == nullptr)
     return result(cudaErrorInvalidResourceHandle);
   if (start->recording != nullptr || end->recording != nullptr) return result(cudaErrorCapturedEvent);
-  *milliseconds = static_cast<float>(1e3 * (end->seconds - start->seconds));
+  if (!simt::are_done(start->after) || !simt::are_done(end->after)) return cudaErrorNotReady;
+  *milliseconds = static_cast<float>(1e3 * (*end->seconds - *start->seconds));
   return result(simt::state_of_device());
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (graph == nullptr) return result(cudaErrorInvalidValue);
-  *executable = new CUgraphExec_st{graph->operations, nodes_of(graph->operations)};
+  *executable = new CUgraphExec_st{*graph};
   return result(cudaSuccess);
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return result(cudaErrorInvalidValue);
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  simt::grid_order().await();
-  run(*executable);
+  const simt::WorkList copies = copies_of(executable->operations, stream->after);
+  if (!copies.empty()) stream->after.clear();
+  for (const auto& last : executable->last) stream->after.push_back(copies[last->number]);
+  stream->before_last.reset();
+  simt::give(copies);
   return result(cudaSuccess);
 }
 
@@ -216,7 +249,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  simt::grid_order().await();
+  simt::wait_for_all();  // a device keeps what it needs
   delete executable;
   return result(cudaSuccess);
 }

@@ -1,4 +1,5 @@
-// In which order the threads of a block, the blocks of a grid and the operations of a graph take their turns.
+// In which order the threads of a block, the blocks of a grid and the operations of streams take their turns, and how
+// far these are behind the host.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +7,9 @@
 
 namespace simt {
 
-// fifo: who has waited longest; blocks and operations in order. lifo: who became ready last; blocks in reverse, and an
-// operation before those of other streams that were recorded earlier and need not precede it. random: anyone.
+// fifo: who has waited longest; blocks and operations in order, each operation as soon as it is given. lifo: who became
+// ready last; blocks in reverse; an operation when the host waits for it, before those of other streams that were given
+// earlier and need not precede it. random: anyone, at any time.
 enum class Order { fifo, lifo, random };
 
 struct Schedule {
