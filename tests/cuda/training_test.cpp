@@ -331,13 +331,18 @@ TEST(Training, NoStepWaitsForTheDevice) {
   }
 }
 
-// Page-locked memory is copied by the device itself.
-TEST(Training, WhatIsUploadedMayBeOverwrittenAtOnce) {
+// Page-locked memory is copied by the device itself, when it comes to that.
+TEST(Training, UpAndDownloadsAreDoneWhenTheyReturn) {
   CudaKernels kernels;
-  const Buffer from = pinned_buffer(8), to = kernels.allocate(from.size());
+  const Buffer host = pinned_buffer(sizeof(int)), device = kernels.allocate(host.size());
+  int& value = *static_cast<int*>(host.data());
   const std::int64_t before = synchronisations();
-  kernels.upload(to.data(), from.data(), from.size());
-  EXPECT_EQ(synchronisations(), before + 1);
+  value = 1;
+  kernels.upload(device.data(), host.data(), host.size());
+  value = 2;
+  kernels.download(host.data(), device.data(), host.size());
+  EXPECT_EQ(value, 1);
+  EXPECT_EQ(synchronisations(), before + 2);
 }
 
 // An evaluation waits twice, at its end, however many batches it has; and so often again to send the data set.

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Removes each barrier of kernels/cuda, one at a time, and shows which tests notice; has each kernel await the grid
-before it at its end.
+"""Removes each barrier of kernels/cuda and each of its waits for a stream, one at a time, and shows which tests notice;
+has each kernel await the grid before it at its end.
 
 A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __threadfence, whose absence TSan alone can
 notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
 lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.
 Prints a table; exit status 1 when a mutant was caught nowhere, in which case either a test is missing or the barrier is
 unnecessary and should go. A late await_previous_grid() is seen by TSan alone, and where kernels follow each other: in
-tests/cuda/overlap_test.cpp or in training.
+tests/cuda/overlap_test.cpp or in training. A wait is one of the host's or of a stream for another (synchronize, block,
+join, finish_updates).
 
     cmake -S . -B build-mutants -G Ninja
     cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
-    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention] [--kind barriers|awaits]
+    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention] [--kind barriers|awaits|waits]
 
 The sources are changed in place and restored, so no file of kernels/cuda may differ from the last commit. Run on
 demand, not in CI: a mutant takes as long as its tests.
@@ -31,13 +32,16 @@ from one_line import OneLine, file, number
 KERNELS = ROOT / "kernels" / "cuda"
 BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
 AWAIT = re.compile(r"await_previous_grid\(\);")
+WAIT = re.compile(r"\w+(?:\[\w+\+\+\])?\.(?:synchronize|block|join)\(\w*\);|\bfinish_updates\(\);")
+OVERLAP = ["simt_overlap_test", "simt_training_test"]
+STREAMS = ["simt_training_test", "simt_adamw_test", "simt_deferred_gradients_test", "simt_matmul_choice_test"]
 AT_THE_END = "struct Late { __device__ ~Late() { await_previous_grid(); } } late;"
 SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
 
 
 def places(pattern, only):
     """Every (file, start, end) of a match, in code and not in a comment."""
-    for path in sorted(KERNELS.glob("*.cu*")):
+    for path in sorted(KERNELS.glob("*.c*")):
         if only and not path.name.startswith(only):
             continue
         text = path.read_text()
@@ -76,7 +80,8 @@ def has_tsan(folder):
 
 
 def build(folder):
-    subprocess.run(["cmake", "--build", folder, "--target", "simt_cuda_tests"], check=True, stdout=subprocess.DEVNULL)
+    programs = ["simt_cuda_tests", "simt_matmul_choice_tests"]
+    subprocess.run(["cmake", "--build", folder, "--target", *programs], check=True, stdout=subprocess.DEVNULL)
 
 
 def passes(program, schedule, seconds):
@@ -91,13 +96,16 @@ def passes(program, schedule, seconds):
 
 def mutants(options):
     """Every (file, start, end, replacement, tests, folders)."""
-    if options.kind != "awaits":
+    if options.kind in (None, "barriers"):
         for path, start, end in places(BARRIER, options.only):
             yield path, start, end, "(void)0", tests_of(path), options.folders
-    if options.kind != "barriers":
-        tests, folders = ["simt_overlap_test", "simt_training_test"], [f for f in options.folders if has_tsan(f)]
+    if options.kind in (None, "awaits"):
+        folders = [folder for folder in options.folders if has_tsan(folder)]
         for path, start, end in places(AWAIT, options.only):
-            yield path, start, end, AT_THE_END, tests, folders
+            yield path, start, end, AT_THE_END, OVERLAP, folders
+    if options.kind in (None, "waits"):
+        for path, start, end in places(WAIT, options.only):
+            yield path, start, end, "static_cast<void>(0);", STREAMS, options.folders
 
 
 def failures(folder, tests, seconds):
@@ -116,7 +124,7 @@ def main():
     arguments = OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
     arguments.add_argument("folders", nargs="+", type=build_folder, help="configured build folders")
     arguments.add_argument("--only", default="", help="files whose name starts so")
-    arguments.add_argument("--kind", choices=["barriers", "awaits"], help="both unless told")
+    arguments.add_argument("--kind", choices=["barriers", "awaits", "waits"], help="all unless told")
     arguments.add_argument("--seconds", type=number(1, 1000000), default=600, help="after which a run has hung")
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the source at hand is restored
