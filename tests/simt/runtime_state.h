@@ -23,6 +23,7 @@ struct CUstream_st {
   simt::WorkList after;  // of the operation that is given next
   // What the last one comes after, if the next one may start beside it.
   std::optional<simt::WorkList> before_last;
+  int number = 0;  // from 1, in the order in which streams were made
   int branch = 0;  // Work::branch
 
   std::shared_ptr<SimtRecording> recording;  // null unless the stream is being captured

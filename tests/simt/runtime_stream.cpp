@@ -27,10 +27,10 @@ std::unique_ptr<const std::function<void()>> function(std::function<void()> of) 
   return std::make_unique<const std::function<void()>>(std::move(of));
 }
 
-// A stream that goes on from an event of another one is beside it, until that in turn goes on from its.
+// A stream that goes on from an event of another one is beside it, until that in turn goes on from its. By number, so
+// that two that were made together have different sets of threads (simt/grid_order.h).
 void branch_off(CUstream_st& stream, const CUevent_st& event) {
-  static int branches = 0;
-  if (event.stream != &stream && event.branch == 0 && stream.branch == 0) stream.branch = ++branches;
+  if (event.stream != &stream && event.branch == 0 && stream.branch == 0) stream.branch = stream.number;
 }
 
 // What a launch of the graph in a stream does, behind what the stream was given before.
@@ -104,7 +104,9 @@ cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early) 
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
+  static int made = 0;
   *stream = new CUstream_st;
+  (*stream)->number = ++made;
   return result(cudaSuccess);
 }
 
