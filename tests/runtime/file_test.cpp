@@ -290,6 +290,9 @@ TEST(WriteFileAtomically, NamesAFolderThatIsNotThere) {
   fs::create_directory(directory / "folder");
   EXPECT_EQ(error_of([&] { write_file_atomically(directory / "folder", "x"); }),
             (directory / "folder").string() + ": cannot be written: Is a directory");
+  const fs::path below = directory / "no" / "folder";
+  EXPECT_EQ(error_of([&] { write_directory_atomically(below, [](const fs::path&) {}); }),
+            temporary_name(below).string() + ": cannot be made: No such file or directory");
   EXPECT_EQ(entries(directory.path()), 1u);
 }
 
@@ -397,15 +400,13 @@ TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
   require_writable_directory(directory / "a" / "b");
   EXPECT_EQ(entries(directory / "a" / "b"), 0u);
   put(directory / "file", "x");
-  EXPECT_NE(error_of([&] { require_writable_directory(directory / "file"); }).find("cannot be used as a folder"),
-            std::string::npos);
-  EXPECT_NE(error_of([&] { require_writable_directory(directory / "file" / "b"); }).find("cannot be used"),
-            std::string::npos);
+  const auto complaint_of = [](const fs::path& path) { return error_of([&] { require_writable_directory(path); }); };
+  for (const fs::path& no_folder : {directory / "file", directory / "file" / "b"})
+    EXPECT_EQ(complaint_of(no_folder), no_folder.string() + ": cannot be used as a folder: Not a directory");
   if (geteuid() != 0) {  // root may write anywhere
     fs::create_directory(directory / "locked");
     chmod((directory / "locked").c_str(), 0555);
-    EXPECT_NE(error_of([&] { require_writable_directory(directory / "locked"); }).find("Permission denied"),
-              std::string::npos);
+    EXPECT_NE(complaint_of(directory / "locked").find("Permission denied"), std::string::npos);
   }
 }
 

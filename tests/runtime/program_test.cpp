@@ -1,9 +1,10 @@
 #include "runtime/program.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -32,8 +33,9 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   std::int64_t large = 0;
   app.add_option("--large", large);
   app.add_option_function<std::string>("--seed", [](const std::string&) {})->type_name("UINT");
-  double rate = 0;
+  double rate = 0, share = 0;
   app.add_option("--rate", rate);
+  app.add_option("--share", share)->type_name("P");
   app.add_option("--folder", folder);
   std::vector<double> pair, several;
   app.add_option("--pair", pair)->delimiter(',')->expected(2);
@@ -73,13 +75,31 @@ TEST(RunProgram, APathThatMayNotBeLookedAtIsTwo) {
 TEST(RunProgram, ADefectIsOneLineAndOne) {
   const Ended ended = run([]() -> int { throw std::logic_error("shapes\nthat differ"); });
   EXPECT_EQ(ended.status, 1);
-  EXPECT_EQ(ended.error.find("program: internal error: shapes"), 0u) << ended.error;
-  EXPECT_EQ(std::count(ended.error.begin(), ended.error.end(), '\n'), 1) << ended.error;
+  EXPECT_EQ(ended.error, "program: internal error: shapes that differ\n");
 }
 
 TEST(RunProgram, WhatATerminalWouldActOnIsEscaped) {
   const Ended ended = run([]() -> int { fail("a\x1b[31m\rb\xff\u00e9: no such file"); });
   EXPECT_EQ(ended.error, "program: a\\x1b[31m\\x0db\\xff\u00e9: no such file\n");
+}
+
+// What is printed would go into a file that has taken the place of a closed stream.
+TEST(RunProgram, NoFileIsAStandardStream) {
+  std::string name = "program";
+  char* argv[] = {name.data(), nullptr};
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    const int kept = dup(stream);
+    close(stream);
+    CLI::App app;
+    const int opened = run_program(app, 1, argv, [] {
+      const int file = open("/dev/null", O_RDONLY);
+      close(file);
+      return file;
+    });
+    dup2(kept, stream);
+    close(kept);
+    EXPECT_GT(opened, STDERR_FILENO) << stream;
+  }
 }
 
 TEST(RunProgram, ValuesAreOneOfAKind) {
@@ -89,7 +109,7 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
     return ended.error;
   };
   EXPECT_EQ(run([] { return 0; }, {"--number", "7"}).error, "");
-  EXPECT_EQ(run([] { return 0; }, {"--flag"}).error, "");
+  EXPECT_EQ(run([] { return 0; }, {"--number", "+7", "--flag"}).error, "");
   EXPECT_EQ(refused({"--number=08"}), "program: --number 08: must be a number without leading zeros\n");
   EXPECT_EQ(refused({"--number", "010"}), "program: --number 010: must be a number without leading zeros\n");
   EXPECT_EQ(refused({"--number", ""}), "program: --number: is empty, a value was expected\n");
@@ -98,6 +118,7 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
   EXPECT_EQ(refused({"--number", "2.5"}), "program: --number 2.5: must be a whole number\n");
   EXPECT_EQ(refused({"--rate", "2e-5x"}), "program: --rate 2e-5x: must be a number\n");
   EXPECT_EQ(refused({"--rate", "1,2"}), "program: --rate 1,2: must be a number\n");
+  EXPECT_EQ(refused({"--share", "0,5"}), "program: --share 0,5: must be a number\n");
   EXPECT_EQ(refused({"--pair", "1,x"}), "program: --pair x: must be a number\n");
   EXPECT_EQ(refused({"--count", "99999999999"}), "program: --count 99999999999: must be a number within range\n");
   EXPECT_EQ(refused({"--count", "1", "--sizes", "1,99999999999,2"}),
@@ -114,6 +135,7 @@ TEST(RunProgram, ValuesAreOneOfAKind) {
     EXPECT_EQ(run([] { return 0; }, {"--rate", number}).error, "") << number;
   EXPECT_EQ(refused({"in", "--nothing", "3"}), "program: --nothing 3: not expected (see program --help)\n");
   EXPECT_EQ(refused({"--number"}), "program: --number: nothing follows, a whole number was expected\n");
+  EXPECT_EQ(refused({"--seed"}), "program: --seed: nothing follows, a whole number was expected\n");
   EXPECT_EQ(refused({"--choice"}), "program: --choice: nothing follows, a value was expected\n");
   EXPECT_EQ(refused({"--flag", "--rate"}), "program: --rate: nothing follows, a number was expected\n");
   EXPECT_EQ(refused({"--rate", "--flag"}), "program: --rate: --flag follows, a number was expected\n");

@@ -209,6 +209,18 @@ TEST_F(CheckpointTest, PassesOverDamagedOnes) {
   EXPECT_NE(notes[3].find("step-10/state.json"), std::string::npos) << notes[3];
 }
 
+// As a copy that was put aside, which is neither resumed nor counted nor removed.
+TEST_F(CheckpointTest, WhatHasAnotherNameIsNone) {
+  save(8);
+  const fs::path checkpoints = out / "checkpoints";
+  for (const char* name : {"step-9.old", "kept-9"}) fs::copy(checkpoints / "step-8", checkpoints / name);
+  EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 8);
+  EXPECT_TRUE(notes.empty());
+  save(10, 1);
+  remove_checkpoints(out);
+  EXPECT_EQ(names(), (std::vector<std::string>{"kept-9", "step-9.old"}));
+}
+
 // What is there and cannot be read may be whole.
 TEST_F(CheckpointTest, AFileThatCannotBeReadIsNoDamage) {
   save(8), save(9);
@@ -323,6 +335,7 @@ TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
                                                            {"/best/step", 2.5},
                                                            {"/evaluations_since_best", 13},
                                                            {"/epoch", -1},
+                                                           {"/loss_steps", 13},
                                                            {"/loss_steps", "many"}}) {
     nlohmann::json damaged = whole;
     damaged[nlohmann::json::json_pointer(pointer)] = value;

@@ -1,10 +1,24 @@
 // Folders that are another run's, or nobody's.
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "tests/train/trainer_fixture.h"
 #include "train/output_folder.h"
+
+namespace {
+bool there_are_locks = true;
+}
+
+// The whole program's.
+extern "C" int flock(int file, int operation) noexcept {
+  if (there_are_locks) return static_cast<int>(syscall(SYS_flock, file, operation));
+  errno = ENOLCK;
+  return -1;
+}
 
 namespace ember {
 namespace {
@@ -141,6 +155,12 @@ TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
   }
 }
 
+TEST_F(TrainerFolderTest, APathThatLeadsNowhereIsNamed) {
+  TrainOptions o = options("loop");
+  fs::create_symlink(o.out, o.out);
+  EXPECT_EQ(complaint(o), "--out " + o.out.string() + ": Too many levels of symbolic links");
+}
+
 TEST_F(TrainerFolderTest, OneRunAtATimeInAFolder) {
   TrainOptions o = options("out");
   fs::create_directory(o.out);
@@ -150,6 +170,13 @@ TEST_F(TrainerFolderTest, OneRunAtATimeInAFolder) {
   EXPECT_THROW(OutputFolder{o}, Error) << "before it reads what the other writes";
   ::close(other);
   EXPECT_EQ(complaint(o), "");
+}
+
+TEST_F(TrainerFolderTest, AFileSystemMayHaveNoLocks) {
+  there_are_locks = false;
+  const std::string message = complaint(options("out"));
+  there_are_locks = true;
+  EXPECT_EQ(message, "");
 }
 
 TEST_F(TrainerFolderTest, AFolderIsARunsFromWhenItIsMade) {
