@@ -462,7 +462,7 @@ class Output(unittest.TestCase):
             self.assertEqual((returned, never in error), (0, said), error)
 
     def test_resuming_where_no_checkpoint_is_says_so_first(self):
-        absent, empty = out_folder("absent"), out_folder("empty")
+        absent, empty = out_folder("absent run"), out_folder("empty run")
         os.mkdir(empty)
         for out in absent, empty:
             returned, _, error = train(out, "--max-steps", "1", "--resume", None)
