@@ -1,6 +1,7 @@
 #include "simt/work.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "simt/core.h"
@@ -26,6 +27,7 @@ void add_ready(const std::shared_ptr<Work>& work) {
   ready.insert(std::ranges::upper_bound(ready, work, earlier), work);
 }
 
+// By value, since it leaves the queue.
 void run(const std::shared_ptr<Work> work) {
   std::erase(queue().ready, work);
   grid_order().begin(*work);
@@ -56,7 +58,7 @@ void run_all(WorkList works) {
   }
   for (; wanted > 0; --wanted) {
     WorkList ready;
-    std::ranges::copy_if(queue().ready, std::back_inserter(ready), &Work::wanted, &std::shared_ptr<Work>::operator*);
+    std::ranges::copy_if(queue().ready, std::back_inserter(ready), [](const auto& work) { return work->wanted; });
     run_one(ready);
   }
 }
@@ -104,7 +106,7 @@ bool seen_done(const WorkList& works) {
 }
 
 bool are_done(const WorkList& works) {
-  return std::ranges::all_of(works, &Work::done, &std::shared_ptr<Work>::operator*);
+  return std::ranges::all_of(works, [](const auto& work) { return work->done; });
 }
 
 }  // namespace simt
