@@ -349,8 +349,8 @@ void CudaKernels::start_updates(ParameterGroups groups, const AdamWUpdate* sched
 
 bool CudaKernels::await_updates() {
   if (updates_awaited_ == updates_started_) return false;
-  updates_done_[updates_awaited_++].block(stream_);
-  if (updates_awaited_ == updates_started_) updates_awaited_ = updates_started_ = 0;
+  updates_done_[updates_awaited_].block(stream_);
+  if (++updates_awaited_ == updates_started_) updates_awaited_ = updates_started_ = 0;
   return true;
 }
 

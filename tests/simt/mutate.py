@@ -32,7 +32,7 @@ from one_line import OneLine, file, number
 KERNELS = ROOT / "kernels" / "cuda"
 BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
 AWAIT = re.compile(r"await_previous_grid\(\);")
-WAIT = re.compile(r"\w+(?:\[\w+\+\+\])?\.(?:synchronize|block|join)\(\w*\);|\bfinish_updates\(\);")
+WAIT = re.compile(r"\w+(?:\[\w+\])?\.(?:synchronize|block|join)\(\w*\);|\bfinish_updates\(\);")
 OVERLAP = ["simt_overlap_test", "simt_training_test"]
 STREAMS = ["simt_training_test", "simt_adamw_test", "simt_deferred_gradients_test", "simt_matmul_choice_test"]
 AT_THE_END = "struct Late { __device__ ~Late() { await_previous_grid(); } } late;"
