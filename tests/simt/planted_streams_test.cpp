@@ -217,6 +217,7 @@ TEST_F(PlantedStreams, TheScheduleSaysHowFarTheHostIsAhead) {
   other.synchronize();
   EXPECT_EQ(*host(), 1) << "the host waited for another stream";
   EXPECT_FALSE(event.happened());
+  EXPECT_EQ(*host(), 1) << "the host looked";
   EXPECT_TRUE(event.happened()) << "at the second time";
   EXPECT_EQ(*host(), 2) << "what came before the event, and no more";
   device_buffer(4);

@@ -32,7 +32,7 @@ class Allocations {
     if (pointer == nullptr) return cudaSuccess;
     const auto found = blocks_.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == blocks_.end()) return cudaErrorInvalidValue;
-    wait_for_all();  // as a device does
+    wait_for_all();  // which CUDA need not do, and does
     in_use_ -= found->second;
     blocks_.erase(found);
     std::free(pointer);
@@ -136,7 +136,8 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (bytes > 0 && !simt::agrees(kind, to, from, bytes)) return result(cudaErrorInvalidValue);
-  // Memory that is not page-locked is read before the call returns, and written.
+  // Memory that is not page-locked is read before the call returns, and written (NVIDIA, CUDA Runtime API, "API
+  // synchronization behavior").
   const bool at_once = stream != nullptr && stream->recording == nullptr;
   if (at_once && kind == cudaMemcpyHostToDevice && !simt::is_pinned_memory(from, bytes)) {
     const auto* first = static_cast<const std::byte*>(from);

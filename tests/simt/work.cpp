@@ -98,8 +98,10 @@ void wait_for_all() {
 
 bool seen_done(const WorkList& works) {
   if (!are_done(works)) {
+    bool again = true;
+    for (const auto& work : works) again = std::exchange(work->looked_at, true) && again;
+    if (!again && whose_turn(2) != 0) return false;
     run_all(works);
-    if (whose_turn(2) != 0) return false;
   }
   come_after(works);
   return true;

@@ -25,7 +25,7 @@ struct Work {
   int branch = 0;                     // of the stream: 0 unless it went on from an event of another one
   mutable char given = 0, ended = 0;  // tags (simt/fiber.h)
 
-  bool done = false, wanted = false;
+  bool done = false, wanted = false, looked_at = false;
   std::size_t number = 0;  // in the order of the calls
   int missing = 0;         // of `after`
   WorkList next;           // in whose `after` this is
@@ -36,8 +36,8 @@ void give(const WorkList& works);
 // Return when these are done, or everything is; what the host does next comes after it.
 void wait_for(const WorkList& works);
 void wait_for_all();
-// Whether the host sees that they are done; if so, what it does next comes after them. With lifo it does not when it
-// looks for the first time; at random, maybe.
+// Whether the host sees that they are done; if so, what it does next comes after them. With lifo it does not, and they
+// are not, when it looks for the first time; at random, maybe.
 bool seen_done(const WorkList& works);
 bool are_done(const WorkList& works);
 
