@@ -121,7 +121,7 @@ TEST_F(PlantedStreams, OrdinaryMemoryNeedsNoWait) {
 
 // (1 + 1) * 3 + 10 where the adding waits for the tripling in a stream beside it; recorded or not.
 TEST_F(PlantedStreams, StreamsBesideEachOther) {
-  const SideStream side;
+  const SideStream side{};
   const auto work = [&](bool waits) {
     add(stream_, 1);
     launch("triple", side.begin(stream_), 1, 1, 0, triple, x_.data());
@@ -150,7 +150,7 @@ TEST_F(PlantedStreams, StreamsBesideEachOther) {
 
 // The stream's own order holds beyond a graph; a stream beside must wait for a graph as for a kernel.
 TEST_F(PlantedStreams, AGraphBetweenOthers) {
-  const SideStream side;
+  const SideStream side{};
   const Graph graph(stream_, [&] {
     launch("triple", stream_, 1, 1, 0, triple, x_.data());
     add(stream_, 1);
@@ -187,7 +187,7 @@ TEST_F(PlantedStreams, AnEventOfARecordingHasNoTime) {
 
 // That a stream was joined in one recording says nothing of the next.
 TEST_F(PlantedStreams, AForkThatTheNextRecordingDoesNotJoin) {
-  const SideStream side;
+  const SideStream side{};
   const auto fork = [&](bool join) {
     add(stream_, 1);
     side.begin(stream_);
@@ -197,7 +197,7 @@ TEST_F(PlantedStreams, AForkThatTheNextRecordingDoesNotJoin) {
   EXPECT_THROW(Graph(stream_, [&] { fork(false); }), std::logic_error);
 }
 
-// Kernels write to page-locked memory, at which the host looks without waiting: no race that matters here, but one.
+// Kernels write to page-locked memory, and the host looks at it without waiting.
 TEST_F(PlantedStreams, TheScheduleSaysHowFarTheHostIsAhead) {
   if (testing::sanitizer("thread")) GTEST_SKIP() << "the host looks at what it has not waited for";
   const simt::Schedule given = simt::schedule();
