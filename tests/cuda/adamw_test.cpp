@@ -220,17 +220,26 @@ TEST(DeviceStartUpdates, DoesOnceWhatAdamWDoes) {
   EXPECT_EQ(run(0, 1), skipped);
 }
 
-TEST(DeviceStartUpdates, AnotherCallFirstAwaitsWhatIsLeft) {
-  const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));
+// Of two parameters that are the same, `by_parts` is for start_updates.
+struct DeviceUpdatesLeft : ::testing::Test {
+  const DeviceArray<AdamWUpdate> schedule{descending_schedule(3, 1e-2)};
+  const State by_parts{1, 40}, whole{1, 40};
+  const DeviceMatrix gradient{kFloat, 1, 40, draw(40, 1)};
+  const AdamWParameter parameters[2] = {by_parts.parameter(gradient.view), whole.parameter(gradient.view)};
+  const std::span<const AdamWParameter> group{&parameters[0], 1}, expected{&parameters[1], 1};
   CudaKernels& kernels = testing::device();
-  const State by_parts(1, 40), whole(1, 40);
-  const DeviceMatrix gradient(kFloat, 1, 40, draw(40, 1));
-  const AdamWParameter parameter = by_parts.parameter(gradient.view), expected = whole.parameter(gradient.view);
-  const std::span<const AdamWParameter> group(&parameter, 1), groups[] = {group.first(0), group};
+
+  static DeviceArray<StepState> step(std::int32_t updates) {
+    return on_device({.loss_scale = 8, .gradient_norm = 3, .updates = updates});
+  }
+};
+
+TEST_F(DeviceUpdatesLeft, AreFirstAwaitedByAnotherCall) {
+  const std::span<const AdamWParameter> groups[] = {group.first(0), group};
   std::deque<DeviceArray<StepState>> steps;
   for (const std::int32_t updates : {1, 2}) {
-    steps.push_back(on_device({.loss_scale = 8, .gradient_norm = 3, .updates = updates}));
-    kernels.adamw({&expected, 1}, schedule.data(), steps.back().data(), 1);
+    steps.push_back(step(updates));
+    kernels.adamw(expected, schedule.data(), steps.back().data(), 1);
     kernels.start_updates(groups, schedule.data(), steps.back().data(), 1);
     EXPECT_TRUE(kernels.await_updates());  // which leaves one
   }
@@ -240,24 +249,17 @@ TEST(DeviceStartUpdates, AnotherCallFirstAwaitsWhatIsLeft) {
   EXPECT_EQ(steps.back().values()[0].finite, 0);
 }
 
-// A recording cannot await what has begun outside it.
-TEST(DeviceStartUpdates, ARecordingFirstAwaitsWhatIsLeft) {
-  const DeviceArray<AdamWUpdate> schedule(descending_schedule(3, 1e-2));
-  CudaKernels& kernels = testing::device();
-  const State by_parts(1, 40), whole(1, 40);
-  const DeviceMatrix gradient(kFloat, 1, 40, draw(40, 1));
-  const DeviceArray<StepState> before = on_device({.loss_scale = 8, .gradient_norm = 3, .updates = 1}),
-                               state = on_device({.loss_scale = 8, .gradient_norm = 3, .updates = 1});
-  const AdamWParameter parameters[] = {by_parts.parameter(gradient.view), whole.parameter(gradient.view)};
-  const std::span<const AdamWParameter> group(parameters, 1);
-  kernels.adamw(std::span(parameters).subspan(1), schedule.data(), state.data(), 1);
+// It cannot await what has begun outside it.
+TEST_F(DeviceUpdatesLeft, AreFirstAwaitedByARecording) {
+  const DeviceArray<StepState> before = step(1), state = step(1);
+  kernels.adamw(expected, schedule.data(), state.data(), 1);
   kernels.start_updates({&group, 1}, schedule.data(), before.data(), 1);
   const auto recorded = kernels.record([&] {
     EXPECT_FALSE(kernels.await_updates());
-    kernels.adamw(std::span(parameters).first(1), schedule.data(), state.data(), 1);
+    kernels.adamw(group, schedule.data(), state.data(), 1);
   });
   EXPECT_EQ(by_parts.bits(), whole.bits());
-  kernels.adamw(std::span(parameters).subspan(1), schedule.data(), state.data(), 1);
+  kernels.adamw(expected, schedule.data(), state.data(), 1);
   recorded->run();
   EXPECT_EQ(by_parts.bits(), whole.bits());
 }

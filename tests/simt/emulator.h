@@ -6,8 +6,7 @@
 // not all threads reach, reads of uninitialised memory (everything starts as 0xFF bytes, which are NaN), and with
 // sanitizers accesses out of bounds (ASan), misaligned ones (UBSan) and races (TSan), within a block and between two
 // that run one after the other; results that depend on which of several streams goes first, or on how far the host is
-// ahead of them. What it cannot show: launches of more threads than __launch_bounds__, how tensor cores round, and
-// speed.
+// ahead of them. What it cannot show is in docs/design.md, "Not covered".
 #pragma once
 
 #include <cuda_fp16.h>

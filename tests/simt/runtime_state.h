@@ -29,6 +29,9 @@ struct CUstream_st {
   std::shared_ptr<SimtRecording> recording;  // null unless the stream is being captured
   bool rejoined = false;                     // whether the capture's origin waits for all that this fork was given
   simt::WorkList recorded;                   // `after` of the operation that is recorded next
+
+  // `after` of the operation that it is given next, or that is recorded next.
+  simt::WorkList& last() { return recording == nullptr ? after : recorded; }
 };
 struct CUevent_st {
   std::shared_ptr<SimtRecording> recording;  // of the capture in which it was recorded last

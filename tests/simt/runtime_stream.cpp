@@ -53,6 +53,18 @@ simt::WorkList copies_of(const simt::WorkList& operations, const simt::WorkList&
   return copies;
 }
 
+void enter_capture(CUstream_st& stream, std::shared_ptr<SimtRecording> recording) {
+  stream.recording = std::move(recording);
+  stream.recorded.clear();
+  stream.before_last.reset();
+  stream.rejoined = false;
+}
+
+void leave_capture(CUstream_st& stream) {
+  stream.recording.reset();
+  stream.before_last.reset();
+}
+
 // What CUDA does not allow in a capture: waiting for the device and the like.
 cudaError_t require_idle(cudaStream_t stream) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
@@ -78,8 +90,7 @@ cudaError_t ready_to_allocate() {
 cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
-  const bool recorded = stream->recording != nullptr;
-  WorkList& after = recorded ? stream->recorded : stream->after;
+  WorkList& after = stream->last();
   const auto work = std::make_shared<Work>();
   work->run = function(std::move(run));
   work->after = after;
@@ -91,7 +102,7 @@ cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early) 
   }
   stream->before_last = std::exchange(after, {work});
   stream->rejoined = false;
-  if (recorded) {
+  if (stream->recording != nullptr) {
     work->number = stream->recording->operations.size();
     stream->recording->operations.push_back(work);
   } else {
@@ -127,32 +138,26 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (event == nullptr || stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
-  const auto& recording = event->recording;
-  branch_off(*stream, *event);
+  const std::shared_ptr<SimtRecording>& recording = event->recording;
   if (recording == nullptr) {
     if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-    append(stream->after, event->after);
-    return result(cudaSuccess);
-  }
-  if (stream->recording == nullptr) {
-    stream->recording = recording;
-    stream->recorded.clear();
-    stream->before_last.reset();
-    stream->rejoined = false;
+  } else if (stream->recording == nullptr) {
+    enter_capture(*stream, recording);
     recording->forks.push_back(stream);
+  } else if (stream->recording != recording) {
+    return result(cudaErrorStreamCaptureMerge);
   }
-  if (stream->recording != recording) return result(cudaErrorStreamCaptureMerge);
-  append(stream->recorded, event->after);
+  branch_off(*stream, *event);
+  append(stream->last(), event->after);
   // A later operation of the fork is not joined by an event that was recorded before it.
-  if (stream == recording->origin) event->stream->rejoined = event->after == event->stream->recorded;
+  if (recording != nullptr && stream == recording->origin)
+    event->stream->rejoined = event->after == event->stream->recorded;
   return result(cudaSuccess);
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  stream->recording = std::make_shared<SimtRecording>();
-  stream->recorded.clear();
-  stream->before_last.reset();
+  enter_capture(*stream, std::make_shared<SimtRecording>());
   stream->recording->origin = stream;
   ++captures_under_way;
   return result(cudaSuccess);
@@ -162,14 +167,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   if (stream == nullptr || stream->recording == nullptr) return result(cudaErrorIllegalState);
   const std::shared_ptr<SimtRecording> recording = stream->recording;
   if (recording->origin != stream) return result(cudaErrorStreamCaptureUnmatched);
-  stream->recording.reset();
-  stream->before_last.reset();
+  leave_capture(*stream);
   --captures_under_way;
   bool joined = true;
   for (cudaStream_t fork : recording->forks) {
     joined = joined && fork->rejoined;
-    fork->recording.reset();
-    fork->before_last.reset();
+    leave_capture(*fork);
   }
   *graph = joined ? new CUgraph_st{recording->operations, stream->recorded} : nullptr;
   return result(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
@@ -200,12 +203,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->recording = stream->recording;
   event->stream = stream;
   event->branch = stream->branch;
-  event->after = stream->recording == nullptr ? stream->after : stream->recorded;
-  if (!event->timed || stream->recording != nullptr) return result(cudaSuccess);
-  const std::function<void()> look = [seconds = event->seconds = std::make_shared<double>()] { *seconds = now(); };
-  const cudaError_t error = simt::perform(stream, [look] { simt::run_library(look); });
-  event->after = stream->after;
-  return error;
+  cudaError_t error = cudaSuccess;
+  if (event->timed && stream->recording == nullptr) {
+    const std::function<void()> look = [seconds = event->seconds = std::make_shared<double>()] { *seconds = now(); };
+    error = simt::perform(stream, [look] { simt::run_library(look); });
+  }
+  event->after = stream->last();
+  return result(error);
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
