@@ -76,18 +76,20 @@ void Dataset::append(const Dataset& other) {
   append_all<std::int32_t>(label_ids, other.label_ids);
   append_offsets(offsets, other.offsets);
   append_offsets(label_offsets, other.label_offsets);
+  cut += other.cut;
 }
 
 void Dataset::clear() {
   token_ids.clear(), label_ids.clear();
   offsets.resize(1), label_offsets.resize(1);
+  cut = 0;
 }
 
 Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, std::int64_t max_length, int threads) {
   Dataset dataset;
   std::vector<Dataset> parts;
   fill(dataset, parts, examples, threads, [&](Dataset& part, const Example& example) {
-    tokenizer.encode(example.text, max_length, part.token_ids);
+    part.cut += tokenizer.encode(example.text, max_length, part.token_ids) ? 1 : 0;
     part.append({}, example.labels);
   });
   return dataset;

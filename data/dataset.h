@@ -19,6 +19,7 @@ struct Dataset {
   std::vector<std::int64_t> offsets{0};
   std::vector<std::int32_t> label_ids;
   std::vector<std::int64_t> label_offsets{0};
+  std::int64_t cut = 0;  // sequences whose texts have more tokens
 
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
   std::int64_t length(std::int64_t i) const {

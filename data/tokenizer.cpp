@@ -132,7 +132,7 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
-void Tokenizer::encode(std::string_view text, std::int64_t max_length, std::vector<std::int32_t>& ids) const {
+bool Tokenizer::encode(std::string_view text, std::int64_t max_length, std::vector<std::int32_t>& ids) const {
   check(max_length >= 2, "a maximum length of {} leaves no room for [CLS] and [SEP]; at least 2 was expected",
         max_length);
   const Implementation& own = *implementation_;
@@ -140,7 +140,8 @@ void Tokenizer::encode(std::string_view text, std::int64_t max_length, std::vect
   const std::size_t begin = ids.size();
   const auto room = static_cast<std::size_t>(max_length - 2);
   WordReader reader(text, own.special_names, own.lower_case);
-  for (Word word; ids.size() - begin < room && reader.next(word);) {
+  Word word;
+  while (ids.size() - begin < room && reader.next(word)) {
     if (word.special >= 0)
       ids.push_back(own.special_ids[static_cast<std::size_t>(word.special)]);
     else if (word.too_long)
@@ -148,8 +149,10 @@ void Tokenizer::encode(std::string_view text, std::int64_t max_length, std::vect
     else
       own.append_pieces(word.text, ids);
   }
+  const bool cut = ids.size() - begin > room || (ids.size() - begin == room && reader.next(word));
   ids.resize(std::min(ids.size(), begin + room));
   ids.push_back(sep_id());
+  return cut;
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t max_length) const {

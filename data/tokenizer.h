@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@ namespace ember {
 struct TokenizerSource {
   Vocabulary vocabulary;
   bool lower_case = true;  // do_lower_case of tokenizer_config.json
+  // model_max_length: the tokens of a text that the model was made for.
+  std::optional<std::int64_t> max_length = std::nullopt;
 };
 
 class Tokenizer {
@@ -34,9 +37,9 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // Appends [CLS] pieces [SEP] to `ids`, the pieces cut on the right to max_length - 2. Error if max_length < 2.
-  // Bytes that are not UTF-8 count as U+FFFD, which the rules drop.
-  void encode(std::string_view text, std::int64_t max_length, std::vector<std::int32_t>& ids) const;
+  // Appends [CLS] pieces [SEP] to `ids`, the pieces cut on the right to max_length - 2, and says whether there were
+  // more. Error if max_length < 2. Bytes that are not UTF-8 count as U+FFFD, which the rules drop.
+  bool encode(std::string_view text, std::int64_t max_length, std::vector<std::int32_t>& ids) const;
   std::vector<std::int32_t> encode(std::string_view text, std::int64_t max_length) const;
 
   std::int64_t vocabulary_size() const;  // lines of vocab.txt

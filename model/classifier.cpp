@@ -27,7 +27,7 @@ struct Classifier::Implementation {
         kernels(make_cpu_kernels(options.precision, options.threads)),
         model(load_hugging_face(from, *kernels)),
         labels(model.config.labels),
-        max_length(length_to_keep(options.max_length, model.config)),
+        max_length(length_to_keep(options.max_length, model)),
         limits{std::max(kernels->tokens_at_once(), max_length), kBatchSequences},
         tokenizer(model.tokenizer),
         bert(model.config, model.weights, *kernels, Purpose::inference, limits) {}

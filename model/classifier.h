@@ -26,7 +26,8 @@ struct Scores {
 };
 
 struct ClassifierOptions {
-  // Tokens of a text that count, [CLS] and [SEP] included; without: 128, or the model's positions where they are fewer.
+  // Tokens of a text that count, [CLS] and [SEP] included; without: as many as in training (model_max_length of
+  // tokenizer_config.json), or the model's positions where they are fewer or nothing is stated.
   std::optional<std::int64_t> max_length = std::nullopt;
   int threads = 0;  // 0: as many as OpenMP would take
   Precision precision = Precision::fp32;

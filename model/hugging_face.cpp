@@ -1,5 +1,6 @@
 #include "model/hugging_face.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -56,13 +57,13 @@ ordered_json special_tokens(const std::vector<std::string>& tokens) {
   return out;
 }
 
-ordered_json tokenizer_config(const BertConfig& config, const ordered_json& special, bool lower_case) {
+ordered_json tokenizer_config(const BertConfig& config, const ordered_json& special, const TokenizerSource& tokenizer) {
   ordered_json out = special;
   out["tokenizer_class"] = "BertTokenizer";
-  out["do_lower_case"] = lower_case;
+  out["do_lower_case"] = tokenizer.lower_case;
   out["strip_accents"] = nullptr;
   out["tokenize_chinese_chars"] = true;
-  out["model_max_length"] = config.positions;
+  out["model_max_length"] = std::min(tokenizer.max_length.value_or(config.positions), config.positions);
   return out;
 }
 
@@ -118,7 +119,7 @@ void save_surroundings(const fs::path& directory, const BertConfig& config, cons
   const ordered_json special = special_tokens(tokenizer.vocabulary.tokens());
   write(directory / kConfigFile, config_json(config, weights));
   write(directory / kVocabularyFile, tokenizer.vocabulary.text());
-  write(directory / kTokenizerFile, tokenizer_config(config, special, tokenizer.lower_case).dump(2) + "\n");
+  write(directory / kTokenizerFile, tokenizer_config(config, special, tokenizer).dump(2) + "\n");
   write(directory / kSpecialTokensFile, special.dump(2) + "\n");
 }
 

@@ -1,6 +1,8 @@
 #include "model/tokenizer_files.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -92,6 +94,18 @@ bool flag(const json& object, const fs::path& path, const char* key, bool otherw
   return found->get<bool>();
 }
 
+// As a double, since transformers writes 10^30 for no limit.
+std::optional<std::int64_t> max_length(const json& object, const fs::path& path) {
+  const json length = object.value("model_max_length", json());
+  if (length.is_null()) return {};
+  const double number = length.is_number() ? length.get<double>() : 0;
+  check(number >= 2 && number == std::floor(number),
+        "{}: model_max_length is {}; a whole number from 2 on was expected", path.string(),
+        printable(length.dump(), 60));
+  if (number > std::numeric_limits<std::int32_t>::max()) return {};
+  return static_cast<std::int64_t>(number);
+}
+
 std::string lines_of(const std::vector<std::string>& tokens) {
   std::string lines;
   for (const std::string& token : tokens) lines += token + "\n";
@@ -137,6 +151,7 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   const json object = fs::exists(path) ? read_json_object(path) : json::object();
   require_rules(object, path);
   require_special_tokens(object, path, tokens);
+  source.max_length = max_length(object, path);
   if (has_own_rules(object, path, config) && fast) {
     source.lower_case = require_bert_rules(*fast, fast_path);
     return source;

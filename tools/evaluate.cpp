@@ -64,13 +64,17 @@ void check_same_labels(const Labels& data, const Labels& model, const std::files
           name(data, id), name(model, id), data.size(), model.size());
 }
 
-Dataset tokenised(const Options& options, const LoadedModel& model, std::span<const Example> examples) {
-  const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
-  return tokenize(examples, Tokenizer(model.tokenizer), max_length, options.model.threads);
+Dataset tokenised(const Options& options, const LoadedModel& model, std::span<const Example> examples,
+                  const std::filesystem::path& file) {
+  const std::int64_t max_length = length_to_keep(options.model.max_length, model);
+  Dataset dataset = tokenize(examples, Tokenizer(model.tokenizer), max_length, options.model.threads);
+  if (const std::string note = note_on_cut(dataset, max_length, file); !note.empty())
+    std::fprintf(stderr, "evaluate: %s\n", note.c_str());
+  return dataset;
 }
 
 Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels, const Dataset& dataset) {
-  const std::int64_t max_length = length_to_keep(options.model.max_length, model.config);
+  const std::int64_t max_length = length_to_keep(options.model.max_length, model);
   const std::int64_t tokens = kernels.tokens_at_once();
   Bert bert(model.config, model.weights, kernels, Purpose::inference, {std::max(tokens, max_length), kBatchSequences});
   Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, tokens);
@@ -98,7 +102,7 @@ int run(const Options& options) {
   const std::vector<Example> examples =
       read_examples(data_file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report.rows);
   for (const std::string& note : notes_on(report.rows, data_file)) std::fprintf(stderr, "evaluate: %s\n", note.c_str());
-  const Dataset dataset = tokenised(options, model, examples);
+  const Dataset dataset = tokenised(options, model, examples, data_file);
   const Evaluation evaluation = score(options, model, *kernels, dataset);
   report.loss = evaluation.loss;
   report.metrics = measure(evaluation.probabilities, evaluation.targets, labels.size(), options.threshold);

@@ -10,7 +10,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->type_name("N")
       ->capture_default_str();
   app.add_option("--max-length", options.max_length,
-                 "tokens of a text that count, [CLS] and [SEP] included (default: 128 or what the model has)")
+                 "tokens of a text that count, [CLS] and [SEP] included (default: the model's model_max_length)")
       ->type_name("N");
   app.add_option("--precision", options.precision_name, "numbers that matrix products read: fp32, bf16 or int8")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))

@@ -19,7 +19,9 @@ Dataset load_split(const TrainOptions& options, const std::string& split, const 
   ReadReport report;
   const std::vector<Example> examples = read_examples(file, labels, {.skip_bad_rows = options.skip_bad_rows}, &report);
   for (std::string& note : notes_on(report, file)) notes.push_back(std::move(note));
-  return tokenize(examples, tokenizer, max_length, options.threads);
+  Dataset dataset = tokenize(examples, tokenizer, max_length, options.threads);
+  if (std::string note = note_on_cut(dataset, max_length, file); !note.empty()) notes.push_back(std::move(note));
+  return dataset;
 }
 
 }  // namespace
@@ -33,7 +35,8 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
                                          .seed = options.recipe.seed,
                                          .threads = options.threads,
                                          .from_scratch = options.from_scratch});
-  const std::int64_t max_length = length_to_keep(options.recipe.max_length, model.config);
+  const std::int64_t max_length = length_to_keep(options.recipe.max_length, Recipe::kMaxLength, model.config);
+  model.tokenizer.max_length = max_length;  // for what is saved
   const Tokenizer tokenizer(model.tokenizer);
   std::vector<std::string> notes;
   Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);

@@ -14,7 +14,7 @@ struct TrainingInputs {
   Labels labels;
   LoadedModel model;
   Dataset train, dev;
-  std::vector<std::string> notes;  // what the user should know: rows skipped, bytes replaced
+  std::vector<std::string> notes;  // what the user should know: rows skipped, bytes replaced, texts cut
 };
 
 // Reads and tokenises everything. Error as the readers of data/ and model/ report it, or when --max-length exceeds the

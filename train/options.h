@@ -28,12 +28,14 @@ std::string to_string(Every every);
 
 // All that decides how weights move. The values here are the reference experiment's.
 struct Recipe {
+  static constexpr std::int64_t kMaxLength = 128;
+
   std::int64_t epochs = 4;
   std::int64_t batch_size = 16;
   double learning_rate = 2e-5;
   double weight_decay = 0.01;
   double warmup_ratio = 0;                 // of all steps
-  std::optional<std::int64_t> max_length;  // without: 128, or the model's positions where those are fewer
+  std::optional<std::int64_t> max_length;  // without: kMaxLength, or the model's positions where those are fewer
   double threshold = 0.5;
   std::uint64_t seed = 42;
   Metric metric = Metric::f1_micro;

@@ -35,14 +35,17 @@ TEST(Dataset, AppendsAnotherAndIsEmptyAgain) {
   first.append(std::vector<std::int32_t>{1, 2}, std::vector<std::int32_t>{7});
   second.append(std::vector<std::int32_t>{3}, {});
   second.append(std::vector<std::int32_t>{4, 5, 6}, std::vector<std::int32_t>{8, 9});
+  first.cut = 1, second.cut = 2;
   first.append(second);
   first.append(Dataset{});
   EXPECT_EQ(first.token_ids, (std::vector<std::int32_t>{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(first.offsets, (std::vector<std::int64_t>{0, 2, 3, 6}));
   EXPECT_EQ(first.label_ids, (std::vector<std::int32_t>{7, 8, 9}));
   EXPECT_EQ(first.label_offsets, (std::vector<std::int64_t>{0, 1, 1, 3}));
+  EXPECT_EQ(first.cut, 3);
   first.clear();
   EXPECT_EQ(first.size(), 0);
+  EXPECT_EQ(first.cut, 0);
   first.append(second);
   EXPECT_EQ(first.token_ids, second.token_ids);
   EXPECT_EQ(first.label_ids, second.label_ids);
@@ -101,13 +104,18 @@ class Tokenize : public ::testing::Test {
 TEST_F(Tokenize, DoesNotDependOnTheNumberOfThreads) {
   const Tokenizer tokenizer(folder_ / "vocab.txt");
   Dataset expected;
-  for (const Example& example : examples_) expected.append(tokenizer.encode(example.text, 32), example.labels);
+  for (const Example& example : examples_) {
+    expected.append(tokenizer.encode(example.text, 32), example.labels);
+    if (tokenizer.encode(example.text, 1000).size() > 32) ++expected.cut;
+  }
+  EXPECT_GT(expected.cut, 0);
   for (const int threads : {0, 1, 2, 3, 7, 64}) {
     const Dataset dataset = tokenize(examples_, tokenizer, 32, threads);
     EXPECT_EQ(dataset.token_ids, expected.token_ids) << threads;
     EXPECT_EQ(dataset.offsets, expected.offsets) << threads;
     EXPECT_EQ(dataset.label_ids, expected.label_ids) << threads;
     EXPECT_EQ(dataset.label_offsets, expected.label_offsets) << threads;
+    EXPECT_EQ(dataset.cut, expected.cut) << threads;
   }
   EXPECT_EQ(tokenize({}, tokenizer, 32, 2).size(), 0);
 }

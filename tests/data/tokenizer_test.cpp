@@ -185,6 +185,21 @@ TEST(Tokenizer, CutsOnTheRight) {
   for (const std::int64_t too_short : {1, 0, -5}) EXPECT_THROW(small.tokenizer.encode("a", too_short), Error);
 }
 
+TEST(Tokenizer, SaysWhetherThereWereMoreTokens) {
+  const Small small("a\n##b\n##c\nd\n");
+  const auto cut = [&](std::string_view text, std::int64_t max_length) {
+    Ids ids;
+    return small.tokenizer.encode(text, max_length, ids);
+  };
+  EXPECT_FALSE(cut("abc d", 6));
+  EXPECT_FALSE(cut("abc d \t\x01", 6)) << "white space and control characters are no tokens";
+  for (const std::string_view more : {"abc d d", "abc d[SEP]", "abc d x", "abc ab"}) EXPECT_TRUE(cut(more, 6)) << more;
+  EXPECT_TRUE(cut("abc", 4)) << "within a word";
+  EXPECT_FALSE(cut("abx", 3)) << "which is one unknown token";
+  EXPECT_FALSE(cut(" ", 2));
+  EXPECT_TRUE(cut("a", 2));
+}
+
 TEST(Tokenizer, AppendsToTheIds) {
   const Small small("a\n##b\n");
   Ids ids = {77};

@@ -1,5 +1,6 @@
 #include "model/classifier.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -144,16 +145,23 @@ TEST_F(ClassifierTest, CutsLongTexts) {
   EXPECT_FALSE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(text).logits), 1e-4, 1e-4));
 }
 
-TEST(Classifier, CutsAt128UnlessToldOtherwise) {
+TEST(Classifier, CutsWhereTheTokenizersConfigSaysUnlessToldOtherwise) {
   const testing::TemporaryDirectory directory;
   write_model(directory.path(), small_config(300));
-  const std::string text = random_text(1, 200);
+  const std::string text = random_text(1, 320);
   const auto logits = [&](std::optional<std::int64_t> length) {
     return Classifier(directory.path(), {.max_length = length}).predict(text).logits;
   };
-  EXPECT_EQ(logits({}), logits(128));
-  EXPECT_NE(logits({}), logits(127));
-  EXPECT_NE(logits({}), logits(300));
+  EXPECT_EQ(logits({}), logits(300));
+  EXPECT_NE(logits({}), logits(299));
+  for (const std::int64_t most : {100, 301}) {
+    write_file(directory / "tokenizer_config.json", fmt::format(R"({{"model_max_length": {}}})", most));
+    EXPECT_EQ(logits({}), logits(std::min(most, std::int64_t{300})));
+    EXPECT_NE(logits({}), logits(99));
+  }
+  EXPECT_NE(logits(100), logits(300));
+  write_file(directory / "tokenizer_config.json", "{}");
+  EXPECT_EQ(logits({}), logits(300));
 }
 
 TEST_F(ClassifierTest, RefusesLengthsThatTheModelDoesNotHave) {

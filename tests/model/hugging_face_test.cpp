@@ -428,6 +428,11 @@ TEST(SaveHuggingFace, DescribesTheTokenizer) {
                    {"tokenize_chinese_chars", true},
                    {"model_max_length", 7}});
   EXPECT_EQ(json::parse(read_file(out / "tokenizer_config.json")), expected);
+  for (const std::int64_t most : {5, 9}) {  // of 7 positions
+    save_hugging_face(out.path(), model.config, model.weights, kernels(), {model.tokenizer.vocabulary, true, most});
+    expected["model_max_length"] = std::min(most, std::int64_t{7});
+    EXPECT_EQ(json::parse(read_file(out / "tokenizer_config.json")), expected);
+  }
 }
 
 TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {

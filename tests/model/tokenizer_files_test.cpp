@@ -58,6 +58,23 @@ TEST(TokenizerFiles, LowerCaseIsWhatTheConfigSays) {
   EXPECT_NE(folder.complaint("{"), "");
 }
 
+TEST(TokenizerFiles, TheMostTokensAreWhatTheConfigSays) {
+  const Folder folder;
+  const auto most = [&](const std::string& length) {
+    put(folder.path() / "tokenizer_config.json", fmt::format(R"({{"model_max_length": {}}})", length));
+    return folder.read().max_length;
+  };
+  EXPECT_EQ(folder.read().max_length, std::nullopt);
+  EXPECT_EQ(most("null"), std::nullopt);
+  EXPECT_EQ(most("2"), 2);
+  EXPECT_EQ(most("128.0"), 128);
+  EXPECT_EQ(most("1000000000000000019884624838656"), std::nullopt) << "transformers' way to say that it has no limit";
+  for (const char* wrong : {"1", "0", "-1", "2.5", "\"128\"", "true", "[128]"})
+    EXPECT_EQ(
+        folder.complaint(fmt::format(R"({{"model_max_length": {}}})", wrong)),
+        fmt::format("tokenizer_config.json: model_max_length is {}; a whole number from 2 on was expected", wrong));
+}
+
 TEST(TokenizerFiles, OtherTokenizersAreRefused) {
   for (
       const char* same :

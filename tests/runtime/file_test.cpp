@@ -110,6 +110,21 @@ TEST(MappedFile, NamesWhatCannotBeRead) {
   EXPECT_THROW(MappedFile(directory.path()), Error);
 }
 
+TEST(MappedFile, SaysThatThereIsNoRoomForIt) {
+  const TemporaryDirectory directory;
+  put(directory / "file", "");
+  fs::resize_file(directory / "file", std::uintmax_t{1} << 30);  // of which nothing is on the disk
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  rlim_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlimit now{pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{1} << 28), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &now), 0);
+  const std::string message = error_of([&] { MappedFile{directory / "file"}; });
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  EXPECT_EQ(message, (directory / "file").string() + ": Cannot allocate memory");
+}
+
 // Nor waited for.
 TEST(MappedFile, APipeIsRefused) {
   const TemporaryDirectory directory;

@@ -164,8 +164,16 @@ class Figures(unittest.TestCase):
     def test_max_length_counts(self):
         arguments = ["--model", model, "--split", "dev", "--format", "json"]
         three_words = data_directory("three words", rows=[(" ".join(text.split()[:3]), ids) for text, ids in ROWS])
-        cut = json.loads(evaluate(*arguments, "--data", data_directory("plain"), "--max-length", "5")[0])
-        whole = json.loads(evaluate(*arguments, "--data", three_words)[0])
+        data = data_directory("plain")
+        out, notes = evaluate(*arguments, "--data", data, "--max-length", "5")
+        cut = json.loads(out)
+        longer = sum(len(text.split()) > 3 for text, _ in ROWS)
+        self.assertGreater(longer, 1)
+        self.assertEqual(notes, "evaluate: %s/dev.jsonl: %d of %d texts are cut to 5 tokens (--max-length)\n"
+                         % (data, longer, len(ROWS)))
+        out, notes = evaluate(*arguments, "--data", three_words)
+        whole = json.loads(out)
+        self.assertEqual(notes, "")
         self.assertEqual(cut["labels"], whole["labels"])
         self.assertAlmostEqual(cut["loss"], whole["loss"], places=6)
 

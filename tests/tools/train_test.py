@@ -278,6 +278,24 @@ class Interrupted(unittest.TestCase):
         self.assertIn(b"joy", done.stdout)
 
 
+class LongTexts(unittest.TestCase):
+    def test_are_cut_and_later_too(self):
+        out = out_folder("short")
+        returned, _, error = train(out, "--max-length", "5", "--max-steps", "1")
+        self.assertEqual(returned, 0, error)
+        for split in "train.tsv", "dev.tsv":
+            texts = [row.split(b"\t")[0].split() for row in read(data, split).splitlines()]
+            self.assertIn("%s: %d of %d texts are cut to 5 tokens (--max-length)\n" % (
+                os.path.join(data, split), sum(len(words) > 3 for words in texts), len(texts)), error)
+        for folder in out, os.path.join(out, "checkpoints", "step-1"):
+            said = [subprocess.run([PREDICT, "--model", folder, "--all", "--format", "jsonl", *flags,
+                                    "word1 word2 word3 word4"], check=True, capture_output=True, timeout=TIMEOUT).stdout
+                    for flags in ([], ["--max-length", "5"], ["--max-length", "24"])]
+            self.assertEqual(said[0], said[1])
+            self.assertNotEqual(said[0], said[2])
+        self.assertNotIn("--max-length", train(out_folder("long"), "--max-steps", "1")[2])
+
+
 class FullDisk(unittest.TestCase):
     def test_the_previous_checkpoint_stays_whole(self):
         out = out_folder("full")
