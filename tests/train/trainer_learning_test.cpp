@@ -6,6 +6,7 @@
 
 #include "data/examples.h"
 #include "data/tokenizer.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "model/hugging_face.h"
 #include "tests/train/trainer_fixture.h"
 #include "train/evaluation.h"
@@ -102,6 +103,78 @@ TEST_F(TrainerLearningTest, TheLossOfAnEventIsTheMeanOfTheStepsSinceTheLast) {
   for (std::size_t i = 0; i < four.size(); ++i)
     EXPECT_NEAR(four[i], (one[4 * i] + one[4 * i + 1] + one[4 * i + 2] + one[4 * i + 3]) / 4, kRoundings) << i;
   EXPECT_GT(std::fabs(four[0] - four[1]), 1e-4);  // so that a mean over more than those would be seen
+}
+
+// What the clock decides, but not how much was done in that time.
+TEST_F(TrainerLearningTest, TheSpeedsOfAnEventAreOfTheStepsSinceTheLast) {
+  std::ofstream rows(scratch / "data/train.tsv");
+  for (const char* words : {"", " word9", " word9 word10", " word9 word10 word11"})
+    rows << "word5" << words << "\t0\tid\n";
+  rows.close();
+  TrainOptions o = options("out");
+  o.recipe.epochs = 1, o.recipe.batch_size = 1, o.evaluate.steps = 1;
+  run(o);
+  std::vector<double> lengths;
+  std::istringstream lines(read_file(o.out / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    if (const Json event = Json::parse(line); event["event"] == "train")
+      lengths.push_back(event["tokens_per_second"].get<double>() / event["examples_per_second"].get<double>());
+  std::sort(lengths.begin(), lengths.end());
+  ASSERT_EQ(lengths.size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(lengths[i], 3 + static_cast<double>(i), 1e-9);  // [CLS] and [SEP]
+}
+
+// Of a device with memory of its own, whose steps' records come back in lots.
+struct DistantKernels final : CpuKernels {
+  DistantKernels() : CpuKernels(Precision::fp32, 1) {}
+  bool on_host() const override { return false; }
+  std::string choices() const override { return "the fast ones"; }
+  void use_choices(std::string_view text) override { used = text; }
+  std::string used;
+};
+
+TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsLeavesTheSame) {
+  const auto run_on = [&](Kernels& kernels, const char* out, bool resume, int steps) {
+    TrainOptions o = options(out);
+    o.recipe.epochs = 20, o.evaluate.steps = 150, o.save.steps = 170, o.resume = resume;
+    int made = 0;
+    train(o, kernels, Progress::Style::silent, [&] { return made++ == steps ? SIGTERM : 0; });
+    return o.out;
+  };
+  CpuKernels near(Precision::fp32, 1);
+  DistantKernels whole, first, second;
+  const fs::path expected = run_on(near, "near", false, testing::kNever);
+  run_on(whole, "whole", false, testing::kNever);
+  run_on(first, "halves", false, 137);
+  run_on(second, "halves", true, testing::kNever);
+  EXPECT_EQ(whole.used, "");
+  EXPECT_EQ(second.used, "the fast ones");
+  for (const char* name : {"whole", "halves"}) {
+    EXPECT_EQ(events(scratch / name), events(expected)) << name;
+    EXPECT_EQ(model(scratch / name), model(expected)) << name;
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"})
+      EXPECT_EQ(read_file(scratch / name / "checkpoints/step-320" / file),
+                read_file(expected / "checkpoints/step-320" / file))
+          << name << " " << file;
+  }
+}
+
+// Before the first record is there, a person sees what the checkpoint knows.
+TEST_F(TrainerLearningTest, ADeviceThatGoesOnShowsWhereItStopped) {
+  const auto shown = [&](bool resume, int steps) {
+    TrainOptions o = options("out");
+    o.max_steps = 16, o.resume = resume, o.overwrite = !resume;
+    DistantKernels kernels;
+    int made = 0;
+    ::testing::internal::CaptureStderr();
+    train(o, kernels, Progress::Style::lines, [&] { return made++ == steps ? SIGTERM : 0; });
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_CONTAINS(shown(false, testing::kNever), "epoch 1/3  step 16/16  loss 0.0000  lr 0.003  ");
+  shown(false, 9);
+  const std::string later = shown(true, testing::kNever);
+  EXPECT_CONTAINS(later, "epoch 1/3  step 16/16  loss 0.6");
+  EXPECT_CONTAINS(later, "  lr 0.0015  ");  // of the ninth step, half-way
 }
 
 // The model that lies in --out, measured anew on dev, is as good as the run says. At a threshold at which the measures
