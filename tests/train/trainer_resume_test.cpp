@@ -8,6 +8,14 @@ namespace fs = std::filesystem;
 using testing::Json;
 using TrainerResumeTest = testing::TrainerTest;
 
+// What a run that is to stop after a step says.
+std::string said_at_once(const TrainOptions& options) {
+  int asked = 0;
+  ::testing::internal::CaptureStderr();
+  train(options, Progress::Style::lines, [&] { return asked++ == 1 ? SIGTERM : 0; });
+  return ::testing::internal::GetCapturedStderr();
+}
+
 TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
   run(options("whole"));
   for (const int stop : {1, 2, 7, 15, 16, 17, 31, 33, 47}) {
@@ -130,6 +138,12 @@ TEST_F(TrainerResumeTest, TheBestModelIsTheCheckpointsAgain) {
     fs::remove(o.out / "model.safetensors");
     if (!gone) fs::copy_file(scratch / "whole" / "checkpoints/step-48/model.safetensors", o.out / "model.safetensors");
     o.resume = true;
+    const std::string said = said_at_once(o);
+    EXPECT_CONTAINS(said, "resuming from " + (o.out / "checkpoints/step-17").string() + "\n");
+    const std::string again =
+        (o.out / "model.safetensors").string() + " is the best model so far again, that of step 16\n";
+    EXPECT_CONTAINS(said, again);
+    EXPECT_EQ(said_at_once(o).find(again), std::string::npos) << "where it is that already";
     run(o);
     expect_same_run(scratch / "whole", o.out);
   }
@@ -151,22 +165,27 @@ TEST_F(TrainerResumeTest, CheckpointsAloneAreARun) {
 TEST_F(TrainerResumeTest, ABestModelThatIsNowhereIsNoticed) {
   TrainOptions o = options("out");
   run(o, 17);
-  fs::remove(o.out / "model.safetensors");
+  fs::rename(o.out / "model.safetensors", scratch / "best");
   for (const fs::directory_entry& entry : fs::directory_iterator(o.out / "checkpoints"))
     fs::remove(entry.path() / "best.safetensors");
   o.resume = true;
   EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
+  fs::rename(scratch / "best", o.out / "model.safetensors");
+  EXPECT_EQ(complaint(o), "") << "one place is enough";
 }
 
 TEST_F(TrainerResumeTest, AFinishedRunWithoutItsCheckpointsIsNotStartedOver) {
-  TrainOptions o = options("out");
-  run(o);
-  fs::remove_all(o.out / "checkpoints");
-  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
-  o.resume = true;
-  EXPECT_NE(complaint(o).find("metrics.jsonl tells of checkpoints, and none is there"), std::string::npos);
-  EXPECT_EQ(model(o.out), before);
-  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  for (const int checkpoints : {3, 1}) {
+    TrainOptions o = options("out of " + std::to_string(checkpoints));
+    o.save.steps = 48 / checkpoints;
+    run(o);
+    fs::remove_all(o.out / "checkpoints");
+    const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+    o.resume = true;
+    EXPECT_CONTAINS(complaint(o), "metrics.jsonl tells of checkpoints, and none is there");
+    EXPECT_EQ(model(o.out), before);
+    EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  }
 }
 
 // As a kill before the first checkpoint leaves it.
