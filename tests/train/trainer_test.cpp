@@ -98,15 +98,19 @@ TEST_F(TrainerTest, TheDenseOptimizerGivesTheSameBits) {
   expect_same_run(scratch / "lazy", scratch / "dense");
 }
 
-// How often all rows of the word embedding are brought up to date.
+// How often all rows of the word embedding are brought up to date, and memory is asked for.
 struct CountingKernels final : CpuKernels {
   CountingKernels() : CpuKernels(Precision::fp32, 1) {}
+  Buffer allocate(std::size_t bytes) override {
+    ++allocations;
+    return CpuKernels::allocate(bytes);
+  }
   void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
                     const AdamWUpdate* schedule, const StepState* state) override {
     whole_tables += ids == nullptr;
     CpuKernels::adamw_replay(table, ids, count, row_updates, schedule, state);
   }
-  int whole_tables = 0;
+  int whole_tables = 0, allocations = 0;
 };
 
 TEST_F(TrainerTest, OnlyTheDenseOptimizerUpdatesEveryRowAtEveryStep) {
@@ -120,6 +124,29 @@ TEST_F(TrainerTest, OnlyTheDenseOptimizerUpdatesEveryRowAtEveryStep) {
   constexpr int kEvaluations = 3, kCheckpoints = 3;
   EXPECT_EQ(whole_tables_with("lazy"), kEvaluations + kCheckpoints);
   EXPECT_EQ(whole_tables_with("dense"), 48 + kEvaluations + kCheckpoints);
+}
+
+// Work that is recorded does not know of memory that comes later.
+TEST_F(TrainerTest, HasRoomForEveryBatchWhenItBegins) {
+  const auto write = [&](const char* name, int rows, int longer) {  // each `longer`th row
+    std::ofstream out(scratch / "data" / name);
+    for (int row = 1; row <= rows; ++row)
+      out << (row % longer == 0 ? "word5 word6 word7 word8 word9 word10 word11" : "word5") << "\t0\tid\n";
+  };
+  constexpr int kEvery = 5;
+  for (const bool of_dev : {false, true}) {  // where the largest batch is
+    write("train.tsv", 40, of_dev ? 100 : 8);
+    write("dev.tsv", of_dev ? 30 : 1, 1);
+    TrainOptions o = options(of_dev ? "dev" : "train");
+    o.evaluate.steps = kEvery, o.save.steps = 1000;
+    CountingKernels kernels;
+    std::vector<int> after;  // each step
+    train(o, kernels, Progress::Style::silent, [&] { return after.push_back(kernels.allocations), 0; });
+    ASSERT_EQ(after.size(), 31u);
+    const int of_evaluation = after[30] - after[29];
+    for (std::size_t step = 2; step <= 30; ++step)
+      EXPECT_EQ(after[step] - after[step - 1], step % kEvery == 0 ? of_evaluation : 0) << of_dev << " " << step;
+  }
 }
 
 TEST_F(TrainerTest, MaxStepsShortenTheSchedule) {
