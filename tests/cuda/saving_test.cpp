@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,43 @@ TEST(Saving, IsOfACopyAndKeepsTheOrder) {
       },
       Error);
   EXPECT_EQ(written.size(), 3u);
+}
+
+// Such as a checkpoint, which would hold a best model that is not its run's.
+TEST(Saving, NothingIsWrittenAfterAJobThatFailed) {
+  const BertConfig config = testing::tiny_config();
+  CudaKernels kernels;
+  const BertWeights weights(config, kernels), first(config, kernels), second(config, kernels);
+  const BertWeights* const one[] = {&weights};
+  const BertWeights* const all[] = {&weights, &first, &second};
+  std::promise<void> both_given;
+  bool written = false;
+  {
+    Saver saver(config, kernels);
+    saver.save(one, [&](Saver::Sets, Kernels&) {
+      both_given.get_future().wait();
+      throw Error("the disk is full");
+    });
+    saver.save(all, [&](Saver::Sets, Kernels&) { written = true; });
+    both_given.set_value();
+    EXPECT_EQ(testing::error_of([&] { saver.finish(); }), "the disk is full");
+  }
+  EXPECT_FALSE(written);
+}
+
+// Not only at the next save, which may be an hour later.
+TEST(Saving, AFailureIsNoticedAsSoonAsItIsThere) {
+  const BertConfig config = testing::tiny_config();
+  CudaKernels kernels;
+  const BertWeights weights(config, kernels);
+  const BertWeights* const one[] = {&weights};
+  Saver saver(config, kernels);
+  saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
+  std::string noticed;
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (noticed.empty() && std::chrono::steady_clock::now() < give_up)
+    noticed = testing::error_of([&] { saver.check(); });
+  EXPECT_EQ(noticed, "the disk is full");
 }
 
 // Whether the run stops then or comes to its end.
