@@ -185,6 +185,8 @@ TEST_F(CheckpointTest, SaysWhatDiffers) {
   other.flags["--lr"] = "0.001";
   EXPECT_NE(complaint(other).find("was made with --lr 0.003, this run has 0.001; to train on, give its model as "),
             std::string::npos);
+  other = identity, other.flags["--new"] = "1";  // that an Ember of before does not know
+  EXPECT_CONTAINS(complaint(other), "was made with --new unknown, this run has 1; ");
   other = identity, other.data = "other";
   EXPECT_NE(complaint(other).find("other data"), std::string::npos);
   other = identity, other.model = "other";
