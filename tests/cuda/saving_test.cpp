@@ -93,6 +93,7 @@ TEST(Saving, AFailureIsNoticedAsSoonAsItIsThere) {
   CudaKernels kernels;
   const BertWeights weights(config, kernels);
   const BertWeights* const one[] = {&weights};
+  const BertWeights* const two[] = {&weights, &weights};
   Saver saver(config, kernels);
   saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
   std::string noticed;
@@ -100,6 +101,7 @@ TEST(Saving, AFailureIsNoticedAsSoonAsItIsThere) {
   while (noticed.empty() && std::chrono::steady_clock::now() < give_up)
     noticed = testing::error_of([&] { saver.check(); });
   EXPECT_EQ(noticed, "the disk is full");
+  EXPECT_EQ(testing::error_of([&] { saver.save(two, [](Saver::Sets, Kernels&) {}); }), "the disk is full");
 }
 
 // Whether the run stops then or comes to its end.
