@@ -31,11 +31,14 @@ TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
 }
 
 TEST_F(TrainerResumeTest, ARunThatStopsWhereItSavesHasSavedAlready) {
-  const TrainOptions o = options("out");
+  TrainOptions o = options("out");
   const TrainOutcome stopped = run(o, 16);
   EXPECT_EQ(stopped.checkpoint.filename(), "step-16");
   EXPECT_TRUE(fs::exists(stopped.checkpoint / "state.json"));
   EXPECT_EQ(events(o.out, "checkpoint").size(), 1u);
+  o.resume = true;
+  run(o);
+  EXPECT_EQ(events(o.out, "checkpoint").size(), 3u) << "of steps 16, 32 and 48";
 }
 
 TEST_F(TrainerResumeTest, ARunThatIsToStopAfterItsLastStepHasEnded) {
