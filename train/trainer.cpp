@@ -214,7 +214,8 @@ void Run::step() {
   state_.position += rows;
   if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
   speed_.spend(seconds_since(start));
-  watch(StepRunner::Wait::no);
+  // What is shown last is of all steps; the evaluation that follows would wait as long.
+  watch(state_.step == total_steps_ ? StepRunner::Wait::yes : StepRunner::Wait::no);
   report();
 }
 

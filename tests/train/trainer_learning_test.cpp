@@ -1,8 +1,11 @@
 // What a run learns from at each step, and that what it says of itself is so.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <thread>
+#include <utility>
 
 #include "data/examples.h"
 #include "data/tokenizer.h"
@@ -124,6 +127,42 @@ TEST_F(TrainerLearningTest, TheSpeedsOfAnEventAreOfTheStepsSinceTheLast) {
   for (std::size_t i = 0; i < 4; ++i) EXPECT_NEAR(lengths[i], 3 + static_cast<double>(i), 1e-9);  // [CLS] and [SEP]
 }
 
+// So that a step takes that long at least: half of it to give, the other half to wait for its record.
+constexpr std::chrono::milliseconds kHalfAStep{10};
+struct SlowKernels final : CpuKernels {
+  struct SlowReadback final : Readback {
+    explicit SlowReadback(std::unique_ptr<Readback> of) : readback(std::move(of)) {}
+    void start(const void* from_device) override { readback->start(from_device); }
+    bool ready() const override { return readback->ready(); }
+    const void* wait() override {
+      std::this_thread::sleep_for(kHalfAStep);
+      return readback->wait();
+    }
+    std::unique_ptr<Readback> readback;
+  };
+  SlowKernels() : CpuKernels(Precision::fp32, 1) {}
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
+    return std::make_unique<SlowReadback>(CpuKernels::make_readback(bytes));
+  }
+  Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
+                     std::int32_t padding_id) override {
+    std::this_thread::sleep_for(kHalfAStep);
+    return CpuKernels::gather_batch(arrays, queue, shape, padding_id);
+  }
+};
+
+TEST_F(TrainerLearningTest, AStepIsNoFasterThanItsParts) {
+  TrainOptions o = options("out");
+  o.max_steps = 5;
+  SlowKernels kernels;
+  train(o, kernels, Progress::Style::silent, [] { return 0; });
+  const std::string log = read_file(o.out / "metrics.jsonl"), key = "\"examples_per_second\":";
+  const std::size_t at = log.find(key);
+  ASSERT_NE(at, std::string::npos);
+  const std::chrono::duration<double> step = 2 * kHalfAStep;
+  EXPECT_LE(std::stod(log.substr(at + key.size())), 4 / step.count());
+}
+
 // Of a device with memory of its own, whose steps' records come back in lots.
 struct DistantKernels final : CpuKernels {
   DistantKernels() : CpuKernels(Precision::fp32, 1) {}
@@ -159,22 +198,32 @@ TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsLeavesTheSame) {
   }
 }
 
-// Before the first record is there, a person sees what the checkpoint knows.
-TEST_F(TrainerLearningTest, ADeviceThatGoesOnShowsWhereItStopped) {
-  const auto shown = [&](bool resume, int steps) {
+// What is shown to a person, with the steps' records on the host at once and later.
+TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsShowsNoOtherNumbers) {
+  const auto shown = [&](Kernels& kernels, Progress::Style style, bool resume, int steps) {
     TrainOptions o = options("out");
     o.max_steps = 16, o.resume = resume, o.overwrite = !resume;
-    DistantKernels kernels;
     int made = 0;
     ::testing::internal::CaptureStderr();
-    train(o, kernels, Progress::Style::lines, [&] { return made++ == steps ? SIGTERM : 0; });
+    train(o, kernels, style, [&] { return made++ == steps ? SIGTERM : 0; });
     return ::testing::internal::GetCapturedStderr();
   };
-  EXPECT_CONTAINS(shown(false, testing::kNever), "epoch 1/3  step 16/16  loss 0.0000  lr 0.003  ");
-  shown(false, 9);
-  const std::string later = shown(true, testing::kNever);
-  EXPECT_CONTAINS(later, "epoch 1/3  step 16/16  loss 0.6");
-  EXPECT_CONTAINS(later, "  lr 0.0015  ");  // of the ninth step, half-way
+  using enum Progress::Style;
+  CpuKernels near(Precision::fp32, 1);
+  DistantKernels first, second, third;
+  const auto last_line = [](const std::string& text) {  // without its speed
+    const std::size_t begin = text.find("epoch 1/3  step 16/16  ");
+    return text.substr(begin, text.find("  ", text.find("  lr ", begin) + 2) - begin);
+  };
+  const std::string line = last_line(shown(near, lines, false, testing::kNever));
+  EXPECT_TRUE(line.ends_with("  lr 0.000188")) << line;  // a sixteenth
+  EXPECT_EQ(last_line(shown(first, lines, false, testing::kNever)), line);
+
+  // Before the first record is there, it is what the run begins with.
+  EXPECT_CONTAINS(shown(second, bar, false, 9), "epoch 1/3 step 1/16 loss 0.0000 lr 0.003 ");
+  const std::string later = shown(third, bar, true, 1);
+  EXPECT_CONTAINS(later, "epoch 1/3 step 10/16 loss 0.6");
+  EXPECT_CONTAINS(later, " lr 0.0015 ");  // of the ninth step, half-way
 }
 
 // The model that lies in --out, measured anew on dev, is as good as the run says. At a threshold at which the measures
