@@ -146,6 +146,7 @@ TEST_F(TrainerResumeTest, TheBestModelIsTheCheckpointsAgain) {
     const std::string again =
         (o.out / "model.safetensors").string() + " is the best model so far again, that of step 16\n";
     EXPECT_CONTAINS(said, again);
+    EXPECT_EQ(said.find("drawn afresh"), std::string::npos) << said;
     EXPECT_EQ(said_at_once(o).find(again), std::string::npos) << "where it is that already";
     run(o);
     expect_same_run(scratch / "whole", o.out);
