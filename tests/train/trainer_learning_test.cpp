@@ -153,9 +153,13 @@ struct SlowKernels final : CpuKernels {
 
 TEST_F(TrainerLearningTest, AStepIsNoFasterThanItsParts) {
   TrainOptions o = options("out");
-  o.max_steps = 5;
+  o.max_steps = 30, o.evaluate.steps = 30, o.save.steps = 30;
   SlowKernels kernels;
-  train(o, kernels, Progress::Style::silent, [] { return 0; });
+  ::testing::internal::CaptureStderr();
+  train(o, kernels, Progress::Style::lines, [] { return 0; });
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_CONTAINS(said, "step 30/30  ");
+  EXPECT_CONTAINS(said, "  left 0:00\n");  // the whole run would be 0:01
   const std::string log = read_file(o.out / "metrics.jsonl"), key = "\"examples_per_second\":";
   const std::size_t at = log.find(key);
   ASSERT_NE(at, std::string::npos);
