@@ -228,6 +228,9 @@ TEST_F(TrainerTest, StopsEarly) {
     EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-9"));
     o.resume = true;
     EXPECT_EQ(run(o).state.step, 9);
+    o.resume = false, o.overwrite = true, o.early_stopping = 20;  // more than there are evaluations
+    EXPECT_EQ(run(o).state.step, 48);
+    EXPECT_EQ(events(o.out, "end")[0].at("stopped_early"), false);
   }
 }
 
