@@ -75,7 +75,8 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
       ->type_name("UINT");
   app.add_option_function<std::string>(
          "--metric", [&recipe](const std::string& text) { recipe.metric = parse_metric(text); },
-         "What the best model is best in on dev: f1_micro (the default), f1_macro or loss")
+         "What the best model is best in on dev: f1_micro (the default), f1_macro or loss; of equals the one with less "
+         "loss")
       ->type_name("NAME");
 }
 

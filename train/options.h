@@ -16,7 +16,7 @@ class App;
 
 namespace ember {
 
-// What makes one evaluation better than another.
+// What makes one evaluation better than another, and with it less loss where that is equal.
 enum class Metric { f1_micro, f1_macro, loss };
 std::string to_string(Metric metric);
 

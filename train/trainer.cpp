@@ -47,17 +47,24 @@ BatchLimits limits_for(const TrainingInputs& inputs, const Kernels& kernels, std
   return {std::max(largest.tokens, dev.tokens), std::max(largest.sequences, dev.sequences)};
 }
 
-bool better(const DevResult& now, const DevResult& best, Metric metric) {
-  if (best.step == 0) return true;
+double value_of(const DevResult& result, Metric metric) {
   switch (metric) {
     case Metric::f1_micro:
-      return now.f1_micro > best.f1_micro;
+      return result.f1_micro;
     case Metric::f1_macro:
-      return now.f1_macro > best.f1_macro;
+      return result.f1_macro;
     case Metric::loss:
-      return now.loss < best.loss;
+      return result.loss;
   }
   throw std::logic_error("no such metric");
+}
+
+// Of two with the same F1 the one with less loss is better: as long as no probability reaches the threshold, each F1 is
+// 0, and the model still learns.
+bool better(const DevResult& now, const DevResult& best, Metric metric) {
+  if (best.step == 0) return true;
+  const double value = value_of(now, metric), other = value_of(best, metric);
+  return metric == Metric::loss || value == other ? now.loss < best.loss : value > other;
 }
 
 std::int64_t steps_of_epoch(std::int64_t rows, const Recipe& recipe) {
@@ -356,9 +363,7 @@ void Run::finish() {
                 {"stopped_early", state_.step < total_steps_},
                 {"best_step", state_.best.step},
                 {"best_epoch", state_.best.epoch},
-                {"best_" + to_string(recipe_.metric), recipe_.metric == Metric::f1_micro   ? state_.best.f1_micro
-                                                      : recipe_.metric == Metric::f1_macro ? state_.best.f1_macro
-                                                                                           : state_.best.loss}});
+                {"best_" + to_string(recipe_.metric), value_of(state_.best, recipe_.metric)}});
 }
 
 RunIdentity identify(const TrainOptions& options, const TrainingInputs& inputs, Kernels& kernels) {

@@ -468,10 +468,13 @@ class Output(unittest.TestCase):
             returned, printed, error = train(out, "--threshold", threshold)
             self.assertEqual(returned, 0, error)
             evaluations = events(out, "eval")
-            best = max(evaluations, key=lambda event: event["f1_micro"])
+            def rank(event):
+                return event["f1_micro"], -event["loss"]
+
+            best = max(evaluations, key=rank)
             self.assertEqual([int(step) for step in re.findall(r"step (\d+)  dev: .*  \(the best so far\)\n", error)],
                              [event["step"] for i, event in enumerate(evaluations)
-                              if all(event["f1_micro"] > before["f1_micro"] for before in evaluations[:i])])
+                              if all(rank(event) > rank(before) for before in evaluations[:i])])
             self.assertEqual(printed.splitlines()[0],
                              "best on dev: epoch {epoch:.2f} (step {step})  loss {loss:.5f}  f1_micro {f1_micro:.4f}  "
                              "f1_macro {f1_macro:.4f}  subset accuracy {subset_accuracy:.4f}".format(**best))

@@ -218,8 +218,8 @@ TEST_F(TrainerTest, StopsEarly) {
   for (const Metric metric : {Metric::f1_micro, Metric::f1_macro, Metric::loss}) {
     TrainOptions o = options(to_string(metric));
     o.recipe.metric = metric;
-    o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best:
-    o.recipe.threshold = 1;          // ties keep the earlier; and nothing is predicted
+    o.recipe.learning_rate = 1e-12;  // nothing is learned, so the first evaluation stays the best
+    o.recipe.threshold = 1;          // and nothing is predicted
     o.evaluate.steps = 3, o.early_stopping = 2;
     const TrainOutcome outcome = run(o);
     EXPECT_EQ(outcome.state.step, 9);
@@ -243,6 +243,24 @@ TEST_F(TrainerTest, TheLossCanChoose) {
   EXPECT_EQ(outcome.state.best.loss, least);
   EXPECT_EQ(events(o.out, "end")[0].at("best_loss"), least);
   EXPECT_NE(outcome.state.best.step, 16);
+}
+
+// As in the first epochs of a slow recipe: the model that is kept, and patience, go by the loss.
+TEST_F(TrainerTest, TheLossChoosesWhereNothingIsPredictedYet) {
+  for (const Metric metric : {Metric::f1_micro, Metric::f1_macro}) {
+    TrainOptions o = options(to_string(metric));
+    o.recipe.metric = metric, o.recipe.threshold = 1, o.early_stopping = 1;
+    const TrainOutcome outcome = run(o);
+    EXPECT_EQ(outcome.state.step, 48);
+    double least = 1;
+    for (const Json& event : events(o.out, "eval")) {
+      EXPECT_EQ(event.at("f1_micro"), 0);
+      least = std::min<double>(least, event.at("loss"));
+    }
+    EXPECT_EQ(outcome.state.best.loss, least);
+    EXPECT_EQ(outcome.state.best.step, 32);
+    EXPECT_EQ(model(o.out), read_file(o.out / "checkpoints/step-32/model.safetensors"));
+  }
 }
 
 TEST_F(TrainerTest, TheMacroF1CanChoose) {
