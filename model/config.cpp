@@ -161,8 +161,8 @@ BertConfig read_config(const std::filesystem::path& path) {
   config.pad_token_id = static_cast<std::int32_t>(reader.integer("pad_token_id", 0, 0, config.vocabulary - 1));
   config.labels = reader.labels();
   const json* problem = reader.find("problem_type");
-  // Without the key transformers takes the likeliest of several labels.
-  config.multi_label = problem == nullptr || problem->is_null() ? config.labels.size() <= 1 : *problem == kMultiLabel;
+  // Without the key transformers takes the likeliest of several labels, and those of a config without names are two.
+  config.multi_label = problem == nullptr || problem->is_null() ? config.labels.size() == 1 : *problem == kMultiLabel;
 
   if (config.hidden % config.heads != 0)
     reader.refuse("num_attention_heads",
@@ -191,8 +191,8 @@ std::string config_json(const BertConfig& config, DType weights) {
   out["layer_norm_eps"] = decimal(config.layer_norm_eps);
   out["pad_token_id"] = config.pad_token_id;
   out["torch_dtype"] = weights == DType::f16 ? "float16" : "float32";
+  out["problem_type"] = kMultiLabel;
   if (!config.labels.empty()) {
-    out["problem_type"] = kMultiLabel;
     ordered_json names = ordered_json::object(), ids = ordered_json::object();
     for (std::size_t id = 0; id < config.labels.size(); ++id) {
       names[std::to_string(id)] = config.labels[id];

@@ -25,7 +25,7 @@ struct BertConfig {
   float classifier_dropout = 0.1f;  // classifier_dropout; hidden_dropout_prob where that is null
   float initializer_range = 0.02f;
   std::int32_t pad_token_id = 0;
-  bool multi_label = true;  // whether problem_type is multi_label_classification, or absent with one label or none
+  bool multi_label = true;          // whether problem_type is multi_label_classification, or absent with one label
   std::vector<std::string> labels;  // id2label in the order of the ids, K of them; empty when the file names none
 
   std::int64_t head_dim() const { return hidden / heads; }

@@ -183,6 +183,7 @@ TEST(ReadConfig, LabelsComeInTheOrderOfTheirIds) {
 
 TEST(ReadConfig, ANumberOfLabelsAloneGivesAnonymousOnes) {
   json object = small_json();
+  EXPECT_FALSE(parse(object.dump()).multi_label) << "what names no label has two";
   object["num_labels"] = 3;
   EXPECT_EQ(parse(object.dump()).labels, (std::vector<std::string>{"LABEL_0", "LABEL_1", "LABEL_2"}));
   EXPECT_FALSE(parse(object.dump()).multi_label);

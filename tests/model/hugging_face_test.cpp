@@ -203,6 +203,11 @@ TEST(LoadHuggingFace, RefusesAClassifierForAnotherProblem) {
   EXPECT_EQ(complaint(directory), reason);
   directory.configure("problem_type", "single_label_classification");
   EXPECT_EQ(complaint(directory), reason);
+  // All that transformers writes of a classifier into its default two labels.
+  json object = json::parse(read_file(directory.path() / "config.json"));
+  for (const char* key : {"problem_type", "id2label", "label2id"}) object.erase(key);
+  put(directory.path() / "config.json", object.dump());
+  EXPECT_EQ(complaint(directory), reason);
   LoadOptions options;
   options.labels = Labels(small().labels);
   EXPECT_EQ(complaint(directory, options), reason + "; --new-classifier draws a new one");
