@@ -94,12 +94,15 @@ void parse_labels(std::string_view list, const Labels& labels, std::vector<std::
     const std::int32_t named = labels.find(word);
     ids.push_back(named < 0 && is_integer(word) ? numbered_label(word, labels) : named_label(word, labels));
   }
-  normalise_labels(ids);
+  normalise_labels(ids, labels);
 }
 
-void normalise_labels(std::vector<std::int32_t>& ids) {
+void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels) {
+  const auto given = std::ssize(ids);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  if (given == labels.size() && std::ssize(ids) < given && ids.back() <= 1)
+    throw BadRow(fmt::format("a 0 or 1 for each of the {} labels, expected the ids or names of the row's own", given));
 }
 
 std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path) {

@@ -34,7 +34,7 @@ class JsonlReader : public RowReader {
     row.labels.clear();
     for (const json& label : member(parsed, "labels", json::value_t::array))
       row.labels.push_back(label_of(label, labels_));
-    normalise_labels(row.labels);
+    normalise_labels(row.labels, labels_);
     return true;
   }
   std::int64_t line() const override { return lines_.line(); }

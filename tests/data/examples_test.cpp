@@ -178,6 +178,19 @@ TEST_F(Examples, JsonlRefusesBadRowsWithFileAndLine) {
   EXPECT_EQ(refused(objects + "]}"), "a.jsonl:1: has no \"text\"");
 }
 
+TEST_F(Examples, AZeroOrOneForEachLabelIsNoListOfIds) {
+  const std::string reason = "a 0 or 1 for each of the 4 labels, expected the ids or names of the row's own";
+  EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 1, 0]})"), "a.jsonl:1: " + reason);
+  EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 0, 0]})"), "a.jsonl:1: " + reason);
+  EXPECT_EQ(refusal("a.tsv", "a\t1,1,1,1\n"), "a.tsv:1: " + reason);
+  EXPECT_EQ(refusal("a.csv", "text,labels\na,\"0,1,0,0\"\n"), "a.csv:2: " + reason);
+  const auto rows = read("b.tsv", "all\t0,1,2,3\ntwice\t0,1,1\nothers\t0,2,2,2\n");
+  ASSERT_EQ(rows.size(), 3u);
+  expect_row(rows[0], "all", {0, 1, 2, 3});
+  expect_row(rows[1], "twice", {0, 1});
+  expect_row(rows[2], "others", {0, 2});
+}
+
 TEST_F(Examples, CsvReadsQuotedFieldsOverSeveralLines) {
   ReadReport report;
   const auto rows = read("a.csv",
