@@ -42,7 +42,7 @@ struct Classifier::Implementation {
   std::unique_ptr<Kernels> kernels;
   LoadedModel model;
   Labels labels;
-  std::int64_t max_length;
+  std::int64_t max_length, cut = 0;
   BatchLimits limits;
   Tokenizer tokenizer;
   Bert bert;
@@ -88,9 +88,10 @@ void Classifier::Implementation::predict(std::span<const Text> texts, std::span<
     const std::size_t some = std::min(kTextsAtOnce, texts.size());
     // Before the first is scored, since the vocabulary leaves the caches with every batch's weights.
     fill(tokenised, parts, texts.first(some), threads, [this](Dataset& part, const Text& text) {
-      tokenizer.encode(text, max_length, part.token_ids);
+      part.cut += tokenizer.encode(text, max_length, part.token_ids) ? 1 : 0;
       part.append({}, {});
     });
+    cut += tokenised.cut;
     batches.take(tokenised);
     for (std::span<Scores> left = scores.first(some); !left.empty();)
       left = left.subspan(static_cast<std::size_t>(run(left)));
@@ -106,6 +107,14 @@ Classifier::~Classifier() = default;
 
 const Labels& Classifier::labels() const {
   return implementation_->labels;
+}
+
+std::int64_t Classifier::max_length() const {
+  return implementation_->max_length;
+}
+
+std::int64_t Classifier::cut() const {
+  return implementation_->cut;
 }
 
 std::vector<Scores> Classifier::predict(std::span<const std::string> texts) {

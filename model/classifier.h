@@ -44,6 +44,8 @@ class Classifier {
   ~Classifier();
 
   const Labels& labels() const;
+  std::int64_t max_length() const;  // in effect
+  std::int64_t cut() const;         // texts so far that had more tokens
   // Scores in the order of the texts. Texts are packed without padding into batches of bounded size; the scores of a
   // text do not depend on its neighbours beyond rounding. Bytes that are not UTF-8 count as U+FFFD, which the tokenizer
   // drops. Error when damaged weights give a score that is not finite.

@@ -114,12 +114,12 @@ int run(const Options& options, const std::vector<std::string>& texts) {
   Classifier classifier(model.directory, {model.max_length, model.threads, model.precision()});
   const PredictionFormatter formatter(classifier.labels(), format_of(options.format), options.selection);
   write_output(formatter.header());
-  if (texts.empty()) {
-    predict_lines(classifier, formatter);
-    return 0;
-  }
+  if (texts.empty()) predict_lines(classifier, formatter);
   for (std::size_t i = 0; i < texts.size(); i += InputLines::kChunkLines)
     predict(classifier, formatter, std::span(texts).subspan(i, std::min(InputLines::kChunkLines, texts.size() - i)));
+  if (const auto cut = static_cast<long long>(classifier.cut()); cut > 0)
+    std::fprintf(stderr, "predict: %lld text%s cut to %lld tokens (--max-length)\n", cut, cut == 1 ? " is" : "s are",
+                 static_cast<long long>(classifier.max_length()));
   return 0;
 }
 

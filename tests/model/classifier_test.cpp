@@ -143,6 +143,10 @@ TEST_F(ClassifierTest, CutsLongTexts) {
   six_words.resize(end);
   EXPECT_TRUE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(six_words).logits), 1e-6, 1e-6));
   EXPECT_FALSE(testing::all_close(all(eight.predict(text).logits), all(whole.predict(text).logits), 1e-4, 1e-4));
+  EXPECT_EQ(eight.cut(), 2);
+  eight.predict(six_words);
+  EXPECT_EQ(eight.cut(), 2);
+  EXPECT_EQ(eight.max_length(), 8);
 }
 
 TEST(Classifier, CutsWhereTheTokenizersConfigSaysUnlessToldOtherwise) {

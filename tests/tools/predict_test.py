@@ -233,9 +233,21 @@ class Input(unittest.TestCase):
 
     def test_max_length(self):
         text = "i am so happy you the cat"
-        self.assertEqual(logits("--max-length", "5", text), logits("i am so"))
         self.assertNotEqual(logits(text), logits("i am so"))
-        self.assertEqual(logits(" ".join(WORDS * 9)), logits("--max-length", str(POSITIONS), " ".join(WORDS * 9)))
+
+        def cut(*arguments, stdin=b""):
+            done = subprocess.run([PREDICT, "--model", drawn, "--format", "jsonl", "--all", *arguments], input=stdin,
+                                  capture_output=True, timeout=TIMEOUT)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return [json.loads(line)["logits"] for line in done.stdout.splitlines()], done.stderr.decode()
+
+        self.assertEqual(cut("--max-length", "5", text, "i am so"),
+                         (logits("i am so") * 2, "predict: 1 text is cut to 5 tokens (--max-length)\n"))
+        lines = (text + "\ni am so\n").encode() * 600
+        self.assertEqual(cut("--max-length", "5", stdin=lines)[1],
+                         "predict: 600 texts are cut to 5 tokens (--max-length)\n")
+        longest = " ".join(WORDS * 9)
+        self.assertEqual(cut(longest), cut("--max-length", str(POSITIONS), longest))
 
     def test_threads(self):
         for x, y in zip(logits("--threads", "1", "so sad")[0], logits("--threads", "2", "so sad")[0]):
