@@ -101,8 +101,12 @@ void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels) {
   const auto given = std::ssize(ids);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  if (given == labels.size() && std::ssize(ids) < given && ids.back() <= 1)
-    throw BadRow(fmt::format("a 0 or 1 for each of the {} labels, expected the ids or names of the row's own", given));
+  if (given == labels.size() && std::ssize(ids) < given && ids.back() <= 1) refuse_one_for_each(labels);
+}
+
+void refuse_one_for_each(const Labels& labels) {
+  throw BadRow(
+      fmt::format("a 0 or 1 for each of the {} labels, expected the ids or names of the row's own", labels.size()));
 }
 
 std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path) {

@@ -40,6 +40,7 @@ class TsvReader : public RowReader {
       rest = without_line_end(line_);
     } while (rest.empty());
     if (!take_field(rest, row.text)) throw BadRow("one column only, expected text <tab> labels");
+    if (has_column_for_each_label(rest)) refuse_one_for_each(labels_);
     take_field(rest, list_);
     parse_labels(list_, labels_, row.labels);
     repaired_ = repair_utf8(row.text);
@@ -49,6 +50,14 @@ class TsvReader : public RowReader {
   bool repaired() const override { return repaired_; }
 
  private:
+  // Of the first of those columns its 0 or 1 would pass for an id, and the others for what may follow.
+  bool has_column_for_each_label(std::string_view rest) const {
+    bool columns = labels_.size() > 2 && std::ssize(rest) == 2 * labels_.size() - 1;
+    for (std::size_t i = 0; columns && i < rest.size(); ++i)
+      columns = i % 2 == 1 ? rest[i] == '\t' : rest[i] == '0' || rest[i] == '1';
+    return columns;
+  }
+
   LineReader lines_;
   const Labels& labels_;
   std::string line_, list_;

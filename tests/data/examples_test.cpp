@@ -183,12 +183,21 @@ TEST_F(Examples, AZeroOrOneForEachLabelIsNoListOfIds) {
   EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 1, 0]})"), "a.jsonl:1: " + reason);
   EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 0, 0]})"), "a.jsonl:1: " + reason);
   EXPECT_EQ(refusal("a.tsv", "a\t1,1,1,1\n"), "a.tsv:1: " + reason);
+  EXPECT_EQ(refusal("a.tsv", "a\t0\t1\t0\t0\r\n"), "a.tsv:1: " + reason);
   EXPECT_EQ(refusal("a.csv", "text,labels\na,\"0,1,0,0\"\n"), "a.csv:2: " + reason);
-  const auto rows = read("b.tsv", "all\t0,1,2,3\ntwice\t0,1,1\nothers\t0,2,2,2\n");
-  ASSERT_EQ(rows.size(), 3u);
+  const auto rows =
+      read("b.tsv",
+           "all\t0,1,2,3\ntwice\t0,1,1\nothers\t0,2,2,2\n"
+           "fewer\t1\t0\t1\nmore\t1\t0\t0\t0\t0\nempty\t1\t\t\t\nno first\t2\t1\t0\t0\nno rest\t0\t1\t0\t2\n");
+  ASSERT_EQ(rows.size(), 8u);
   expect_row(rows[0], "all", {0, 1, 2, 3});
   expect_row(rows[1], "twice", {0, 1});
   expect_row(rows[2], "others", {0, 2});
+  expect_row(rows[3], "fewer", {1});
+  expect_row(rows[4], "more", {1});
+  expect_row(rows[5], "empty", {1});
+  expect_row(rows[6], "no first", {2});
+  expect_row(rows[7], "no rest", {0});
 }
 
 TEST_F(Examples, CsvReadsQuotedFieldsOverSeveralLines) {
