@@ -36,9 +36,14 @@ TrainingInputs load_inputs(const TrainOptions& options, Kernels& kernels) {
                                          .threads = options.threads,
                                          .from_scratch = options.from_scratch});
   const std::int64_t max_length = length_to_keep(options.recipe.max_length, Recipe::kMaxLength, model.config);
+  std::vector<std::string> notes;
+  // What a tokenizer states below the model's positions was chosen, as by an earlier training.
+  const std::int64_t before = length_to_keep({}, model);
+  if (!options.recipe.max_length && before != max_length && before < model.config.positions)
+    notes.push_back(fmt::format("{} tokens of a text count; of --model it was {}, which --max-length {} keeps",
+                                max_length, before, before));
   model.tokenizer.max_length = max_length;  // for what is saved
   const Tokenizer tokenizer(model.tokenizer);
-  std::vector<std::string> notes;
   Dataset train = load_split(options, "train", labels, tokenizer, max_length, notes);
   Dataset dev = load_split(options, "dev", labels, tokenizer, max_length, notes);
   return {std::move(labels), std::move(model), std::move(train), std::move(dev), std::move(notes)};

@@ -295,6 +295,16 @@ class LongTexts(unittest.TestCase):
             self.assertNotEqual(said[0], said[2])
         self.assertNotIn("--max-length", train(out_folder("long"), "--max-steps", "1")[2])
 
+    def test_a_model_that_is_trained_on_does_not_keep_its_length_unsaid(self):
+        short = out_folder("short before")
+        note = "32 tokens of a text count; of --model it was 5, which --max-length 5 keeps\n"
+        self.assertEqual(train(short, "--max-length", "5", "--max-steps", "1")[0], 0)
+        asked = command(out_folder("short still"), "--model", short, "--max-length", "5", "--max-steps", "1")
+        at = asked.index("--max-length")
+        for words, said in (asked, False), (asked[:at] + asked[at + 2:] + ["--overwrite"], True):
+            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT)
+            self.assertEqual((done.returncode, note in done.stderr), (0, said), done.stderr)
+
 
 class FullDisk(unittest.TestCase):
     def test_the_previous_checkpoint_stays_whole(self):
