@@ -25,12 +25,14 @@ using namespace ember;
 constexpr char kNotes[] =
     "TEXT that starts with - goes after --. Without TEXT, standard input is read, one text a line; results come as "
     "soon\n"
-    "as the lines do, in their order. Of a line longer than 65536 bytes the beginning is used.\n\n"
+    "as the lines do, in their order. Of a line longer than 65536 bytes the beginning is used. Bytes that are not\n"
+    "UTF-8 are left out, and shown as U+FFFD.\n\n"
     "Formats: text  TEXT<tab>joy 0.93, love 0.31\n"
     "         jsonl {\"text\":..., \"labels\":[{\"label\":\"joy\",\"score\":0.93}]}; --all adds \"logits\"\n"
     "         tsv   a line of column names, then text, labels and scores; with --all one score a label;\n"
     "               of a label whose name has a comma the id stands there\n"
-    "text and tsv write a tab, line feed, carriage return and backslash of the text as \\t \\n \\r \\\\.";
+    "text and tsv write a tab, line feed, carriage return and backslash of the text as \\t \\n \\r \\\\,\n"
+    "which train does not undo.";
 
 struct Options {
   ModelOptions model;
