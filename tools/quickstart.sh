@@ -53,7 +53,7 @@ echo "== build"
 mkdir -p build
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF -DEMBER_BENCH=OFF >build/configure.log 2>&1 ||
   { tail -n 20 build/configure.log >&2; die "the build could not be configured"; }
-cmake --build build -j "$(nproc)"
+cmake --build build  # ninja counts the processors, also of a container with a quota of their time
 
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
 reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
