@@ -26,16 +26,24 @@ namespace {
 using Unpacked = PairProduct<3>;
 #else
 // How many threads oneDNN takes: as many as OpenMP gives the thread that calls it, which is not a backend's to keep. As
-// long as this lives, `threads`.
+// long as this lives, `threads`, or as many of them as there can be: sgemm shares a product out before it has its
+// threads, and where OpenMP then gives fewer, the shares of the others are left undone without a word.
 class LibraryThreads {
  public:
-  explicit LibraryThreads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~LibraryThreads() { omp_set_num_threads(before_); }
+  explicit LibraryThreads(int threads) : before_(omp_get_max_threads()), dynamic_(omp_get_dynamic()) {
+    const bool alone = omp_get_active_level() >= omp_get_max_active_levels();
+    omp_set_num_threads(alone ? 1 : std::min(threads, omp_get_thread_limit()));
+    omp_set_dynamic(0);
+  }
+  ~LibraryThreads() {
+    omp_set_num_threads(before_);
+    omp_set_dynamic(dynamic_);
+  }
   LibraryThreads(const LibraryThreads&) = delete;
   LibraryThreads& operator=(const LibraryThreads&) = delete;
 
  private:
-  int before_;
+  int before_, dynamic_;
 };
 
 // Left alone, oneDNN would take what the processor has, not what these kernels are compiled for, and bits would differ

@@ -1,6 +1,7 @@
 // What a linear layer's products in fp32 owe to the format, whatever they are made of (kernels/cpu/linear_products.h):
 // digits, not-a-numbers, tiny numbers, and that any number of threads may share them.
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <bit>
@@ -158,6 +159,37 @@ TEST(LinearFp32, AnyNumberOfThreadsAgreesWithTheOracle) {
       }
     }
   }
+}
+
+// A program may let OpenMP give fewer threads than are asked for (so do OMP_DYNAMIC, OMP_MAX_ACTIVE_LEVELS and
+// OMP_THREAD_LIMIT). oneDNN leaves out the shares of those that are missing.
+TEST(LinearFp32, WithThreadsThatAreNotGivenNothingIsLeftOut) {
+  const std::int64_t m = 77, o = 312, i = 100;
+  const auto in = draw(m * i, 1), weight = draw(o * i, 2), dout = draw(m * o, 3);
+  const auto expected = reference::linear_forward(in, weight, {}, m, o, i);
+  const auto gradients = reference::linear_backward(dout, in, weight, m, o, i);
+  const Strided in_(m, i, 0, in), weight_(o, i, 0, weight), dout_(m, o, 0, dout);
+  const auto kernels = make_cpu_kernels(Precision::fp32, 64);
+  const auto expect_all = [&](const char* where) {
+    const Strided out(m, o, 0), din(m, i, 0), dweight(o, i, 0);
+    kernels->linear_forward(out.view, in_.view, weight_.view, {});
+    kernels->linear_backward_input(din.view, dout_.view, weight_.view);
+    kernels->linear_backward_weight(dweight.view, {}, dout_.view, in_.view);
+    EXPECT_TRUE((testing::all_close<float, double>(out.values(), expected, 2e-4, 0))) << where;
+    EXPECT_TRUE((testing::all_close<float, double>(din.values(), gradients.in, 2e-4, 0))) << where;
+    EXPECT_TRUE((testing::all_close<float, double>(dweight.values(), gradients.weight, 2e-4, 0))) << where;
+  };
+  const int levels = omp_get_max_active_levels(), dynamic = omp_get_dynamic();
+  omp_set_max_active_levels(0);
+  expect_all("no parallel region at all");
+  omp_set_max_active_levels(levels);
+  omp_set_dynamic(1);
+  expect_all("as many threads as are idle");
+  EXPECT_NE(omp_get_dynamic(), 0) << "the program's setting";
+  omp_set_dynamic(dynamic);
+#pragma omp parallel num_threads(2)
+#pragma omp master
+  expect_all("within a parallel region");
 }
 
 TEST(LinearFp32, GradientsOfNoOutputsOrInputsAreNone) {

@@ -459,6 +459,16 @@ class Threads(unittest.TestCase):
                 ("OMP_PLACES", "cores"), ("GOMP_CPU_AFFINITY", "0"):
             self.assertEqual(self.starts(**{name: value}), 1, name)
 
+    def test_fewer_threads_than_asked_for_compute_everything(self):
+        losses = []
+        for limit in "64", "1":
+            out = out_folder("limit " + limit)
+            settings = {"env": {**os.environ, "OMP_THREAD_LIMIT": limit}}
+            returned, _, error = train(out, "--threads", "3", "--max-steps", "15", **settings)
+            self.assertEqual(returned, 0, error)
+            losses.append(events(out, "eval")[0]["loss"])
+        self.assertAlmostEqual(*losses, places=4)
+
 
 class Output(unittest.TestCase):
     def test_lines_and_quiet(self):
