@@ -33,7 +33,9 @@ struct ClassifierOptions {
   Precision precision = Precision::fp32;
 };
 
-// One classifier serves one thread at a time.
+// One classifier serves one thread at a time. A process that is forked after predict() on several threads cannot
+// predict on several: OpenMP's are not in it, and it would wait for them for ever. Before the first predict(), or with
+// one thread, it can.
 class Classifier {
  public:
   // Error as load_hugging_face reports it; also for a model without a trained pooler, a max_length that is below 2 or
