@@ -95,9 +95,12 @@ TokenizerSource tokenizer_of(const fs::path& directory) {
 
 LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const LoadOptions& options) {
   CheckpointFiles files = files_of(directory);
+  const FolderAtPath folder(directory);
   const Surroundings around = read_surroundings(files, options);
   if (options.from_scratch) return from_scratch(files, around, kernels, options);
   const WeightFiles stored(weights_path(directory));
+  // By convert_hf --force or a link that was turned: these weights' labels may stand in another order than those read.
+  check(FolderAtPath(directory) == folder, "{}: was replaced while it was read; read it again", directory.string());
   files.weights = stored.path();
   files.tensors = stored.tensors();
   CheckpointMatch match = match_checkpoint(files, around, options);

@@ -249,6 +249,12 @@ TemporaryDirectory::~TemporaryDirectory() {
   fs::remove_all(path_, ignored);
 }
 
+FolderAtPath::FolderAtPath(const fs::path& path) {
+  struct stat info {};
+  require_readable(::stat(path.c_str(), &info) == 0, path);
+  device_ = info.st_dev, number_ = info.st_ino;
+}
+
 void require_directory(const fs::path& path, std::string_view role) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);

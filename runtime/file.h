@@ -107,6 +107,17 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
+// Tells whether a path still leads to the folder that was there first, and not to one that has taken its place.
+class FolderAtPath {
+ public:
+  explicit FolderAtPath(const std::filesystem::path& path);
+  bool operator==(const FolderAtPath&) const = default;
+
+ private:
+  dev_t device_ = 0;
+  ino_t number_ = 0;
+};
+
 // Error naming the path and its role, --data say, unless a folder is there.
 void require_directory(const std::filesystem::path& path, std::string_view role);
 

@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -256,6 +260,26 @@ TEST_F(ClassifierTest, RefusesDirectoriesThatAreNotOne) {
 TEST_F(ClassifierTest, RefusesAVocabularyLargerThanTheEmbedding) {
   write_file_atomically(directory_ / "vocab.txt", read_file(directory_ / "vocab.txt") + "onemore\n");
   EXPECT_THROW(Classifier(directory_.path()), Error);
+}
+
+// What is read first comes from one folder, what is read then from the one that has taken its place: never both.
+TEST_F(ClassifierTest, OfAFolderThatIsReplacedMeanwhileIsRefused) {
+  const testing::TemporaryDirectory place;
+  const std::filesystem::path folder = place / "model", vocabulary = folder / "vocab.txt";
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy(directory_.path(), folder);
+  const std::string words = read_file(vocabulary);
+  std::filesystem::remove(vocabulary);
+  ASSERT_EQ(::mkfifo(vocabulary.c_str(), 0600), 0);
+  std::string error;
+  std::thread reader([&] { error = testing::error_of([&] { Classifier{folder}; }); });
+  std::ofstream pipe(vocabulary);  // opens once config.json has been read
+  std::filesystem::rename(folder, place / "old");
+  write_model(folder, config_);
+  pipe << words << std::flush;
+  pipe.close();
+  reader.join();
+  EXPECT_EQ(error, folder.string() + ": was replaced while it was read; read it again");
 }
 
 }  // namespace
