@@ -1,6 +1,7 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <initializer_list>
 #include <set>
@@ -113,9 +114,13 @@ class ConfigReader {
   json object_;
 };
 
-// The double whose shortest decimal is the float's, so that 0.1f is written as 0.1.
+// The double whose shortest decimal is the float's, so that 0.1f is written as 0.1. Not by stod, for which the locale
+// of the program that uses this may have a comma where the point stands.
 double decimal(float value) {
-  return std::stod(fmt::format("{}", value));
+  const std::string text = fmt::format("{}", value);
+  double out = 0;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
 }
 
 // In double, where nothing overflows.

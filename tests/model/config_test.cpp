@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <clocale>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -276,6 +277,19 @@ TEST(ConfigJson, RefusesALabelThatIsNotUtf8) {
   BertConfig config;
   config.labels = {"\xFF"};
   EXPECT_THROW(config_json(config), Error);
+}
+
+TEST(ConfigJson, IsTheSameInAProgramWhoseNumbersHaveACommaForThePoint) {
+  const auto as_written = [] {
+    json object = small_json();
+    object["hidden_dropout_prob"] = 0.25, object["layer_norm_eps"] = 1.5e-5;
+    return config_json(parse(object.dump()));
+  };
+  const std::string expected = as_written();
+  if (std::setlocale(LC_ALL, "de_DE.UTF-8") == nullptr) GTEST_SKIP() << "the locale de_DE.UTF-8 is not installed";
+  const std::string written = as_written();
+  std::setlocale(LC_ALL, "C");
+  EXPECT_EQ(written, expected);
 }
 
 TEST(ConfigData, ReadsRealFiles) {
