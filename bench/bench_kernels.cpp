@@ -107,6 +107,9 @@ int run(const Options& options, const std::string& program, const std::vector<st
   ember::check_threads(options.threads);
   ember::check(options.seconds > 0 && options.seconds <= 60, "--seconds {}: must be above 0 and at most 60",
                options.seconds);
+  // The file would be begun anew and stay empty.
+  ember::check(options.out.empty() || !prints_itself(rest),
+               "--out: nothing goes there of what Google Benchmark prints by itself; use --benchmark_out");
   ember::initialize_benchmark(program, rest, {"--benchmark_repetitions=9"});
   std::vector<std::string> absent;
   auto backends = ember::make_backends(ember::Job::operations, options.device, options.threads, absent);

@@ -99,6 +99,8 @@ class Kernels(Case):
             (["--threads", "-1"], "--threads -1: must be"),
             (["--threads", "many"], "--threads"),
             (["--seconds", "0"], "--seconds 0: must be"),
+            (["--out", "x.json", "--benchmark_format=json"], "--out: nothing goes there"),
+            (["--out", "x.json", "--benchmark_list_tests"], "--out: nothing goes there"),
             (["--out", "/no/such/folder/x.json"], "/no/such/folder/x.json: cannot be written"),
             (["--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
         ]:
