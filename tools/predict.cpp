@@ -17,6 +17,7 @@
 #include "runtime/error.h"
 #include "runtime/program.h"
 #include "runtime/shares.h"
+#include "runtime/spinning.h"
 
 namespace {
 
@@ -128,6 +129,7 @@ int run(const Options& options, const std::vector<std::string>& texts) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ember::adapt_spinning(argv);
   CLI::App app("Scores the emotions of texts with a fine-tuned model.");
   // -h too, but not the beginning of a text, for which CLI11 would take it.
   app.set_help_flag("--help", "Print this help message and exit");

@@ -445,16 +445,16 @@ class BadInput(unittest.TestCase):
 
 
 class Threads(unittest.TestCase):
-    def starts(self, **environment):
+    def starts(self, program=None, **environment):
         """How often the program starts: at each, libgomp prints its settings."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-        done = subprocess.run([TRAIN, "--help"], capture_output=True, text=True, timeout=TIMEOUT,
+        done = subprocess.run([program or TRAIN, "--help"], capture_output=True, text=True, timeout=TIMEOUT,
                               env={**plain, "OMP_DISPLAY_ENV": "true", **environment})
         self.assertEqual(done.returncode, 0)
         return done.stderr.count("OPENMP DISPLAY ENVIRONMENT BEGIN")
 
     def test_a_second_start_only_where_nothing_is_said_of_threads(self):
-        self.assertEqual(self.starts(), 2)
+        self.assertEqual((self.starts(), self.starts(PREDICT)), (2, 2))
         for name, value in ("OMP_PROC_BIND", "true"), ("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "7"), \
                 ("OMP_PLACES", "cores"), ("GOMP_CPU_AFFINITY", "0"):
             self.assertEqual(self.starts(**{name: value}), 1, name)
