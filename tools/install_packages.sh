@@ -14,7 +14,8 @@ esac
 packages=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libutf8proc-dev nlohmann-json3-dev libcli11-dev
           libfmt-dev zlib1g-dev libzip-dev ca-certificates curl)
 if [ "${1:-}" = "--tests" ]; then
-  packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git xz-utils ccache)
+  # locales: a test makes one whose numbers have a comma.
+  packages+=(libgtest-dev libbenchmark-dev libboost-context-dev python3 git xz-utils ccache locales)
   # The versions that the tests name, where the release still has them; tests/fuzz needs the sanitizers' runtimes, which
   # Ubuntu 22.04 has in clang-14's own packages.
   case $(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null || true) in

@@ -1,6 +1,9 @@
 #include "model/config.h"
 
+#include <fmt/format.h>
+
 #include <clocale>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -286,9 +289,15 @@ TEST(ConfigJson, IsTheSameInAProgramWhoseNumbersHaveACommaForThePoint) {
     return config_json(parse(object.dump()));
   };
   const std::string expected = as_written();
-  if (std::setlocale(LC_ALL, "de_DE.UTF-8") == nullptr) GTEST_SKIP() << "the locale de_DE.UTF-8 is not installed";
+  const testing::TemporaryDirectory locales;  // where one is made, since few machines have any
+  const std::string make = fmt::format("localedef -i de_DE -f UTF-8 {}/de_DE.UTF-8", locales.path().string());
+  ASSERT_EQ(std::system(make.c_str()), 0) << make;
+  setenv("LOCPATH", locales.path().c_str(), 1);
+  ASSERT_NE(std::setlocale(LC_NUMERIC, "de_DE.UTF-8"), nullptr);
+  ASSERT_EQ(std::localeconv()->decimal_point[0], ',');
   const std::string written = as_written();
-  std::setlocale(LC_ALL, "C");
+  std::setlocale(LC_NUMERIC, "C");
+  unsetenv("LOCPATH");
   EXPECT_EQ(written, expected);
 }
 
