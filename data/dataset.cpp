@@ -71,6 +71,12 @@ void Dataset::append(std::span<const std::int32_t> tokens, std::span<const std::
   label_offsets.push_back(static_cast<std::int64_t>(label_ids.size()));
 }
 
+void Dataset::append(const Tokenizer& tokenizer, std::string_view text, std::int64_t max_length,
+                     std::span<const std::int32_t> labels) {
+  cut += tokenizer.encode(text, max_length, token_ids) ? 1 : 0;
+  append({}, labels);
+}
+
 void Dataset::append(const Dataset& other) {
   append_all<std::int32_t>(token_ids, other.token_ids);
   append_all<std::int32_t>(label_ids, other.label_ids);
@@ -89,8 +95,7 @@ Dataset tokenize(std::span<const Example> examples, const Tokenizer& tokenizer, 
   Dataset dataset;
   std::vector<Dataset> parts;
   fill(dataset, parts, examples, threads, [&](Dataset& part, const Example& example) {
-    part.cut += tokenizer.encode(example.text, max_length, part.token_ids) ? 1 : 0;
-    part.append({}, example.labels);
+    part.append(tokenizer, example.text, max_length, example.labels);
   });
   return dataset;
 }

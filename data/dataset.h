@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "data/examples.h"
@@ -28,6 +29,9 @@ struct Dataset {
   std::span<const std::int32_t> tokens(std::int64_t i) const;
   std::span<const std::int32_t> labels(std::int64_t i) const;
   void append(std::span<const std::int32_t> tokens, std::span<const std::int32_t> labels);
+  // A text's tokens, of which max_length are kept (Tokenizer::encode, whose errors these are).
+  void append(const Tokenizer& tokenizer, std::string_view text, std::int64_t max_length,
+              std::span<const std::int32_t> labels);
   void append(const Dataset& other);
   void clear();  // keeps the memory
 };

@@ -87,10 +87,8 @@ void Classifier::Implementation::predict(std::span<const Text> texts, std::span<
   while (!texts.empty()) {
     const std::size_t some = std::min(kTextsAtOnce, texts.size());
     // Before the first is scored, since the vocabulary leaves the caches with every batch's weights.
-    fill(tokenised, parts, texts.first(some), threads, [this](Dataset& part, const Text& text) {
-      part.cut += tokenizer.encode(text, max_length, part.token_ids) ? 1 : 0;
-      part.append({}, {});
-    });
+    fill(tokenised, parts, texts.first(some), threads,
+         [this](Dataset& part, const Text& text) { part.append(tokenizer, text, max_length, {}); });
     cut += tokenised.cut;
     batches.take(tokenised);
     for (std::span<Scores> left = scores.first(some); !left.empty();)

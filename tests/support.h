@@ -55,6 +55,14 @@ std::string error_of(const Action& action) {
   return "";
 }
 
+// What `action` writes to standard error.
+template <typename Action>
+std::string stderr_of(const Action& action) {
+  ::testing::internal::CaptureStderr();
+  action();
+  return ::testing::internal::GetCapturedStderr();
+}
+
 #define EXPECT_CONTAINS(message, part)                                                                              \
   do {                                                                                                              \
     const std::string contains_in = (message);                                                                      \

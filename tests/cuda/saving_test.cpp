@@ -22,27 +22,31 @@
 namespace ember {
 namespace {
 
+class SaverTest : public ::testing::Test {
+ protected:
+  const BertConfig config_ = testing::tiny_config();
+  CudaKernels kernels_;
+  const BertWeights weights_{config_, kernels_}, first_{config_, kernels_}, second_{config_, kernels_};
+  const BertWeights* const one_[1] = {&weights_};
+  const BertWeights* const all_[3] = {&weights_, &first_, &second_};
+};
+
 // A copy is written of what the weights were at the call, and nothing after a job that failed.
-TEST(Saving, IsOfACopyAndKeepsTheOrder) {
-  const BertConfig config = testing::tiny_config();
-  CudaKernels kernels;
-  const BertWeights weights(config, kernels), first(config, kernels), second(config, kernels);
-  const BertWeights* const one[] = {&weights};
-  const BertWeights* const all[] = {&weights, &first, &second};
-  const Parameter& last = weights.list.back();
+TEST_F(SaverTest, IsOfACopyAndKeepsTheOrder) {
+  const Parameter& last = weights_.list.back();
   const auto set_last = [&](float value) {
     const std::vector<float> values(static_cast<std::size_t>(last.value.size()), value);
-    kernels.upload(last.value.data, values.data(), values.size() * sizeof(float));
+    kernels_.upload(last.value.data, values.data(), values.size() * sizeof(float));
   };
   std::vector<float> written;
   const auto write = [&written](Saver::Sets saved, Kernels&) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // so that the next copy would come meanwhile
     written.push_back(saved[0]->list.back().value.f32()[0]);
   };
-  Saver saver(config, kernels);
+  Saver saver(config_, kernels_);
   for (const float value : {1.0f, 2.0f, 3.0f}) {
     set_last(value);
-    saver.save(value == 2 ? Saver::Sets(all) : Saver::Sets(one), write);
+    saver.save(value == 2 ? Saver::Sets(all_) : Saver::Sets(one_), write);
     set_last(-1);
   }
   saver.finish();
@@ -50,15 +54,15 @@ TEST(Saving, IsOfACopyAndKeepsTheOrder) {
 
   auto content = std::make_shared<int>();
   const std::weak_ptr<int> of_the_job = content;
-  saver.save(one, [content = std::exchange(content, {})](Saver::Sets, Kernels&) {});
-  saver.save(one, [](Saver::Sets, Kernels&) {});
+  saver.save(one_, [content = std::exchange(content, {})](Saver::Sets, Kernels&) {});
+  saver.save(one_, [](Saver::Sets, Kernels&) {});
   saver.finish();
   EXPECT_TRUE(of_the_job.expired()) << "what a checkpoint wrote is kept after the next one";
 
-  saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
+  saver.save(one_, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
   EXPECT_THROW(
       {
-        saver.save(all, write);
+        saver.save(all_, write);
         saver.finish();
       },
       Error);
@@ -66,21 +70,16 @@ TEST(Saving, IsOfACopyAndKeepsTheOrder) {
 }
 
 // Such as a checkpoint, which would hold a best model that is not its run's.
-TEST(Saving, NothingIsWrittenAfterAJobThatFailed) {
-  const BertConfig config = testing::tiny_config();
-  CudaKernels kernels;
-  const BertWeights weights(config, kernels), first(config, kernels), second(config, kernels);
-  const BertWeights* const one[] = {&weights};
-  const BertWeights* const all[] = {&weights, &first, &second};
+TEST_F(SaverTest, NothingIsWrittenAfterAJobThatFailed) {
   std::promise<void> both_given;
   bool written = false;
   {
-    Saver saver(config, kernels);
-    saver.save(one, [&](Saver::Sets, Kernels&) {
+    Saver saver(config_, kernels_);
+    saver.save(one_, [&](Saver::Sets, Kernels&) {
       both_given.get_future().wait();
       throw Error("the disk is full");
     });
-    saver.save(all, [&](Saver::Sets, Kernels&) { written = true; });
+    saver.save(all_, [&](Saver::Sets, Kernels&) { written = true; });
     both_given.set_value();
     EXPECT_EQ(testing::error_of([&] { saver.finish(); }), "the disk is full");
   }
@@ -88,20 +87,15 @@ TEST(Saving, NothingIsWrittenAfterAJobThatFailed) {
 }
 
 // Not only at the next save, which may be an hour later.
-TEST(Saving, AFailureIsNoticedAsSoonAsItIsThere) {
-  const BertConfig config = testing::tiny_config();
-  CudaKernels kernels;
-  const BertWeights weights(config, kernels);
-  const BertWeights* const one[] = {&weights};
-  const BertWeights* const two[] = {&weights, &weights};
-  Saver saver(config, kernels);
-  saver.save(one, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
+TEST_F(SaverTest, AFailureIsNoticedAsSoonAsItIsThere) {
+  Saver saver(config_, kernels_);
+  saver.save(one_, [](Saver::Sets, Kernels&) { throw Error("the disk is full"); });
   std::string noticed;
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (noticed.empty() && std::chrono::steady_clock::now() < give_up)
     noticed = testing::error_of([&] { saver.check(); });
   EXPECT_EQ(noticed, "the disk is full");
-  EXPECT_EQ(testing::error_of([&] { saver.save(two, [](Saver::Sets, Kernels&) {}); }), "the disk is full");
+  EXPECT_EQ(testing::error_of([&] { saver.save(all_, [](Saver::Sets, Kernels&) {}); }), "the disk is full");
 }
 
 // Whether the run stops then or comes to its end.

@@ -161,6 +161,15 @@ TEST(LinearFp32, AnyNumberOfThreadsAgreesWithTheOracle) {
   }
 }
 
+// OpenMP's settings, which a test changes, as they were.
+struct OpenMpSettings {
+  int levels = omp_get_max_active_levels(), dynamic = omp_get_dynamic();
+  ~OpenMpSettings() {
+    omp_set_max_active_levels(levels);
+    omp_set_dynamic(dynamic);
+  }
+};
+
 // A program may let OpenMP give fewer threads than are asked for (so do OMP_DYNAMIC, OMP_MAX_ACTIVE_LEVELS and
 // OMP_THREAD_LIMIT). oneDNN leaves out the shares of those that are missing.
 TEST(LinearFp32, WithThreadsThatAreNotGivenNothingIsLeftOut) {
@@ -179,17 +188,22 @@ TEST(LinearFp32, WithThreadsThatAreNotGivenNothingIsLeftOut) {
     EXPECT_TRUE((testing::all_close<float, double>(din.values(), gradients.in, 2e-4, 0))) << where;
     EXPECT_TRUE((testing::all_close<float, double>(dweight.values(), gradients.weight, 2e-4, 0))) << where;
   };
-  const int levels = omp_get_max_active_levels(), dynamic = omp_get_dynamic();
+  const OpenMpSettings before;
   omp_set_max_active_levels(0);
   expect_all("no parallel region at all");
-  omp_set_max_active_levels(levels);
+  omp_set_max_active_levels(1);
   omp_set_dynamic(1);
   expect_all("as many threads as are idle");
   EXPECT_NE(omp_get_dynamic(), 0) << "the program's setting";
-  omp_set_dynamic(dynamic);
+  omp_set_dynamic(0);
 #pragma omp parallel num_threads(2)
 #pragma omp master
   expect_all("within a parallel region");
+  omp_set_max_active_levels(2);
+#pragma omp teams num_teams(1) thread_limit(5)
+#pragma omp parallel num_threads(2)
+#pragma omp master
+  expect_all("within one that may have others within, of so many threads together");
 }
 
 TEST(LinearFp32, GradientsOfNoOutputsOrInputsAreNone) {

@@ -1,14 +1,16 @@
 #include "model/classifier.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <string>
@@ -272,13 +274,20 @@ TEST_F(ClassifierTest, OfAFolderThatIsReplacedMeanwhileIsRefused) {
   std::filesystem::remove(vocabulary);
   ASSERT_EQ(::mkfifo(vocabulary.c_str(), 0600), 0);
   std::string error;
-  std::thread reader([&] { error = testing::error_of([&] { Classifier{folder}; }); });
-  std::ofstream pipe(vocabulary);  // opens once config.json has been read
+  std::atomic<bool> ended = false;
+  std::thread reader([&] {
+    error = testing::error_of([&] { Classifier{folder}; });
+    ended = true;
+  });
+  // Opens once config.json has been read; not by waiting, which it would for ever if the vocabulary is never asked for.
+  int pipe = -1;
+  while (pipe < 0 && !ended) pipe = ::open(vocabulary.c_str(), O_WRONLY | O_NONBLOCK);
   std::filesystem::rename(folder, place / "old");
   write_model(folder, config_);
-  pipe << words << std::flush;
-  pipe.close();
+  const ssize_t written = ::write(pipe, words.data(), words.size());
+  ::close(pipe);
   reader.join();
+  EXPECT_EQ(written, std::ssize(words));
   EXPECT_EQ(error, folder.string() + ": was replaced while it was read; read it again");
 }
 

@@ -488,6 +488,7 @@ class Output(unittest.TestCase):
             returned, printed, error = train(out, "--threshold", threshold)
             self.assertEqual(returned, 0, error)
             evaluations = events(out, "eval")
+
             def rank(event):
                 return event["f1_micro"], -event["loss"]
 

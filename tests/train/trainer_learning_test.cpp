@@ -155,9 +155,7 @@ TEST_F(TrainerLearningTest, AStepIsNoFasterThanItsParts) {
   TrainOptions o = options("out");
   o.max_steps = 30, o.evaluate.steps = 30, o.save.steps = 30;
   SlowKernels kernels;
-  ::testing::internal::CaptureStderr();
-  train(o, kernels, Progress::Style::lines, [] { return 0; });
-  const std::string said = ::testing::internal::GetCapturedStderr();
+  const std::string said = testing::stderr_of([&] { train(o, kernels, Progress::Style::lines, [] { return 0; }); });
   EXPECT_CONTAINS(said, "step 30/30  ");
   EXPECT_CONTAINS(said, "  left 0:00\n");  // the whole run would be 0:01
   const std::string log = read_file(o.out / "metrics.jsonl"), key = "\"examples_per_second\":";
@@ -208,9 +206,7 @@ TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsShowsNoOtherNumbers) {
     TrainOptions o = options("out");
     o.max_steps = 16, o.resume = resume, o.overwrite = !resume;
     int made = 0;
-    ::testing::internal::CaptureStderr();
-    train(o, kernels, style, [&] { return made++ == steps ? SIGTERM : 0; });
-    return ::testing::internal::GetCapturedStderr();
+    return testing::stderr_of([&] { train(o, kernels, style, [&] { return made++ == steps ? SIGTERM : 0; }); });
   };
   using enum Progress::Style;
   CpuKernels near(Precision::fp32, 1);

@@ -11,9 +11,8 @@ using TrainerResumeTest = testing::TrainerTest;
 // What a run that is to stop after a step says.
 std::string said_at_once(const TrainOptions& options) {
   int asked = 0;
-  ::testing::internal::CaptureStderr();
-  train(options, Progress::Style::lines, [&] { return asked++ == 1 ? SIGTERM : 0; });
-  return ::testing::internal::GetCapturedStderr();
+  return testing::stderr_of(
+      [&] { train(options, Progress::Style::lines, [&] { return asked++ == 1 ? SIGTERM : 0; }); });
 }
 
 TEST_F(TrainerResumeTest, ResumesBitForBitFromAnyStep) {
