@@ -8,7 +8,6 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,9 +17,11 @@
 #include "runtime/cuda/check.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/file.h"
+#include "tests/cuda/briefly.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
 #include "tests/train/trainer_fixture.h"
+#include "tests/train/training_rig.h"
 #include "train/checkpoint.h"
 #include "train/evaluation.h"
 #include "train/fingerprint.h"
@@ -32,11 +33,10 @@
 namespace ember {
 namespace {
 
-// Under TSan a step takes a second, and shows what any other would.
-constexpr bool kBriefly = std::string_view(EMBER_SANITIZE).find("thread") != std::string_view::npos;
+using testing::kBriefly;
+using testing::Rig;
+
 constexpr int kTrainingSteps = kBriefly ? 14 : 50, kBatch = 4;
-constexpr std::uint64_t kSeed = 5;
-constexpr BatchLimits kLimits{72, kBatch + 1};
 
 BertConfig config_of_head_dim_26() {
   BertConfig config = testing::tiny_config();
@@ -50,58 +50,6 @@ BertConfig smallest_config() {
   config.layers = 1, config.hidden = 8, config.heads = 1, config.ffn = 8, config.vocabulary = 9;
   return config;
 }
-
-// A model with its optimizer on one backend.
-struct Rig {
-  Rig(BertConfig of, std::unique_ptr<Kernels> on, const AdamWOptions& options = {}, int steps = kTrainingSteps)
-      : config(std::move(of)), kernels(std::move(on)), weights(config, *kernels), batches(*kernels, config) {
-    draw_all(weights, 0.2f, 7, *kernels);
-    model = std::make_unique<Bert>(config, weights, *kernels, Purpose::training, kLimits);
-    optimizer = std::make_unique<Optimizer>(config, weights, *kernels, options, Schedule(2e-3, 0.1, steps), steps);
-  }
-
-  // Returns the loss.
-  float step(const Dataset& texts, int s) {
-    batches.take(texts);
-    float loss = 0;
-    kernels->download(&loss, step(batches.next(texts.size()), s).data, sizeof loss);
-    return loss;
-  }
-
-  // Likewise, on the device.
-  Tensor step(const Batch& batch, int s) {
-    optimizer->catch_up(batch);
-    model->forward(batch, Randomness{kSeed, static_cast<std::uint32_t>(s)});
-    const Tensor loss = model->loss(batch, optimizer->step_state()).loss;
-    model->backward(batch);
-    optimizer->step(*model, batch, loss);
-    return loss;
-  }
-
-  void set_state(const StepState& state) {
-    kernels->upload(const_cast<StepState*>(optimizer->step_state()), &state, sizeof state);
-  }
-
-  // Weights and moments, every row brought up to date.
-  std::vector<std::uint8_t> image() {
-    optimizer->catch_up();
-    std::vector<std::uint8_t> bytes;
-    for (const BertWeights* set : {&weights, &optimizer->first_moments(), &optimizer->second_moments()})
-      for (const Parameter& parameter : set->list) {
-        const std::size_t begin = bytes.size(), size = static_cast<std::size_t>(parameter.value.size()) * sizeof(float);
-        bytes.resize(begin + size);
-        kernels->download(bytes.data() + begin, parameter.value.data, size);
-      }
-    return bytes;
-  }
-
-  BertConfig config;
-  std::unique_ptr<Kernels> kernels;
-  BertWeights weights;
-  Batches batches;
-  std::unique_ptr<Bert> model;
-  std::unique_ptr<Optimizer> optimizer;
-};
 
 // Each label has a word of its own.
 Dataset batch_of(int s) {
@@ -178,7 +126,7 @@ TEST(Training, TheNormOfAStepReadsNoGradientAgain) {
   const Batch batch = rig.batches.next(texts.size());
   ASSERT_LE(batch.tokens, 64) << "elsewhere products of more rows are Matmul's, unless kernels start early";
   const auto backward = [&] {
-    rig.model->forward(batch, Randomness{kSeed, 0});
+    rig.model->forward(batch, Randomness{Rig::kSeed, 0});
     rig.model->loss(batch, rig.optimizer->step_state());
     rig.model->backward(batch);
   };
@@ -214,8 +162,8 @@ TEST(Training, GivesTheSameBitsAgain) {
 // `steps` steps by the runner over the texts of several batches, in an order that repeats.
 std::vector<std::uint8_t> run_steps(Rig& rig, const Dataset& texts, int steps, bool record) {
   rig.batches.take(texts);
-  rig.batches.reserve(kLimits);
-  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, record, 0);
+  rig.batches.reserve(testing::kRigLimits);
+  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, Rig::kSeed, record, 0);
   for (int s = 0; s < steps; ++s) {
     if (rig.batches.left() < kBatch) rig.batches.rewind();
     runner.step(kBatch);
@@ -250,9 +198,10 @@ TEST(Training, TheRunnersStepsAreThoseOfModelAndOptimizer) {
     state.loss_scale = 0x1p19f;  // more than the gradient's fp16 can hold
     rig->set_state(state);
     rig->batches.take(texts);
-    rig->batches.reserve(kLimits);
+    rig->batches.reserve(testing::kRigLimits);
   }
-  StepRunner runner(*by_runner.kernels, *by_runner.model, *by_runner.optimizer, by_runner.batches, kSeed, false, 0);
+  StepRunner runner(*by_runner.kernels, *by_runner.model, *by_runner.optimizer, by_runner.batches, Rig::kSeed, false,
+                    0);
   for (int s = 0; s < kSteps; ++s) {
     const BatchShape exact = by_hand.batches.exact_shape(kBatch);
     by_hand.step(by_hand.batches.gather(by_hand.batches.shape(exact)), s);
@@ -280,7 +229,7 @@ TEST(Training, ARecordedStepGivesTheSameBits) {
 TEST(Training, TheDenseOptimizerGivesTheSameBits) {
   const Dataset texts = texts_of_batches(4);
   Rig lazy(config_of_head_dim_26(), std::make_unique<CudaKernels>());
-  Rig dense(config_of_head_dim_26(), std::make_unique<CudaKernels>(), {.dense = true});
+  Rig dense(config_of_head_dim_26(), std::make_unique<CudaKernels>(), {.optimizer = {.dense = true}});
   EXPECT_EQ(run_steps(dense, texts, 8, false), run_steps(lazy, texts, 8, false));
 }
 
@@ -288,10 +237,10 @@ TEST(Training, TheDenseOptimizerGivesTheSameBits) {
 TEST(Training, RecordsComeAsSoonAsTheyAreCopied) {
   Dataset texts;
   texts.append(std::vector<std::int32_t>{5, 5}, std::vector{0});
-  Rig rig(smallest_config(), std::make_unique<CudaKernels>(), {}, Optimizer::kRecords);
+  Rig rig(smallest_config(), std::make_unique<CudaKernels>(), {.steps = Optimizer::kRecords});
   rig.batches.take(texts);
-  rig.batches.reserve(kLimits);
-  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, true, 0);
+  rig.batches.reserve(testing::kRigLimits);
+  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, Rig::kSeed, true, 0);
   std::size_t steps = 0, read = 0;
   for (; steps < Optimizer::kRecords / 2; ++steps) {
     rig.batches.rewind();
@@ -311,10 +260,10 @@ TEST(Training, NoStepWaitsForTheDevice) {
   // Algorithms of products are found at the first step of a shape, which waits.
   constexpr int kWarm = 2, kMany = Optimizer::kRecords + 4;
   for (const bool record : {false, true}) {
-    Rig rig(smallest_config(), std::make_unique<CudaKernels>(), {}, kMany);
+    Rig rig(smallest_config(), std::make_unique<CudaKernels>(), {.steps = kMany});
     rig.batches.take(texts);
-    rig.batches.reserve(kLimits);
-    StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, kSeed, record, 0);
+    rig.batches.reserve(testing::kRigLimits);
+    StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, Rig::kSeed, record, 0);
     std::int64_t read = 0, waits = 0;
     for (int s = 0; s < kMany; ++s) {
       if (s % 2 == 0) rig.batches.rewind();
@@ -399,14 +348,14 @@ TEST(Training, TheOptimizerFollowsAnotherModelsWorkingCopies) {
   };
   for (int s = 0; s < 4; ++s) {
     rig.model.reset();
-    rig.model = std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
+    rig.model = std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, testing::kRigLimits);
     const auto before = working(*rig.model);
     rig.step(batch_of(s), s);
     rig.optimizer->catch_up();
     if (s > 0) {
       EXPECT_NE(working(*rig.model), before) << "step " << s;  // the first learning rate of the warm-up is 0
     }
-    const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, kLimits);
+    const Bert fresh(rig.config, rig.weights, *rig.kernels, Purpose::training, testing::kRigLimits);
     EXPECT_EQ(working(*rig.model), working(fresh)) << "step " << s;
   }
 }
