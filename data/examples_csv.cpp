@@ -16,10 +16,15 @@ class CsvRecords {
   bool next(std::vector<std::string>& fields) {
     do {
       fields.assign(1, "");
-      if (!next_line()) return false;
+      record_.clear();
+      if (!lines_.append_line(record_)) return false;
       first_line_ = lines_.line();
-      for (state_ = State::kFieldStart; !take_line(fields);)
-        if (!next_line()) fail("{}:{}: a quoted field has no closing quote", lines_.path().string(), first_line_);
+      state_ = State::kFieldStart;
+      for (std::size_t begin = 0; !take_line(begin, fields);) {
+        begin = record_.size();
+        if (!lines_.append_line(record_))
+          fail("{}:{}: a quoted field has no closing quote", lines_.path().string(), first_line_);
+      }
     } while (fields.size() == 1 && fields[0].empty() && state_ == State::kFieldStart);
     return true;
   }
@@ -29,15 +34,12 @@ class CsvRecords {
  private:
   enum class State { kFieldStart, kPlain, kQuoted, kQuoteInQuoted };
 
-  bool next_line() {
-    line_.clear();
-    return lines_.append_line(line_);
-  }
-
-  // Returns whether the record ends with this line. A line's end belongs to the text only within quotes.
-  bool take_line(std::vector<std::string>& fields) {
-    const std::size_t body = without_line_end(line_).size();
-    for (std::size_t i = 0; i < line_.size() && (i < body || state_ == State::kQuoted); ++i) take(line_[i], fields);
+  // The line of the record that begins at `begin`. Returns whether the record ends with it. A line's end belongs to the
+  // text only within quotes.
+  bool take_line(std::size_t begin, std::vector<std::string>& fields) {
+    const std::size_t body = without_line_end(record_).size();
+    for (std::size_t i = begin; i < record_.size() && (i < body || state_ == State::kQuoted); ++i)
+      take(record_[i], fields);
     return state_ != State::kQuoted;
   }
 
@@ -64,7 +66,7 @@ class CsvRecords {
   }
 
   LineReader lines_;
-  std::string line_;
+  std::string record_;  // all lines of it, together no longer than a row may be
   State state_ = State::kFieldStart;
   std::int64_t first_line_ = 0;
 };
