@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
-#include <future>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,6 +21,7 @@
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/program.h"
+#include "runtime/shares.h"
 
 namespace {
 
@@ -208,9 +208,12 @@ int run(const Options& options) {
   const CheckpointMatch model = match_checkpoint(files, read_surroundings(files, load), load);
   write_model(options, [&](const fs::path& folder) {
     // Reading all of a file to compare its CRCs takes as long as writing does.
-    std::future<void> checked = std::async(std::launch::async, [&] { weights.check_data(); });
-    write_converted(folder, model, {options.dtype == "fp16" ? DType::f16 : DType::f32, load.seed});
-    checked.get();
+    in_shares(2, 2, [&](std::size_t share, std::size_t, std::size_t) {
+      if (share == 0)
+        write_converted(folder, model, {options.dtype == "fp16" ? DType::f16 : DType::f32, load.seed});
+      else
+        weights.check_data();
+    });
   });
   print_report(model, weights.other_entries());
   return 0;

@@ -1,6 +1,7 @@
 #include "train/saver.h"
 
 #include <chrono>
+#include <system_error>
 
 namespace ember {
 namespace {
@@ -39,7 +40,13 @@ void Saver::save(Sets sets, const std::function<void(Sets, Kernels&)>& write) {
   const auto job = [this, copies = std::move(copies), write, number = given_] {
     in_turn(number, [&] { write(copies, *host_); });
   };
-  lane.writing = std::async(std::launch::async, job).share();
+  try {
+    lane.writing = std::async(std::launch::async, job).share();
+  } catch (const std::system_error&) {  // no thread for it
+    std::packaged_task<void()> here(job);
+    lane.writing = here.get_future().share();
+    here();
+  }
   ++given_;
 }
 

@@ -1,7 +1,7 @@
 // Saves models and checkpoints. A CPU's weights are written at once. Of a GPU's a copy is taken, which is written while
-// training goes on: to write and flush the 230 MB of a model and a checkpoint takes as long as hundreds of steps. The
-// jobs run one after another in the order of the calls, and none after one that failed, so that the files are always
-// those of a run that saves at once and was killed.
+// training goes on, where there is a thread for it: to write and flush the 230 MB of a model and a checkpoint takes as
+// long as hundreds of steps. The jobs run one after another in the order of the calls, and none after one that failed,
+// so that the files are always those of a run that saves at once and was killed.
 #pragma once
 
 #include <condition_variable>
