@@ -174,7 +174,11 @@ void print_floors(const Options& options) {
   const ember::Peaks peaks{options.paper[0] * 1e9, options.paper[1] * 1e12};
   for (const std::int64_t batch : options.batches) {
     const ember::BatchSize size = ember::size_of_batch(inputs.real(batch), 0, batch);
-    if (size.tokens > static_cast<double>(options.most_tokens)) continue;
+    if (size.tokens > static_cast<double>(options.most_tokens)) {
+      ember::print(fmt::format("\nbatch of {}, {:.0f} tokens, left out: more than --most-tokens {}\n", batch,
+                               size.tokens, options.most_tokens));
+      continue;
+    }
     const ember::StepTypes types{ember::DType::f16, ember::DType::f16};
     ember::print(ember::floor_table(ember::step_work(inputs.config(), size, types), size, peaks));
   }
