@@ -38,12 +38,12 @@ struct Options {
 
 void add_options(CLI::App& app, Options& options) {
   app.footer(
-      "INPUT is a Hugging Face directory with config.json, vocab.txt and model.safetensors (or its shards and\n"
-      "model.safetensors.index.json) or pytorch_model.bin, or one such file with --config and --vocab. A pickle in it\n"
-      "is read as data and never executed. A classifier that is missing is drawn, into the labels of --labels, of\n"
-      "config.json, or else LABEL_0 and LABEL_1; one that is there is kept, or refused where it is into other labels\n"
-      "or for another problem, but with --new-classifier drawn as if it were missing. What is drawn is the same each\n"
-      "time; train --new-classifier --seed N draws others.\n"
+      "INPUT is a Hugging Face directory with config.json, vocab.txt (or else tokenizer.json) and model.safetensors\n"
+      "(or its shards and model.safetensors.index.json) or pytorch_model.bin, or one such weight file with --config\n"
+      "and --vocab. A pickle in it is read as data and never executed. A classifier that is missing is drawn, into\n"
+      "the labels of --labels, of config.json, or else LABEL_0 and LABEL_1; one that is there is kept, or refused\n"
+      "where it is into other labels or for another problem, but with --new-classifier drawn as if it were missing.\n"
+      "What is drawn is the same each time; train --new-classifier --seed N draws others.\n"
       "A tokenizer_config.json in the directory, or beside --vocab, says whether the vocabulary is lower-case. What\n"
       "stands there and makes other tokens than BertTokenizer does with vocab.txt is refused.");
   app.add_option("INPUT", options.input, "what to convert")->required();

@@ -44,8 +44,9 @@ bool is_cuda(const std::string& device) {
 }
 
 void add_paths(CLI::App& app, TrainOptions& options) {
-  app.add_option("--model", options.model,
-                 "Folder to start from: config.json, vocab.txt, model.safetensors (Hugging Face's layout)")
+  app.add_option(
+         "--model", options.model,
+         "Folder to start from: config.json, vocab.txt or tokenizer.json, model.safetensors (Hugging Face's layout)")
       ->required();
   app.add_option("--data", options.data, "Folder with labels.txt and train and dev as .tsv, .jsonl or .csv (.gz)")
       ->required();
