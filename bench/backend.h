@@ -47,7 +47,7 @@ class Backend {
   virtual std::size_t peak_memory() const = 0;
 };
 
-// threads 0: as many as OpenMP would take. Error when the processor lacks `precision`.
+// On thread_count(threads) threads (runtime/shares.h). Error when the processor lacks `precision`.
 std::unique_ptr<Backend> make_cpu_backend(Precision precision, int threads);
 // Defined only where Ember is built with CUDA. Error when the device, "cuda" or "cuda:N", cannot be used.
 std::unique_ptr<Backend> make_cuda_backend(const std::string& device);

@@ -29,8 +29,8 @@ struct StepTypes {
 std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& batch, StepTypes types);
 
 // The time of a step whose every operation runs at the device's peak, reading and writing each operand above once, in
-// memory:
-// the sum over the operations of the longer of bytes and FLOP. Caches can beat it, launches and reductions come on top.
+// memory: the sum over the operations of the longer of bytes and FLOP. Caches can beat it, launches and reductions come
+// on top.
 double floor_seconds(const std::vector<OperationWork>& calls, const Peaks& peaks);
 
 }  // namespace ember

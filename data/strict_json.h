@@ -31,9 +31,9 @@ class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) final { return false; }
 };
 
-// Hands `events` the parts of the value that `text` holds. Where it is not JSON, holds a NUL byte, has a key twice in
-// one object or is nested deeper than `most_levels`, `refuse` is called, after the events before that place. Takes time
-// in proportion to the text, and memory for the keys of the objects around a place.
+// Hands `events` the parts of the value that `text` holds. Where it is not JSON, has a key twice in one object or is
+// nested deeper than `most_levels`, `refuse` is called, after the events before that place; where it holds a NUL byte,
+// before all. Takes time in proportion to the text, and memory for the keys of the objects around a place.
 void parse_events(const std::string& text, std::size_t most_levels, JsonEvents& events, const Refuse& refuse);
 
 // The value itself; what parse_events refuses it refuses.

@@ -59,9 +59,10 @@ struct EmbeddingTensors {
 // Which rows of each sequence ask in attention: all, or only the first ([CLS]), all that the last layer needs.
 enum class Queries { all, first };
 
-// Weights with the state of their optimizer: equal shapes, f32. `working` is the copy that linear products read, in
-// product_type(); empty where that is f32, the weights themselves then serve. `gradient` (of the loss times the loss
-// scale) has the weights' shape, or U rows where a method says so. Without `decayed` the weights do not decay.
+// Weights with the state of their optimizer: equal shapes, f32, rows adjacent. `working` is the copy that linear
+// products read, in product_type(); empty where that is f32, the weights themselves then serve. `gradient` (of the loss
+// times the loss scale) has the weights' size, rows adjacent, or U rows where a method says so. Without `decayed` the
+// weights do not decay.
 struct AdamWParameter {
   Tensor weights, first_moment, second_moment, working, gradient;
   bool decayed = true;
@@ -73,7 +74,7 @@ struct AdamWParameter {
 struct alignas(16) AdamWUpdate {
   float beta1 = 0.9f;
   float beta2 = 0.999f;
-  float epsilon = 1e-8f;
+  float epsilon = 1e-8f;         // above 0
   float decay = 1;               // 1 - eta lambda
   float step_size = 0;           // eta / (1 - beta1^t)
   float inverse_correction = 1;  // 1 / sqrt(1 - beta2^t)
@@ -325,10 +326,10 @@ class Kernels {
                            const StepState* state) = 0;
 
   // ---- Optimizer --------------------------------------------------------------------------------------------------
-  // state->gradient_norm = the L2 norm of all elements of all `gradients` / state->loss_scale; state->finite = whether
-  // that is finite. A backend that defers gradients may have summed their squares as it computed them: of gradients
-  // that the last finish_gradients computed (called or recorded; a recorded norm runs after it), none may have been
-  // changed since.
+  // state->gradient_norm = the L2 norm of all elements of all `gradients`, f32 with adjacent rows, / state->loss_scale;
+  // state->finite = whether that is finite. A backend that defers gradients may have summed their squares as it
+  // computed them: of gradients that the last finish_gradients computed (called or recorded; a recorded norm runs after
+  // it), none may have been changed since.
   virtual void gradient_norm(StepState* state, std::span<const Tensor> gradients) = 0;
   // AdamW with decoupled decay (Loshchilov and Hutter 2019; Kingma and Ba 2015), per element, by the coefficients
   // schedule[state->updates], with the gradient first scaled by min(1, max_norm / (state->gradient_norm + 1e-6)) /
@@ -378,9 +379,10 @@ class Kernels {
   }
 };
 
-// The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp). threads
-// up to kMostThreads; 0: as many as OpenMP would take (runtime/shares.h). EMBER_CPU_LEVEL in the environment names
-// others. Throws Error when the CPU lacks `precision` or what the name says, or has none of the levels.
+// The CPU backend, compiled for the best instructions that this processor has (kernels/make_cpu_kernels.cpp), which
+// computes on thread_count(threads) threads (runtime/shares.h; `threads` up to kMostThreads). EMBER_CPU_LEVEL in the
+// environment names others. Throws Error when the CPU lacks `precision` or what the name says, when that is no level's,
+// or when it has none of them.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
 // The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only

@@ -50,7 +50,8 @@ class Batches {
   void reserve(BatchLimits limits);
 
   std::int64_t left() const { return rows() - next_; }
-  // Of a batch of the next `count` rows, without a filling. Error where it is too large to be numbered.
+  // Of a batch of the next `count` rows, without a filling. Error where fewer are left or it is too large to be
+  // numbered.
   BatchShape exact_shape(std::int64_t count) const;
   // That in which it is gathered.
   BatchShape shape(const BatchShape& exact) const { return kernels_.batch_shape(exact, config_.positions); }

@@ -1,6 +1,7 @@
 // BertForSequenceClassification, forward and backward, as a flat list of calls to Kernels. Backward is forward's
-// mirror. Of the last layer only the rows that the classifier reads, [CLS], are computed: queries, attention output and
-// FFN of B rows instead of N. The results are those of the whole computation.
+// mirror. Of the last layer only the rows that the classifier reads, [CLS], are computed: attention's output and FFN of
+// B rows instead of N, and what else a backend gains by leaving out (Kernels::cls_attention_forward). The results are
+// those of the whole computation.
 #pragma once
 
 #include <cstdint>

@@ -29,8 +29,9 @@ struct ClassifierOptions {
   // Tokens of a text that count, [CLS] and [SEP] included; without: as many as in training (model_max_length of
   // tokenizer_config.json), or the model's positions where they are fewer or nothing is stated.
   std::optional<std::int64_t> max_length = std::nullopt;
-  // 0: as many as OpenMP would take. Those of libgomp wait for each other by spinning: where other threads want the
-  // processors too, take one, or start the program with OMP_WAIT_POLICY=passive.
+  // 0: as many as there are processors, or as a container's quota allows (runtime/shares.h). Those of libgomp wait for
+  // each other by spinning: where other threads want the processors too, take one, or start the program with
+  // OMP_WAIT_POLICY=passive.
   int threads = 0;
   Precision precision = Precision::fp32;
 };

@@ -35,16 +35,17 @@ struct BertConfig {
 
 // Reads config.json. Unknown keys are ignored. Error naming the file and the key for a missing or mistyped size, a
 // value that Ember does not compute (model_type other than bert, hidden_act other than gelu, position_embedding_type
-// other than absolute, is_decoder, add_cross_attention, heads that do not divide hidden_size), sizes outside 1 .. 2^24
-// (layers: 256), numbers out of range, labels whose ids have a gap or whose names repeat, a duplicate key, or
-// malformed JSON.
+// other than absolute, is_decoder, add_cross_attention, transformers_weights other than model.safetensors, heads that
+// do not divide hidden_size), sizes outside 1 .. 2^24 (layers: to 256; positions: from 2), numbers out of range, labels
+// whose ids have a gap, whose names repeat or whose number is not num_labels or more than kMaxLabels, or a duplicate
+// key; and for malformed JSON or more than 2^40 weights.
 BertConfig read_config(const std::filesystem::path& path);
 
 // LABEL_0 .. LABEL_(count - 1), what Hugging Face calls labels without names.
 std::vector<std::string> anonymous_labels(std::int64_t count);
 
 // The config.json that AutoModelForSequenceClassification.from_pretrained needs, as text: of a multi-label classifier;
-// `weights`, f32 or f16, is the type of model.safetensors.
+// `weights`, f32 or f16, is the type of model.safetensors. Error where a label's name is not UTF-8.
 std::string config_json(const BertConfig& config, DType weights = DType::f32);
 
 }  // namespace ember

@@ -15,7 +15,8 @@ struct ConversionOptions {
 
 // Writes what save_hugging_face writes into a new folder, which is to take its place as a whole
 // (write_directory_atomically), tensor by tensor from where they are: beside the mapped files it takes the memory of
-// the largest drawn tensor and a few blocks. Error naming the tensor for a number that f16 cannot hold.
+// the largest drawn tensor and a few blocks. Error naming the tensor for a number that is not finite or that f16
+// cannot hold, and as save_surroundings and Tokenizer have them.
 void write_converted(const std::filesystem::path& directory, const CheckpointMatch& match,
                      const ConversionOptions& options);
 

@@ -18,9 +18,9 @@ struct FastTokenizer {
   std::set<std::string> added;  // contents of added_tokens
 };
 
-// Error naming the file where it is no JSON, its model is not WordPiece, its ids are not 0 to n - 1 or a token of its
-// vocabulary could not stand in a line; and for a token in added_tokens that Ember does not know, or that is found in
-// texts in another way than BertTokenizer's are.
+// Error naming the file where it is no JSON, its model is not WordPiece, it cuts texts on the left, its ids are not 0
+// to n - 1 or a token of its vocabulary could not stand in a line; and for a token in added_tokens that Ember does not
+// know, or that is found in texts in another way than BertTokenizer's are.
 FastTokenizer read_fast_tokenizer(const std::filesystem::path& path);
 
 // Whether it does as BertTokenizer does in lower case (normalizer.lowercase) or without; Error where it does otherwise.

@@ -25,7 +25,8 @@ class ReadRefused : public Error {
 // The file's bytes. Error naming the path when it is missing, unreadable or a directory, or has more than `most` bytes.
 std::string read_file(const std::filesystem::path& path, std::size_t most = std::string::npos);
 
-// A file mapped read-only into memory for as long as the object lives.
+// A file mapped read-only into memory for as long as the object lives. Error naming the path when it is missing,
+// unreadable or no regular file.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -107,7 +108,8 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-// Tells whether a path still leads to the folder that was there first, and not to one that has taken its place.
+// Tells whether a path still leads to the folder that was there first, and not to one that has taken its place. Error
+// where nothing is there.
 class FolderAtPath {
  public:
   explicit FolderAtPath(const std::filesystem::path& path);

@@ -171,7 +171,7 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
   try {
     parse(app, argc, argv);
     return body();
-  } catch (const CLI::Success& success) {  // --help, --version
+  } catch (const CLI::Success& success) {  // --help
     const int status = app.exit(success);
     std::cout.flush();
     if (std::cout) return status;

@@ -9,7 +9,7 @@ class App;
 
 namespace ember {
 
-// Parses argv with `app` and runs `body`, whose value becomes the exit status. --help and --version print and give 0.
+// Parses argv with `app` and runs `body`, whose value becomes the exit status. --help prints and gives 0.
 // A wrong command line, an empty value or a number with leading zeros, ember::Error and std::filesystem's errors print
 // "<program>: <message>" as one line on stderr and give 2; anything else that is thrown is a defect of Ember's and
 // gives 1. Ignores SIGPIPE and SIGXFSZ.

@@ -67,9 +67,10 @@ inline constexpr const char* kMetricsFile = "metrics.jsonl";
 // OUT/checkpoints/step-N.
 std::filesystem::path checkpoint_path(const std::filesystem::path& out, std::int64_t step);
 
-// Writes the checkpoint of content.state.step: it appears whole or not at all. Then removes those of later steps, which
-// newest_checkpoint() passed over, and of the others all but the newest `keep`. Error, and nothing written or removed,
-// where a weight is not finite, as save_hugging_face has it.
+// Writes the checkpoint of content.state.step, in the place of a damaged one: it appears whole or not at all. Then
+// removes those of later steps, which newest_checkpoint() passed over, and of the others all but the newest `keep`.
+// Error, and nothing written or removed but that damaged one, where a weight is not finite, as save_hugging_face has
+// it.
 void save_checkpoint(const std::filesystem::path& out, const CheckpointContent& content, std::int64_t keep);
 
 // Removes of the checkpoints of step `newest` and before all but the newest `keep`: a run that was killed between a
@@ -81,7 +82,8 @@ void remove_old_checkpoints(const std::filesystem::path& out, std::int64_t newes
 // when the folder or a file that is there cannot be read.
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
 
-// Puts a checkpoint's weights and moments back. Error naming the file and the tensor that does not fit.
+// Puts a checkpoint's weights, moments, state of the steps and choices back. Error naming the file and the tensor that
+// does not fit, or the file where the configuration is another or the choices are not of `kernels`.
 void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels);
 
@@ -91,6 +93,7 @@ bool restore_best(const Checkpoint& checkpoint, const std::filesystem::path& out
 // Whether the checkpoint has one.
 bool holds_best(const Checkpoint& checkpoint);
 
+// Removes all checkpoints of `out`. Error naming what cannot be removed.
 void remove_checkpoints(const std::filesystem::path& out);
 
 // Removes what killed runs left half written in `out` and its checkpoints.

@@ -15,8 +15,8 @@ struct Evaluation {
   double loss = 0;                   // mean over rows x labels
 };
 
-// Runs `model` without dropout over `dataset`, in order, in packed batches of at most `batch_tokens` tokens. Waits for
-// the device once, at the end.
+// Runs `model` without dropout over `dataset`, in order, in packed batches of at most `batch_tokens` tokens, or one
+// text where that has more. Waits for the device at the beginning and at the end alone. Error where there are no rows.
 Evaluation evaluate(Bert& model, Kernels& kernels, const BertConfig& config, const Dataset& dataset,
                     std::int64_t batch_tokens);
 

@@ -31,7 +31,7 @@ struct Metrics {
 Metrics measure(std::span<const float> probabilities, std::span<const float> targets, std::int64_t label_count,
                 double threshold);
 
-// F1-micro and F1-macro at 0.05, 0.10, ... 0.95.
+// F1-micro, F1-macro and subset accuracy at 0.05, 0.10, ... 0.95.
 struct SweepPoint {
   double threshold, f1_micro, f1_macro, subset_accuracy;
 };

@@ -29,8 +29,8 @@ class FolderLock {
 
 class OutputFolder {
  public:
-  // Touches nothing. Error when the folder is --model or --data, belongs to a running `train`, holds a run or a model
-  // that neither --resume nor --overwrite lets it go on with, or holds only damaged checkpoints.
+  // Touches nothing. Error when the folder is --data, --model or around that, belongs to a running `train`, holds a run
+  // or a model that neither --resume nor --overwrite lets it go on with, or holds only damaged checkpoints.
   explicit OutputFolder(const TrainOptions& options);
 
   // Where to continue; nothing for a fresh start.

@@ -30,7 +30,8 @@ class Progress {
   // Leaves the cursor at the start of a line of its own.
   ~Progress() { clear(); }
 
-  // After every step. The bar is redrawn ten times a second at most; a line appears every kLineEvery steps.
+  // After every step. The bar is redrawn ten times a second at most; a line appears every kLineEvery steps and
+  // at the last.
   void update(const ProgressReport& report);
   // A line that stays. `message` without its newline.
   void note(std::string_view message);

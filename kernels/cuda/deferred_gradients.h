@@ -1,8 +1,8 @@
 // Gradients of parameters that wait for the end of backward (Kernels::finish_gradients), so that those of all layers
-// are a handful of launches. Column sums, the second stages of column_sums.cuh among them, the embeddings' tables and,
-// where kernels start early, products of up to 768 rows are jobs of one kernel, launched at start(), where there are
-// such products, and at finish(). Other products of more than 64 rows are Matmul's, one batched product for all layers
-// of a shape.
+// are a handful of launches. Column sums, the second stages of column_sums.cuh among them, the embeddings' tables and
+// products of up to 64 rows, or of up to 768 where kernels start early, are jobs of one kernel, launched at start(),
+// where there are products for tensor cores, and at finish(). Other products are Matmul's, one batched product for all
+// layers of a shape.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The end of a step on the device (Kernels::finish_step): one thread counts it, adapts the loss scale
-// and leaves the record.
+// The end of a step on the device (Kernels::finish_step): one thread counts it, adapts the loss scale and leaves the
+// record.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/step_state.h"
 #include "runtime/cuda/launch.h"

@@ -23,7 +23,7 @@ inline void allow_shared(const void* kernel, std::size_t bytes, const char* name
 }
 
 // Runs kernel(arguments...) on `stream`. `name` stands in the error if it fails. A block gets `shared_bytes` of dynamic
-// shared memory, with the kernel's static one up to 64 KB on sm_75, 227 on sm_90; above 48 the kernel is told so first.
+// shared memory, with the kernel's static one up to 64 KB on sm_75, 227 on sm_90; above 32 the kernel is told so first.
 template <typename... Parameters, typename... Arguments>
 void launch(GridStart start, const char* name, cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared_bytes,
             void (*kernel)(Parameters...), Arguments&&... arguments) {
