@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "data/strict_json.h"
@@ -16,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+constexpr const char *kFirst = "[CLS]", *kLast = "[SEP]";
 
 // Its vocabulary makes the file large, so that no tree is built of it. Numbers come as json, ids and all.
 class FastTokenizerEvents final : public JsonEvents {
@@ -43,6 +47,8 @@ class FastTokenizerEvents final : public JsonEvents {
       ids.emplace_back(keys_[2], std::move(value));
     } else if (keys_.size() == 3 && keys_[0] == "added_tokens") {
       take_of_added(value);
+    } else if (keys_.size() > 2 && keys_[0] == "post_processor") {
+      take_of_post_processor(value);
     } else if (keys_.size() == 2 && keys_[0].size() + keys_[1].size() < 100 && tokenizer.facts.size() < 1000) {
       tokenizer.facts[keys_[0] + "." + keys_[1]] = std::move(value);
     }
@@ -58,6 +64,24 @@ class FastTokenizerEvents final : public JsonEvents {
     check((key != "normalized" && key != "single_word") || value == false,
           "{}: a token of added_tokens is {}, but Ember looks for tokens as they stand", path_.string(), key);
   }
+
+  // Of a template's pieces, {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, and its special_tokens; of the older
+  // BertProcessing's "cls": ["[CLS]", 101].
+  void take_of_post_processor(const json& value) {
+    constexpr std::size_t kMostIds = 3;  // more than were expected
+    const std::string& part = keys_[1];
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    std::string& around = tokenizer.around;
+    if (part == "single" && keys_.size() == 5 && around.size() + text.size() < 200) {
+      if (keys_[4] == "id") around += (around.empty() ? "" : " ") + text;
+      if (keys_[4] == "type_id" && value != 0) around += " of type " + text;
+    } else if (part == "special_tokens" && keys_.size() == 5 && keys_[3] == "ids" && is_around(keys_[2])) {
+      if (json& ids = tokenizer.ids_around[keys_[2]]; ids.size() < kMostIds) ids.push_back(value);
+    } else if ((part == "cls" || part == "sep") && keys_.size() == 3) {
+      if (json& ids = tokenizer.ids_around[part]; ids.size() < kMostIds) ids.push_back(value);
+    }
+  }
+  static bool is_around(std::string_view token) { return token == kFirst || token == kLast; }
 
   const fs::path& path_;
   std::vector<std::string> keys_;
@@ -91,6 +115,26 @@ void require_fact(const FastTokenizer& tokenizer, const fs::path& path, const ch
         only.dump());
 }
 
+// That [CLS] and [SEP] stand around the tokens of a text, with the vocabulary's ids.
+void require_bert_ends(const FastTokenizer& tokenizer, const fs::path& path) {
+  const json type = fact(tokenizer, "post_processor.type", nullptr);
+  const bool older = type == "BertProcessing";
+  check(older || type == "TemplateProcessing",
+        "{}: post_processor.type is {}, but Ember does as \"TemplateProcessing\" with {} and {} does", path.string(),
+        printable(type.dump(), 60), kFirst, kLast);
+  const std::string only = fmt::format("{} A {}", kFirst, kLast);
+  check(older || tokenizer.around == only, "{}: post_processor.single is {}, but Ember takes {}", path.string(),
+        printable(tokenizer.around, 60), only);
+  for (const auto& [token, part] : {std::pair(kFirst, "cls"), std::pair(kLast, "sep")}) {
+    const auto ids = tokenizer.ids_around.find(older ? part : token);
+    const std::vector<std::string>& all = tokenizer.vocabulary;
+    const auto id = std::find(all.begin(), all.end(), token) - all.begin();
+    const json expected = older ? json({token, id}) : json({id});
+    check(ids != tokenizer.ids_around.end() && ids->second == expected,
+          "{}: post_processor has another id for {} than model.vocab, {}", path.string(), token, id);
+  }
+}
+
 }  // namespace
 
 FastTokenizer read_fast_tokenizer(const fs::path& path) {
@@ -103,22 +147,27 @@ FastTokenizer read_fast_tokenizer(const fs::path& path) {
   return std::move(events.tokenizer);
 }
 
-bool require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
+void require_bert_pieces(const FastTokenizer& tokenizer, const fs::path& path) {
   const auto require = [&](const char* name, const json& only, const json& otherwise) {
     require_fact(tokenizer, path, name, only, otherwise);
   };
   require("normalizer.type", "BertNormalizer", nullptr);
   require("normalizer.clean_text", true, true);
-  require("normalizer.handle_chinese_chars", true, true);
+  require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
+  require("model.unk_token", "[UNK]", "[UNK]");
+  require("model.continuing_subword_prefix", kContinuation, kContinuation);
+  require("model.max_input_chars_per_word", 100, 100);
+  require_bert_ends(tokenizer, path);
+}
+
+bool require_bert_rules(const FastTokenizer& tokenizer, const fs::path& path) {
+  require_fact(tokenizer, path, "normalizer.handle_chinese_chars", true, true);
   const json lower_case = fact(tokenizer, "normalizer.lowercase", true),
              strip = fact(tokenizer, "normalizer.strip_accents", nullptr);
   check(lower_case.is_boolean(), "{}: normalizer.lowercase must be true or false", path.string());
   check(strip.is_null() || strip == lower_case,
         "{}: normalizer.strip_accents is {}, but Ember does as normalizer.lowercase says", path.string(),
         printable(strip.dump(), 60));
-  require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
-  require("model.continuing_subword_prefix", kContinuation, kContinuation);
-  require("model.max_input_chars_per_word", 100, 100);
   for (const auto& [role, token] : kRoleTokens)
     check(tokenizer.added.contains(token) || !has_token(tokenizer.vocabulary, token),
           "{}: added_tokens lacks {}, which Ember finds in texts", path.string(), token);

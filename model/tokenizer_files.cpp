@@ -17,7 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Tokenizers that do the same with a vocab.txt, and two that do as tokenizer.json says.
+// Tokenizers that do the same with a vocab.txt, and two that do as tokenizer.json says. Of what that says the others
+// replace the normalizer's flags; in transformers 5 they replace all but the vocabulary, in transformers 4 no more.
 constexpr std::array<std::string_view, 10> kClasses{
     "BertTokenizer",           "BertTokenizerFast",    "DistilBertTokenizer", "DistilBertTokenizerFast",
     "ElectraTokenizer",        "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast",
@@ -152,7 +153,9 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   require_rules(object, path);
   require_special_tokens(object, path, tokens);
   source.max_length = max_length(object, path);
-  if (has_own_rules(object, path, config) && fast) {
+  const bool own_rules = has_own_rules(object, path, config);
+  if (fast) require_bert_pieces(*fast, fast_path);
+  if (fast && own_rules) {
     source.lower_case = require_bert_rules(*fast, fast_path);
     return source;
   }

@@ -139,8 +139,11 @@ TEST(TokenizerFiles, TokensBesideTheVocabularyAreRefusedWhereverTheyStand) {
 // tokenizer.json with those lists of tokens and that model's vocabulary.
 std::string fast(const std::string& added, const std::string& more = "") {
   return R"({"version": "1.0", "truncation": null, "normalizer": {"type": "BertNormalizer", "lowercase": false},
-    "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": {"a": [{"content": "x", "normalized": true}]},
-    "added_tokens": [)" +
+    "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+    {"SpecialToken": {"id": "[SEP]", "type_id": 0}}], "pair": [{"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}, "[SEP]": {"ids": [3]}},
+    "a": [{"content": "x", "normalized": true}]}, "added_tokens": [)" +
          added + R"(], "model": {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab":
     {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "in": 5, "[MASK]": 4)" +
          more + "}}}";
@@ -219,17 +222,57 @@ TEST(TokenizerFiles, TokenizerJsonHasTheRulesOfSomeClasses) {
     silent.erase(silent.find(R"(, "lowercase": false)"), 20);
     EXPECT_TRUE(folder.lower_case(silent, "tokenizer.json"));
     for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
-             {R"("BertNormalizer")", R"("NFKC")"},
-             {R"("BertPreTokenizer")", R"("WhitespaceSplit")"},
-             {R"("##")", R"("@@")"},
-             {R"("lowercase": false)", R"("lowercase": false, "clean_text": false)"},
              {R"("lowercase": false)", R"("lowercase": false, "handle_chinese_chars": false)"},
-             {R"("lowercase": false)", R"("lowercase": false, "strip_accents": true)"},
-             {R"("type": "WordPiece")", R"("type": "WordPiece", "max_input_chars_per_word": 50)"}}) {
+             {R"("lowercase": false)", R"("lowercase": false, "strip_accents": true)"}}) {
       std::string other = fast(kAllAdded);
       other.replace(other.find(from), from.size(), to);
       EXPECT_NE(folder.complaint(other, "tokenizer.json"), "") << to;
     }
+  }
+}
+
+// Those of BertTokenizer have their own rules in transformers 5 alone; in transformers 4 these are tokenizer.json's.
+TEST(TokenizerFiles, TokenizerJsonThatSplitsTextsInAnotherWayIsRefusedOfAnyClass) {
+  const std::string own = "tokenizer.json: ";
+  const std::string single = "post_processor.single is ", only = ", but Ember takes [CLS] A [SEP]";
+  const std::string older = R"("post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]})";
+  const std::string no_template = R"("post_processor": null, "before": {"type": "TemplateProcessing")";
+  for (const char* name : {"BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast"}) {
+    const Folder folder;
+    put(folder.path() / "tokenizer_config.json", fmt::format(R"({{"tokenizer_class": "{}"}})", name));
+    const auto with = [&](const std::string& from, const std::string& to) {
+      std::string other = fast(kAllAdded);
+      other.replace(other.find(from), from.size(), to);
+      return folder.complaint(other, "tokenizer.json");
+    };
+    const std::string start = R"("post_processor": {"type": "TemplateProcessing")";
+    EXPECT_EQ(with("", ""), "");
+    EXPECT_EQ(with(start, older + R"(, "before": {"type": "TemplateProcessing")"), "");
+    EXPECT_EQ(with(R"("BertNormalizer")", R"("NFKC")"),
+              own + R"(normalizer.type is "NFKC", but Ember does as "BertNormalizer" says)");
+    EXPECT_EQ(with(R"("lowercase": false)", R"("clean_text": false)"),
+              own + "normalizer.clean_text is false, but Ember does as true says");
+    EXPECT_EQ(with(R"("BertPreTokenizer")", R"("WhitespaceSplit")"),
+              own + R"(pre_tokenizer.type is "WhitespaceSplit", but Ember does as "BertPreTokenizer" says)");
+    EXPECT_EQ(with(R"("##")", R"("@@")"),
+              own + R"(model.continuing_subword_prefix is "@@", but Ember does as "##" says)");
+    EXPECT_EQ(with(R"("type": "WordPiece")", R"("type": "WordPiece", "max_input_chars_per_word": 50)"),
+              own + "model.max_input_chars_per_word is 50, but Ember does as 100 says");
+    EXPECT_EQ(with(R"("type": "WordPiece")", R"("type": "WordPiece", "unk_token": "in")"),
+              own + R"(model.unk_token is "in", but Ember does as "[UNK]" says)");
+    EXPECT_EQ(with(start, no_template), own +
+                                            "post_processor.type is null, but Ember does as \"TemplateProcessing\" "
+                                            "with [CLS] and [SEP] does");
+    EXPECT_EQ(with(R"({"SpecialToken": {"id": "[CLS]", "type_id": 0}}, )", ""), own + single + "A [SEP]" + only);
+    EXPECT_EQ(with(R"("A", "type_id": 0)", R"("A", "type_id": 1)"), own + single + "[CLS] A of type 1 [SEP]" + only);
+    EXPECT_EQ(with(R"("ids": [3])", R"("ids": [4])"),
+              own + "post_processor has another id for [SEP] than model.vocab, 3");
+    EXPECT_NE(with(R"("ids": [3])", R"("ids": [3, 3, 3, 3, 3])"), "");
+    EXPECT_NE(with(R"("ids": [3])", R"("no": [3])"), "");
+    std::string id = older;
+    id.replace(id.find("\"[CLS]\", 2"), 10, "\"[CLS]\", 1");
+    EXPECT_EQ(with(start, id + R"(, "before": {"type": "TemplateProcessing")"),
+              own + "post_processor has another id for [CLS] than model.vocab, 2");
   }
 }
 
@@ -245,7 +288,7 @@ TEST(TokenizerFiles, ConfigJsonMayNameTheClass) {
 TEST(TokenizerFiles, ALargeFileTakesNoMoreThanItsLength) {
   std::string objects = "{}";
   for (int i = 0; i < (1 << 20); ++i) objects += ",{}";
-  EXPECT_EQ(Folder().complaint("{\"added_tokens\": [" + objects + "]}", "tokenizer.json"), "");
+  EXPECT_EQ(Folder().complaint(fast(objects), "tokenizer.json"), "");
 }
 
 }  // namespace
