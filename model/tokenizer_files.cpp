@@ -95,14 +95,15 @@ bool flag(const json& object, const fs::path& path, const char* key, bool otherw
   return found->get<bool>();
 }
 
-// As a double, since transformers writes 10^30 for no limit.
+// As a double, since transformers writes 10^30 for no limit. Before version 3 it wrote max_len, which it still reads.
 std::optional<std::int64_t> max_length(const json& object, const fs::path& path) {
-  const json length = object.value("model_max_length", json());
+  const char* const key =
+      object.contains("max_len") && !object.contains("model_max_length") ? "max_len" : "model_max_length";
+  const json length = object.value(key, json());
   if (length.is_null()) return {};
   const double number = length.is_number() ? length.get<double>() : 0;
-  check(number >= 2 && number == std::floor(number),
-        "{}: model_max_length is {}; a whole number from 2 on was expected", path.string(),
-        printable(length.dump(), 60));
+  check(number >= 2 && number == std::floor(number), "{}: {} is {}; a whole number from 2 on was expected",
+        path.string(), key, printable(length.dump(), 60));
   if (number > std::numeric_limits<std::int32_t>::max()) return {};
   return static_cast<std::int64_t>(number);
 }

@@ -75,6 +75,21 @@ TEST(TokenizerFiles, TheMostTokensAreWhatTheConfigSays) {
         fmt::format("tokenizer_config.json: model_max_length is {}; a whole number from 2 on was expected", wrong));
 }
 
+// That of transformers 2, which later ones read where theirs is missing.
+TEST(TokenizerFiles, TheMostTokensMayHaveTheirOlderName) {
+  const Folder folder;
+  const auto most = [&](const char* content) {
+    put(folder.path() / "tokenizer_config.json", content);
+    return folder.read().max_length;
+  };
+  EXPECT_EQ(most(R"({"max_len": 128})"), 128);
+  EXPECT_EQ(most(R"({"max_len": 128, "model_max_length": 64})"), 64);
+  EXPECT_EQ(most(R"({"max_len": 128, "model_max_length": null})"), std::nullopt);
+  EXPECT_EQ(most(R"({"max_len": null})"), std::nullopt);
+  EXPECT_EQ(folder.complaint(R"({"max_len": 1})"),
+            "tokenizer_config.json: max_len is 1; a whole number from 2 on was expected");
+}
+
 TEST(TokenizerFiles, OtherTokenizersAreRefused) {
   for (
       const char* same :
