@@ -139,7 +139,7 @@ TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& confi
   std::optional<FastTokenizer> fast;
   if (fs::exists(fast_path)) fast = read_fast_tokenizer(fast_path);
   TokenizerSource source;
-  const bool from_fast = fast && !fs::exists(vocabulary);
+  const bool from_fast = fast && (vocabulary.filename() == kFastTokenizerFile || !fs::exists(vocabulary));
   source.vocabulary = from_fast ? Vocabulary(lines_of(fast->vocabulary), fast_path) : read_vocabulary(vocabulary);
   const std::vector<std::string>& tokens = source.vocabulary.tokens();
   if (fast) require_same_vocabulary(*fast, fast_path, source.vocabulary);

@@ -50,7 +50,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("OUT", options.out, "the directory to write, parents included; must not exist, but for --force");
   app.add_option("--labels", options.labels, "labels.txt: the labels to classify into, one a line")->type_name("FILE");
   app.add_option("--config", options.config, "config.json, where INPUT is a weight file")->type_name("FILE");
-  app.add_option("--vocab", options.vocabulary, "vocab.txt, where INPUT is a weight file")->type_name("FILE");
+  app.add_option("--vocab", options.vocabulary, "vocab.txt or tokenizer.json, where INPUT is a weight file")
+      ->type_name("FILE");
   app.add_option("--dtype", options.dtype, "the type of the weights in OUT: fp32 or fp16")
       ->check(CLI::IsMember({"fp32", "fp16"}))
       ->type_name("TYPE")
@@ -88,6 +89,8 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   }
   check(!files.config.empty() && !files.vocabulary.empty(),
         "{}: --config and --vocab must name its config.json and vocab.txt", options.input);
+  // What stands beside a name that was mistyped is another vocabulary.
+  check(fs::is_directory(input) || fs::exists(files.vocabulary), "--vocab {}: no such file", options.vocabulary);
   return files;
 }
 

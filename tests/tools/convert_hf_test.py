@@ -13,7 +13,7 @@ import tempfile
 import unittest
 import zipfile
 
-from tiny_model import HIDDEN, LABELS, write_model, write_safetensors
+from tiny_model import HIDDEN, LABELS, VOCABULARY, write_model, write_safetensors
 
 CONVERT_HF = None
 TIMEOUT = 120
@@ -279,6 +279,25 @@ class Converts(Case):
             self.refused(path, self.at("other"), flag, self.at("source", name),
                          contains="--config and --vocab must name")
         self.refused(self.source, self.at("other"), "--config", "x", contains="go with a weight file")
+
+    def test_the_vocabulary_is_the_file_that_was_named(self):
+        special = [{"id": i, "content": token} for i, token in enumerate(VOCABULARY[:5])]
+        ends = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+        fast = self.at("source", "tokenizer.json")
+        with open(fast, "w") as file:
+            json.dump({"added_tokens": special, "normalizer": {"type": "BertNormalizer", "lowercase": True},
+                       "pre_tokenizer": {"type": "BertPreTokenizer"},
+                       "post_processor": {"type": "TemplateProcessing", "single": ends,
+                                          "special_tokens": {"[CLS]": {"ids": [2]}, "[SEP]": {"ids": [3]}}},
+                       "model": {"vocab": {token: i for i, token in enumerate(VOCABULARY)}}}, file)
+        path, config = self.to_torch("zip"), ["--config", self.at("source", "config.json")]
+        none = self.at("source", "vocabulary.txt")
+        self.refused(path, self.out, *config, "--vocab", none, contains="--vocab %s: no such file" % none)
+        self.convert(path, self.out, *config, "--vocab", fast)
+        self.assert_converted(self.tensors)
+        with open(self.at("out", "vocab.txt")) as file:
+            self.assertEqual(file.read().split("\n")[:-1], VOCABULARY)
 
     def test_list(self):
         self.to_torch("zip")
