@@ -89,6 +89,13 @@ fs::path weights_path(const fs::path& directory) {
   fail("{}: holds no {}, nor {}", directory.string(), kWeightsFile, kShardsFile);
 }
 
+void require_no_adapter(const fs::path& directory) {
+  check(!fs::exists(directory / kAdapterFile),
+        "{}: holds {}, of an adapter, which Ember does not compute; save the model elsewhere with it merged in (PEFT's "
+        "merge_and_unload)",
+        directory.string(), kAdapterFile);
+}
+
 TokenizerSource tokenizer_of(const fs::path& directory) {
   return read_surroundings(files_of(directory), {}).tokenizer;
 }
@@ -98,6 +105,7 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   const FolderAtPath folder(directory);
   const Surroundings around = read_surroundings(files, options);
   if (options.from_scratch) return from_scratch(files, around, kernels, options);
+  require_no_adapter(directory);
   const WeightFiles stored(weights_path(directory));
   // By convert_hf --force or a link that was turned: these weights' labels may stand in another order than those read.
   check(FolderAtPath(directory) == folder, "{}: was replaced while it was read; read it again", directory.string());

@@ -27,6 +27,7 @@ inline constexpr const char* kTokenizerFile = "tokenizer_config.json";
 inline constexpr const char* kFastTokenizerFile = "tokenizer.json";  // transformers reads it rather than vocab.txt
 inline constexpr const char* kAddedTokensFile = "added_tokens.json";
 inline constexpr const char* kSpecialTokensFile = "special_tokens_map.json";
+inline constexpr const char* kAdapterFile = "adapter_config.json";  // where PEFT is installed transformers adds it
 // All that save_hugging_face writes.
 inline constexpr std::array kModelFiles{kConfigFile, kWeightsFile, kVocabularyFile, kTokenizerFile, kSpecialTokensFile};
 
@@ -61,8 +62,8 @@ struct LoadedModel {
 // classifier is drawn where `options` allow it, and a missing pooler beside it; any other missing or mis-shaped tensor
 // is an Error that names it, the file, what was expected and what is there. So is a classifier that is kept but whose
 // problem_type is not multi-label or that has no pooler beside it, a tokenizer with other tokens than BertTokenizer
-// (tokenizer_files.h), a weight that is not finite, and a vocabulary of more than config.vocabulary lines, or of fewer
-// by 128 or more.
+// (tokenizer_files.h), an adapter beside the weights, a weight that is not finite, and a vocabulary of more than
+// config.vocabulary lines, or of fewer by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 
@@ -72,6 +73,9 @@ TokenizerSource tokenizer_of(const std::filesystem::path& directory);
 // The weights of a directory: model.safetensors, or model.safetensors.index.json where they are split over several
 // files; an Error that says what there is instead.
 std::filesystem::path weights_path(const std::filesystem::path& directory);
+
+// Error where an adapter lies beside the weights, without which they give other scores than transformers.
+void require_no_adapter(const std::filesystem::path& directory);
 
 // Writes all but the weights into a folder, each file by `write`: what stands beside model.safetensors so that
 // AutoModelForSequenceClassification and AutoTokenizer load it. The type of the weights is `weights`, f32 or f16.

@@ -84,6 +84,7 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   if (fs::is_directory(input)) {
     check(options.config.empty() && options.vocabulary.empty(),
           "--config and --vocab go with a weight file, but {} is a directory", options.input);
+    require_no_adapter(input);
     files.config = input / kConfigFile;
     files.vocabulary = input / kVocabularyFile;
   }

@@ -75,8 +75,8 @@ void OutputFolder::require_unoccupied() const {
 // The name of what there is of a model, its tokenizer, its checkpoints or its log; empty where there is none of them.
 std::string OutputFolder::held() const {
   std::vector<const char*> names(kModelFiles.begin(), kModelFiles.end());
-  names.insert(names.end(),
-               {kShardsFile, kTorchWeightsFile, kFastTokenizerFile, kAddedTokensFile, kCheckpoints, kMetricsFile});
+  names.insert(names.end(), {kShardsFile, kTorchWeightsFile, kFastTokenizerFile, kAddedTokensFile, kAdapterFile,
+                             kCheckpoints, kMetricsFile});
   std::error_code error;
   for (const char* name : names)
     if (fs::exists(path_ / name, error)) return name;
@@ -100,7 +100,7 @@ void OutputFolder::clear() {
   if (checkpoint_) remove_old_checkpoints(path_, checkpoint_->state.step, keep_);
   if (!overwrite_) return;
   remove_checkpoints(path_);
-  for (const char* name : {kWeightsFile, kFastTokenizerFile, kAddedTokensFile, kMetricsFile}) {
+  for (const char* name : {kWeightsFile, kFastTokenizerFile, kAddedTokensFile, kAdapterFile, kMetricsFile}) {
     std::error_code error;
     fs::remove(path_ / name, error);
     check(!error, "{}: cannot be removed: {}", (path_ / name).string(), error.message());

@@ -350,6 +350,14 @@ TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
   EXPECT_EQ(complaint(directory, options), "config.json: id2label is missing, and no labels were given");
 }
 
+// transformers would add it to the weights.
+TEST(LoadHuggingFace, AnAdapterBesideTheWeightsIsRefused) {
+  const ModelDirectory directory;
+  put(directory.path() / "adapter_config.json", "{}");
+  EXPECT_TRUE(complaint(directory).starts_with(" holds adapter_config.json, of an adapter, ")) << complaint(directory);
+  EXPECT_EQ(complaint(directory, {.labels = Labels(small().labels), .from_scratch = true}), "");
+}
+
 TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {
   const ModelDirectory directory;
   fs::remove(directory.path() / "model.safetensors");

@@ -299,6 +299,15 @@ class Converts(Case):
         with open(self.at("out", "vocab.txt")) as file:
             self.assertEqual(file.read().split("\n")[:-1], VOCABULARY)
 
+    def test_an_adapter_is_not_left_out(self):
+        path = self.to_torch("zip")
+        with open(self.at("source", "adapter_config.json"), "w") as file:
+            file.write("{}")
+        self.refused(self.source, self.out, contains="holds adapter_config.json, of an adapter")
+        self.assertIn("classifier.bias", self.convert(self.source, "--list"))
+        self.convert(path, self.out, "--config", self.at("source", "config.json"), "--vocab",
+                     self.at("source", "vocab.txt"))
+
     def test_list(self):
         self.to_torch("zip")
         lines = self.convert(self.source, "--list").splitlines()

@@ -128,8 +128,9 @@ TEST_F(TrainerFolderTest, LeavesForeignModelsAlone) {
 }
 
 TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
-  for (const std::string name : {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json",
-                                 "added_tokens.json", "model.safetensors.index.json", "pytorch_model.bin"}) {
+  for (const std::string name :
+       {"vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "added_tokens.json",
+        "adapter_config.json", "model.safetensors.index.json", "pytorch_model.bin"}) {
     TrainOptions o = options(name + ".folder");
     fs::create_directories(o.out);
     std::ofstream(o.out / name) << "precious";
@@ -147,7 +148,7 @@ TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
   o = options("with checkpoints");
   fs::create_directories(o.out / "checkpoints");
   EXPECT_NE(complaint(o).find(": holds checkpoints"), std::string::npos) << complaint(o);
-  for (const std::string name : {"tokenizer.json", "added_tokens.json"}) {
+  for (const std::string name : {"tokenizer.json", "added_tokens.json", "adapter_config.json"}) {
     o = options(name + ".folder");
     o.overwrite = true;
     run(o, 1);
