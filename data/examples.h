@@ -6,8 +6,9 @@
 //   CSV    RFC 4180 with a header that names the columns text and labels, among others; labels are comma-separated
 // Labels are names or ids (in TSV and CSV a name wins over an id of the same spelling). A row may have no label at all:
 // multi-label allows none. A label given twice counts once, but a 0 or 1 for each label is malformed. Text may be empty
-// and may hold NUL. Lines end in LF or CR LF, the last one may lack it; blank lines and a byte order mark at the start
-// are skipped. labels.txt names one label a line; its line number from 0 is the label's id.
+// and may hold NUL. Lines end in LF or CR LF, the last one may lack it; empty lines (in JSONL those of blanks, too) and
+// a byte order mark at the start are skipped. labels.txt names one label a line; its line number from 0 is the label's
+// id.
 #pragma once
 
 #include <cstdint>

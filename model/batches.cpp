@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/require.h"
+
 namespace ember {
 namespace {
 
@@ -124,6 +126,7 @@ Batch Batches::next(std::int64_t count) {
 }
 
 Batch Batches::gather(const BatchShape& shape) {
+  require(shape.tokens <= limits_.tokens && shape.sequences <= limits_.sequences, "gather: there is no room");
   BatchArrays arrays = arrays_;
   if (targets_ == Targets::labels) arrays.targets = arrays_.targets.row_block(0, shape.rows);
   const auto* order = ordered_ ? static_cast<const std::int32_t*>(order_memory_.data()) : nullptr;

@@ -56,8 +56,8 @@ class Batches {
   // That in which it is gathered.
   BatchShape shape(const BatchShape& exact) const { return kernels_.batch_shape(exact, config_.positions); }
 
-  // The next batch, valid until the one after it. In two parts, for work that is recorded: what the device does, and
-  // what the host keeps account of.
+  // The next batch, valid until the one after it. In two parts, for work that is recorded: what the device does, for
+  // which there must be room, and what the host keeps account of.
   Batch next(std::int64_t count);
   Batch gather(const BatchShape& shape);
   void advance(std::int64_t count) { next_ += count; }

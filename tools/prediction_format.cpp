@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "data/utf8.h"
+#include "runtime/error.h"
 
 namespace ember {
 namespace {
@@ -28,6 +29,10 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
+bool has_comma(std::string_view name) {
+  return name.find(',') != std::string_view::npos;
+}
+
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump();
 }
@@ -35,7 +40,14 @@ std::string json_string(std::string_view text) {
 }  // namespace
 
 PredictionFormatter::PredictionFormatter(const Labels& labels, PredictionFormat format, const Selection& selection)
-    : labels_(labels), format_(format), selection_(selection) {}
+    : labels_(labels), format_(format), selection_(selection) {
+  if (format != PredictionFormat::tsv || selection.all) return;
+  for (std::int64_t id = 0; id < labels.size(); ++id)
+    check(!has_comma(labels.name(id)) || labels.find(std::to_string(id)) < 0,
+          "--format tsv: label \"{}\" has a comma, so that its id {} would stand there, but that is another label's "
+          "name; use --all or jsonl",
+          printable(labels.name(id)), id);
+}
 
 std::string PredictionFormatter::header() const {
   if (format_ != PredictionFormat::tsv) return {};
@@ -102,7 +114,7 @@ void PredictionFormatter::append_tsv(std::string& out, const Scores& scores) con
   for (const std::size_t id : ids) {
     if (id != ids.front()) out += ',';
     const std::string& name = labels_.names()[id];
-    out += name.find(',') == std::string::npos ? escaped(name) : std::to_string(id);
+    out += has_comma(name) ? std::to_string(id) : escaped(name);
   }
   out += '\t';
   for (const std::size_t id : ids)

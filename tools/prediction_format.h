@@ -22,6 +22,7 @@ struct Selection {
 
 class PredictionFormatter {
  public:
+  // Error where TSV would have one name for two labels.
   PredictionFormatter(const Labels& labels, PredictionFormat format, const Selection& selection);
 
   // What comes before the first text: TSV's line of column names.

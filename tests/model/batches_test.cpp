@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <stdexcept>
 
 #include "runtime/error.h"
 #include "tests/count_allocations.h"
@@ -178,6 +179,8 @@ TEST(Batches, HaveRoomForWhateverComes) {
   batches.rewind();
   const std::int32_t* const place = batches.next(1).token_ids;
   EXPECT_EQ(batches.next(kRows).token_ids, place) << "there is room for both";
+  for (const BatchShape& larger : {BatchShape{1, 1, kTokens + 1, kTokens + 1}, {kRows + 1, kRows + 1, kTokens, 2}})
+    EXPECT_THROW(batches.gather(larger), std::logic_error);
 }
 
 TEST(Batches, AllocateNothingOnceWarm) {

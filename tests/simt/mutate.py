@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Removes each barrier of kernels/cuda and each of its waits for a stream, one at a time, and shows which tests notice;
-has each kernel await the grid before it at its end.
+"""Shows which tests notice that a barrier of kernels/cuda or a wait is gone or comes too late, one after another.
 
+Each barrier and each wait for a stream is removed, and each kernel awaits the grid before it only at its end.
 A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __threadfence, whose absence TSan alone can
 notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
 lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.

@@ -271,6 +271,13 @@ class Errors(unittest.TestCase):
         write_model(directory, **options)
         return directory
 
+    def test_tsv_of_two_labels_that_would_have_one_name(self):
+        model = self.broken("alike", scores=SCORES, labels=["so, so", "0", *LABELS[2:]])
+        self.refused("--model", model, "--format", "tsv", "a",
+                     contains="label \"so, so\" has a comma, so that its id 0 would stand there")
+        self.assertEqual(predict("--model", model, "--format", "tsv", "--all", "a").split(b"\n")[0].count(b"\t"),
+                         len(LABELS))
+
     def test_flags(self):
         for flags, contains in [
             (["--threshold", "nan"], "nan"), (["--threshold", "-0.1"], "-0.1"),
