@@ -25,6 +25,11 @@ def medians(path):
     raise Wrong(f"{path}: {problem}")
 
 
+def percent(cv):
+    """None is that of a single repetition."""
+    return "    -" if cv is None else "%4.1f%%" % (100 * cv)
+
+
 def run():
     parser = OneLine(description=__doc__.splitlines()[0])
     parser.add_argument("first")
@@ -32,14 +37,19 @@ def run():
     parser.add_argument("--above", type=float, default=20e-6, help="seconds")
     arguments = parser.parse_args()
     first, second = medians(arguments.first), medians(arguments.second)
+    if not first.keys() & second.keys():
+        raise Wrong(f"{arguments.first}, {arguments.second}: no benchmark is in both")
     rows = []
     for name, (seconds, cv) in first.items():
         if name in second and min(seconds, second[name][0]) > arguments.above:
             rows.append((abs(second[name][0] / seconds - 1), name, seconds, cv, *second[name]))
-    rows.sort(reverse=True)
+    if not rows:
+        raise Wrong(f"{arguments.first}, {arguments.second}: no benchmark takes longer than {arguments.above:g} "
+                    "seconds in both; --above takes less")
+    rows.sort(key=lambda row: row[:2], reverse=True)
     for difference, name, a, cv_a, b, cv_b in rows:
-        print("%5.1f%%  %-62s %10.1f us (cv %4.1f%%) %10.1f us (cv %4.1f%%)"
-              % (100 * difference, name, 1e6 * a, 100 * cv_a, 1e6 * b, 100 * cv_b))
+        print("%5.1f%%  %-62s %10.1f us (cv %s) %10.1f us (cv %s)"
+              % (100 * difference, name, 1e6 * a, percent(cv_a), 1e6 * b, percent(cv_b)))
     agree = sum(row[0] <= 0.05 for row in rows)
     print("%d of %d benchmarks agree within 5%%" % (agree, len(rows)))
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "bench/statistics.h"
@@ -30,6 +31,10 @@ std::string time_text(double seconds) {
   return {};
 }
 
+std::string variation_text(double variation) {
+  return std::isnan(variation) ? "-" : fmt::format("{:.1f}%", 100 * variation);
+}
+
 Summary summarize(const Case& measured, const Peaks& peaks) {
   Summary s;
   s.seconds = median(measured.seconds);
@@ -47,8 +52,7 @@ std::string table_head() {
 
 std::string table_line(const Case& measured, const Peaks& peaks) {
   const Summary s = summarize(measured, peaks);
-  const std::string variation = measured.seconds.size() > 1 ? fmt::format("{:.1f}%", 100 * s.variation) : "-";
-  return fmt::format(kRow, measured.name(), time_text(s.seconds), variation, rate(s.bytes_per_second),
+  return fmt::format(kRow, measured.name(), time_text(s.seconds), variation_text(s.variation), rate(s.bytes_per_second),
                      rate(s.flop_per_second), percent(s.copy_percent), percent(s.product_percent));
 }
 

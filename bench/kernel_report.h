@@ -10,7 +10,7 @@ namespace ember {
 // Medians over the repetitions, and how they compare with the peaks.
 struct Summary {
   double seconds = 0;
-  double variation = 0;  // of the repetitions
+  double variation = 0;  // of the repetitions, as bench/statistics.h has it
   double bytes_per_second = 0, flop_per_second = 0;
   double copy_percent = 0, product_percent = 0;  // of the peaks; 0 where those were not measured
 };
@@ -26,5 +26,7 @@ std::string as_json(const Case& measured, const Peaks& peaks);
 
 // "1.23 us", three digits.
 std::string time_text(double seconds);
+// "2.5%"; "-" where there is none.
+std::string variation_text(double variation);
 
 }  // namespace ember

@@ -325,7 +325,7 @@ def predictions(results):
     rows = [["backend", "texts", "time", "cv", "texts/s"]]
     for result in results.predictions:
         rows.append([results.titled(result["backend"], result["file"]), result["texts"],
-                     quantity(result["seconds"]) + "s", f"{100 * result['cv']:.1f}%",
+                     quantity(result["seconds"]) + "s", "-" if result["cv"] is None else f"{100 * result['cv']:.1f}%",
                      f"{result['texts_per_second']:,.0f}"])
     return f"<h2>Prediction, tokenisation included</h2>{html_table(rows)}"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <vector>
@@ -41,7 +42,7 @@ double median(std::span<const double> values) {
 }
 
 double variation(std::span<const double> values) {
-  if (values.size() < 2) return 0;
+  if (values.size() < 2) return std::numeric_limits<double>::quiet_NaN();
   return std::sqrt(covariation(values, values) / static_cast<double>(values.size() - 1)) / mean(values);
 }
 

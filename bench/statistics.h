@@ -8,7 +8,8 @@ namespace ember {
 // Of one value or more; of an even number of values the mean of the middle two.
 double median(std::span<const double> values);
 
-// The coefficient of variation: standard deviation (of a sample, n - 1) over mean. 0 for fewer than two values.
+// The coefficient of variation: standard deviation (of a sample, n - 1) over mean. Not a number for fewer than two
+// values, of which nothing is known.
 double variation(std::span<const double> values);
 
 // y = factor x^exponent, by least squares of log y over log x.

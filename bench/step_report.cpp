@@ -32,9 +32,6 @@ double median_of(const StepResult& result, const Phase& phase) {
   return median(seconds_of(result, phase));
 }
 
-std::string percent(double share) {
-  return fmt::format("{:.1f}%", 100 * share);
-}
 std::string megabytes(std::size_t bytes) {
   return bytes == 0 ? "n/a" : fmt::format("{:.0f} MB", static_cast<double>(bytes) * 1e-6);
 }
@@ -70,7 +67,7 @@ std::string training_line(const StepResult& result) {
   return fmt::format(
       kTrainingRow, result.batch_size, fmt::format("{:.0f}", result.tokens), time_text(median_of(result, kPhases[0])),
       time_text(median_of(result, kPhases[1])), time_text(median_of(result, kPhases[2])), time_text(step),
-      percent(variation(seconds_of(result, kPhases[3]))), time_text(result.floor),
+      variation_text(variation(seconds_of(result, kPhases[3]))), time_text(result.floor),
       fmt::format("{:.0f}", result.tokens / step), fmt::format("{:.1f}", static_cast<double>(result.batch_size) / step),
       result.launches ? fmt::format("{}", *result.launches) : "n/a", megabytes(result.peak_memory));
 }
@@ -112,7 +109,7 @@ std::string inference_head() {
 
 std::string inference_line(const InferenceResult& result) {
   const double seconds = median(result.repetitions);
-  return fmt::format(kInferenceRow, result.texts, time_text(seconds), percent(variation(result.repetitions)),
+  return fmt::format(kInferenceRow, result.texts, time_text(seconds), variation_text(variation(result.repetitions)),
                      fmt::format("{:.0f}", static_cast<double>(result.count) / seconds));
 }
 

@@ -164,9 +164,11 @@ class Pages(Case):
                     "seconds": 1e-4 * (tokens or 1000), "cv": 0.015, "repetitions": [], "texts_per_second": 1234.5}
                    for text, count, tokens in (("one of 8 tokens", 1, 8.0), ("one of 64 tokens", 1, 64.0),
                                                ("1000 at once", 1000, None))]
+        results[1]["cv"] = None  # of a single repetition
         page = self.page(self.file("i.json", {"context": {}, "results": [
             *results, {"kind": "inference memory", "backend": "cpu", "peak_memory_bytes": 1}]}))
         self.assertIn("<td>cpu</td><td>1000 at once</td><td>100ms</td><td>1.5%</td><td>1,234</td>", page)
+        self.assertIn("<td>one of 64 tokens</td><td>6.4ms</td><td>-</td>", page)
         self.assertIn("Prediction against the tokens of a text", page)
         self.assertIn(">cpu, 1.00<", page)
 
@@ -219,6 +221,11 @@ class Agreement(unittest.TestCase):
         return subprocess.run([sys.executable, REPORT.with_name("agreement.py"), *map(str, arguments)],
                               capture_output=True, text=True, timeout=TIMEOUT)
 
+    def wrong(self, done, *words):
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
     def test_counts_what_both_have_and_takes_long_enough(self):
         with tempfile.TemporaryDirectory(prefix="ember agreement ") as folder:
             paths = [Path(folder) / name for name in ("a.json", "b.json")]
@@ -232,11 +239,16 @@ class Agreement(unittest.TestCase):
             self.assertEqual(lines[-1], "2 of 3 benchmarks agree within 5%")
             self.assertEqual(self.agreement(*paths, "--above", "1e-6").stdout.splitlines()[-1],
                              "2 of 4 benchmarks agree within 5%")
+            paths[1].write_text('{"results": [{"name": "other", "seconds": 1, "cv": 0}]}')
+            self.wrong(self.agreement(*paths), "a.json, ", "b.json: no benchmark is in both\n")
+            paths[1].write_text(paths[0].read_text().replace("0.01", "null"))  # of a single repetition
+            done = self.agreement(*paths)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("(cv  1.0%)     5000.0 us (cv     -)\n", done.stdout)
+            self.wrong(self.agreement(*paths, "--above", "1"), "no benchmark takes longer than 1 seconds in both; --")
             paths[1].write_text("{}")
             for wrong, names in ((paths, "b.json"), (paths[:1], "second"), ([paths[0], Path(folder) / "none"], "none")):
-                done = self.agreement(*wrong)
-                self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
-                self.assertIn(names, done.stderr)
+                self.wrong(self.agreement(*wrong), names)
 
 
 if __name__ == "__main__":
