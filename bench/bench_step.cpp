@@ -64,8 +64,9 @@ void check_part(const CLI::App& app, const Options& options) {
   for (const char* flag : {"--batches", "--most-tokens", "--no-graph"})
     ember::check(!inference || app.count(flag) == 0, "{}: is of training, but --part is inference", flag);
   ember::check(!training || app.count("--precision") == 0, "--precision: is of inference, but --part is training");
-  ember::check(!inference || !options.device.starts_with("cuda"),
-               "--device {}: is of training, but --part is inference, which the CPU does", options.device);
+  ember::check(!inference || options.device == "auto" || options.device == "cpu",
+               "--device {}: is of training, but --part is inference, which the CPU does, in --precision",
+               ember::printable(options.device));
 }
 
 void validate(const Options& options) {

@@ -60,6 +60,12 @@ class Kernels(Case):
         # One text of 312 columns: in, activated and out, and the bias; addition, tanh and dropout.
         self.assertEqual((warm["bytes"], warm["flop"]), (4 * 4 * 312, 3 * 312))
 
+    def test_a_single_repetition_has_no_variation(self):
+        done = run(KERNELS, "--device", "cpu", ONE, "--out", self.out, *QUICK, "--benchmark_repetitions=1")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual({line.split()[3] for line in done.stdout.splitlines()[1:]}, {"-"})
+        self.assertEqual([result["cv"] for result in self.results()["results"]], [None] * 4)
+
     def test_without_peaks_there_are_no_percentages(self):
         all_but_one = "--benchmark_filter=-peak|^[a-su-z]|tanh_backward|/(308|2048|16384)/"
         done = run(KERNELS, "--device", "cpu", all_but_one, "--out", self.out, *QUICK)
@@ -99,6 +105,8 @@ class Kernels(Case):
             (["--threads", "-1"], "--threads -1: must be"),
             (["--threads", "many"], "--threads"),
             (["--seconds", "0"], "--seconds 0: must be"),
+            (["--benchmark_min_time=1"], "--benchmark_min_time=1: has no say here; --seconds is what"),
+            (["--benchmark_min_warmup_time=1"], "--benchmark_min_warmup_time=1: has no say here"),
             (["--out", "x.json", "--benchmark_format=json"], "--out: nothing goes there"),
             (["--out", "x.json", "--benchmark_list_tests"], "--out: nothing goes there"),
             (["--out", "/no/such/folder/x.json"], "/no/such/folder/x.json: cannot be written"),
@@ -223,6 +231,14 @@ class Step(Case):
         self.assertEqual(texts, ["one of 8 tokens", "one of 20 tokens", "one of 32 tokens", "one of 64 tokens",
                                  "1000 at once"])
 
+    def test_a_single_repetition_has_no_variation(self):
+        done = run(STEP, "--device", "cpu", "--model", self.write_model(), "--part", "training", "--batches", "1",
+                   "--out", self.out, *SMALL_STEP[2:], "--repetitions", "1")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertNotIn("%", done.stdout)
+        self.assertNotIn("nan", done.stdout)
+        self.assertIsNone(self.results()["results"][0]["step"]["cv"])
+
     def test_steps_as_graphs_or_call_by_call(self):
         """Only CUDA records; a machine without a GPU shows that --no-graph changes nothing on the CPU."""
         model = self.write_model()
@@ -279,6 +295,8 @@ class Step(Case):
             (["--part", "inference", "--most-tokens", "10240"], "--most-tokens: is of training"),  # the default
             (["--part", "inference", "--no-graph"], "--no-graph: is of training, but --part is inference"),
             (["--part", "inference", "--device", "cuda"], "--device cuda: is of training, but --part is inference"),
+            (["--part", "inference", "--device", "cpu-bf16"], "--device cpu-bf16: is of training, but --part is inf"),
+            (["--part", "inference", "--device", "tpu"], "--device tpu: is of training, but --part is inference"),
             (["--part", "training", "--precision", "fp32"], "--precision: is of inference, but --part is training"),
             (["--repetitions", "0"], "--repetitions 0: must be"),
             (["--paper", "0,1"], "--paper 0: must be two numbers above 0"),
