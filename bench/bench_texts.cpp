@@ -31,7 +31,7 @@ using nlohmann::json;
 static_assert(std::endian::native == std::endian::little, "check files are little-endian");
 
 constexpr std::size_t kLatencyTexts = 50;  // as common.py's LATENCY_TEXTS
-constexpr std::int64_t kMaxLength = 128;
+constexpr std::int64_t kMaxLength = 128;   // as common.py's MAX_LENGTH
 
 struct Options {
   std::string task = "inference", model, texts, precision = "fp32";
@@ -57,6 +57,10 @@ std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
+std::int64_t positions_of(const std::filesystem::path& model) {
+  return read_config(model / kConfigFile).positions;
+}
+
 template <typename T>
 void append_bytes(std::string& out, const std::vector<T>& values) {
   out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
@@ -73,7 +77,9 @@ class Inference : public Task {
  public:
   explicit Inference(const Options& options)
       : texts_(lines_of(options.texts)),
-        classifier_(options.model, {.threads = options.threads, .precision = precision_named(options.precision)}) {}
+        classifier_(options.model, {.max_length = std::min(kMaxLength, positions_of(options.model)),
+                                    .threads = options.threads,
+                                    .precision = precision_named(options.precision)}) {}
 
   json round() override {
     const double all = seconds([&] { classifier_.predict(texts_); });

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import tiny_model
 
@@ -315,6 +316,20 @@ class Step(Case):
 
 
 class Texts(Case):
+    def test_texts_are_cut_as_the_peers_cut_them(self):
+        """At 128 tokens, whatever the model would keep of them."""
+        model, texts, outputs = (os.path.join(self.folder, name) for name in ("model", "texts", "outputs"))
+        with mock.patch.object(tiny_model, "POSITIONS", 256):
+            tiny_model.write_model(model)
+        with open(texts, "w") as file:
+            file.writelines("happy " * 126 + rest + "\n" for rest in ("", "sad " * 60))
+        done = run(TEXTS, "--model", model, "--texts", texts, input="check %s\n" % outputs)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        with open(outputs, "rb") as file:
+            logits = file.read()
+        self.assertEqual(len(logits), 2 * 4 * len(tiny_model.LABELS))
+        self.assertEqual(logits[:len(logits) // 2], logits[len(logits) // 2:])
+
     def test_tokenisation_takes_no_flags_of_inference(self):
         for arguments, words in [
             (["--threads", "2"], "--threads 2: tokenisation takes one thread"),
