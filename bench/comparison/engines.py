@@ -100,7 +100,7 @@ def inference(inputs):
             peer("PyTorch, compiled", "fp32", "infer.py --engine torch --compile"),
             peer("ONNX Runtime", "fp32", "infer.py --engine onnxruntime"),
             peer("ONNX Runtime, only [CLS] in the last layer", "fp32", "infer.py --engine onnxruntime --only-cls"),
-            peer("CTranslate2", "fp32", "infer.py --engine ctranslate2"),
+            peer("CTranslate2", "fp32", "infer.py --engine ctranslate2", CT2_USE_MKL=None),
             peer("CTranslate2, MKL", "fp32", "infer.py --engine ctranslate2", CT2_USE_MKL="1"),
             ember("bf16"),
             peer("PyTorch", "bf16", "infer.py --engine torch"),
@@ -108,7 +108,7 @@ def inference(inputs):
             ember("int8"),
             peer("ONNX Runtime", "int8", "infer.py --engine onnxruntime"),
             peer("ONNX Runtime, only [CLS] in the last layer", "int8", "infer.py --engine onnxruntime --only-cls"),
-            peer("CTranslate2", "int8", "infer.py --engine ctranslate2")]
+            peer("CTranslate2", "int8", "infer.py --engine ctranslate2", CT2_USE_MKL=None)]
 
 
 def tokenisation(inputs):

@@ -7,13 +7,16 @@ has the medians of the rounds, their coefficient of variation, how many times as
 and beside the speed the output: the loss on dev after the same two epochs, the largest difference of a logit to
 transformers in fp32, or whether the ids are the same. An output out of bounds is marked wrong. A peer that is not
 installed is skipped by name, and so are all of a precision that the processor lacks, which Ember refuses; one that
-fails is named and the rest goes on. Each measurement is appended to OUT/results.jsonl as it comes; bench/report.py
-draws it. With --device cuda it is training alone, Ember's in fp16.
+fails is named and the rest goes on. Each measurement is appended to OUT/results.jsonl as it comes, behind the machine
+and what the environment sets of OpenMP, libraries and levels (ATEN_CPU_CAPABILITY, EMBER_CPU_LEVEL ...), which engines
+see as it is, but for the number of threads and CT2_USE_MKL; bench/report.py draws it. With --device cuda it is training
+alone, Ember's in fp16.
 Exit status: 0, 1 if Ember failed or its output is wrong, 2 for wrong flags or inputs, 130 if interrupted.
 """
 
 import argparse
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -27,7 +30,7 @@ import table
 from inputs import check_inputs, make_inputs
 from one_line import OneLine, Wrong, number
 from turns import Comparison
-from worker import Failure, Train
+from worker import Failure, Train, telling_environment
 
 BATCH = 16
 MOST_ROWS = 1600  # train reports its speed every 100 steps, and the second epoch is to be one such window
@@ -140,12 +143,20 @@ class Results:
             self.file = open(self.path, "ab", buffering=0)
         except OSError as error:
             raise Wrong(f"{self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Wrong(f"{self.path}: another compare.sh is writing to it; --out takes another folder") from error
+        except OSError:
+            pass  # a file system without locks
 
     def add(self, event, **values):
         record = {"event": event, **values}
         line = json.dumps(record).encode() + b"\n"
+        before = os.fstat(self.file.fileno()).st_size
         try:
             if self.file.write(line) != len(line):
+                self.file.truncate(before)  # half a line would spoil the file for all runs in it
                 raise Wrong(f"{self.path}: no room left")
         except OSError as error:
             raise Wrong(f"{self.path}: {error.strerror}") from error
@@ -172,7 +183,8 @@ def run(argv):
         results.add("machine", processor=processor(), cores=os.cpu_count(), system=platform.platform(),
                     date=datetime.date.today().isoformat(), device=args.device,
                     arguments=[str(argument) for argument in argv], rounds=args.rounds, rows=args.rows,
-                    texts=args.texts, threads=args.threads, inference_threads=args.inference_threads)
+                    texts=args.texts, threads=args.threads, inference_threads=args.inference_threads,
+                    environment=telling_environment())
         comparison = Comparison(args, results, scratch)
         for task, chosen in taking_part.items():
             comparison.run(task, chosen)

@@ -9,8 +9,20 @@ import subprocess
 import time
 from pathlib import Path
 
+# Of variables in the environment by which one engine, or all, compute otherwise than they would by themselves.
+TELLING = ("EMBER_", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "CT2_", "ORT_",
+           "LD_PRELOAD", "GLIBC_TUNABLES", "CUDA_VISIBLE_DEVICES")
 SKIPPED = 77  # a peer whose package is not installed
 LACKING = ": needs a processor"  # Ember, asked for a precision that the processor does not have
+
+
+def environment_with(changes):
+    """That of this process with some variables changed, or removed where the value is None."""
+    return {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
+
+
+def telling_environment():
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(TELLING)}
 
 
 class Failure(Exception):
@@ -35,7 +47,7 @@ class Worker:
         try:
             with open(self.errors, "wb") as errors:
                 self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                                                env={**os.environ, **environment})
+                                                env=environment_with(environment))
         except OSError as error:
             raise Failure(f"{command[0]}: {error.strerror}") from error
 
@@ -127,7 +139,7 @@ class Train:
         try:
             with open(errors, "wb") as file:
                 done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file,
-                                      env={**os.environ, **self.environment}, timeout=self.timeout)
+                                      env=environment_with(self.environment), timeout=self.timeout)
         except subprocess.TimeoutExpired as error:
             raise Failure(f"did not end within {self.timeout:g} s") from error
         except OSError as error:

@@ -5,6 +5,7 @@ asked to start, so neither Ember's programs nor torch are needed. What an engine
 "NAME=behaviour NAME=behaviour ...".
 """
 
+import fcntl
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / "bench" / "compare.sh"
@@ -38,7 +40,7 @@ if behaviour == "missing":
 if behaviour == "broken":
     print("first\nthe last words", file=sys.stderr); sys.exit(3)
 with open(os.environ["STARTED"], "a") as file:
-    file.write(joined + "\n")
+    file.write(joined + (" with MKL" if os.environ.get("CT2_USE_MKL") == "1" else "") + "\n")
 with open(os.environ["INPUTS"], "w") as file:
     splits = "train.tsv", "dev.tsv"
     paths = [flag("--texts")] if flag("--texts") else [os.path.join(flag("--data"), split) for split in splits]
@@ -181,6 +183,14 @@ class Tables(Case):
                                      ("ONNX Runtime", "fp32"), ("ONNX Runtime", "int8"),
                                      ("ONNX Runtime, only [CLS] in the last layer", "fp32"),
                                      ("ONNX Runtime, only [CLS] in the last layer", "int8")})
+
+    def test_the_users_environment_is_told_and_leaves_rows_what_their_names_say(self):
+        with mock.patch.dict(os.environ, CT2_USE_MKL="1", EMBER_CPU_LEVEL="avx2"):
+            self.assertEqual(self.compare("--only", "inference", "--engines", "CTranslate2").returncode, 0)
+        started = [line for line in (self.out / "started").read_text().splitlines() if "ctranslate2" in line]
+        self.assertEqual(["with MKL" in line for line in started], [False, True, False], started)
+        told = self.records()[0]["environment"]
+        self.assertEqual((told["CT2_USE_MKL"], told["EMBER_CPU_LEVEL"]), ("1", "avx2"))
 
     def test_an_expression_may_name_ember_alone(self):
         rows, _ = self.table("--only", "tokenisation", "--engines", "^Ember")
@@ -385,6 +395,15 @@ class Mistakes(Case):
         kept = (self.out / "results" / "results.jsonl").read_text()
         self.assertEqual(json.loads(kept.splitlines()[0])["event"], "machine")
         self.assertGreater(len(kept), limit // 2)
+        self.assertEqual([json.loads(line)["event"] for line in kept.splitlines()][:2], ["machine", "entered"])
+        self.assertTrue(kept.endswith("\n"))
+
+    def test_another_that_writes_the_same_results(self):
+        (self.out / "results").mkdir()
+        with open(self.out / "results" / "results.jsonl", "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.refused("--only", "tokenisation", contains="results.jsonl: another compare.sh is writing to it")
+        self.assertEqual(self.compare("--only", "tokenisation").returncode, 0)
 
 
 if __name__ == "__main__":
