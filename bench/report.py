@@ -26,6 +26,8 @@ from one_line import OneLine, Wrong
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 950, 420, 70, 280, 20, 50
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
+FACTS = ("processor", "cores", "system", "date", "device", "rounds", "rows", "texts", "threads", "inference_threads",
+         "environment")  # of its event machine
 EVENTS = ("machine", "entered", "check", "round", "skipped", "failed")  # of compare.sh
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 STYLE = """body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}
@@ -84,22 +86,27 @@ class Results:
 
     def add_value(self, value):
         if "results" in value:
-            self.machines.append(value.get("context", {}))
+            self.add_machine(value.get("context", {}))
             for result in value["results"]:
                 self.add_result(result)
         elif "benchmarks" in value:
-            self.machines.append(value.get("context", {}))
+            self.add_machine(value.get("context", {}))
             self.add_google(value["benchmarks"])
         elif value.get("event") in EVENTS:
             if value["event"] == "machine":
-                facts = ("processor", "cores", "system", "date")
-                self.machines.append({name: value[name] for name in facts if name in value})
+                self.add_machine({name: value[name] for name in FACTS if name in value}, len(self.comparisons) + 1)
             if value["event"] == "machine" or not self.comparisons or self.comparisons[-1][0] != self.path:
                 self.comparisons.append((self.path, []))  # a run of compare.sh, which appends to its file
             self.comparisons[-1][1].append(value)
         else:
             return False
         return True
+
+    def add_machine(self, facts, run=None):
+        """`run`: its number, of one of compare.sh."""
+        environment = facts.get("environment") or {}
+        settings = {name: environment[name] for name in environment if name not in facts}
+        self.machines.append((self.path, run, {**facts, **settings}))
 
     def add_result(self, result):
         if "operation" not in result:
@@ -378,9 +385,10 @@ def peer_rows(events, rows, metric):
 
 def page(results):
     sections = ["<h1>Ember: benchmark results</h1>"]
-    for machine in results.machines:
+    for path, run, machine in results.machines:
         facts = ", ".join(f"{name}: {value}" for name, value in machine.items() if isinstance(value, (str, int, float)))
-        sections.append(f"<p>{escape(facts)}</p>")
+        whose = [str(path)] * results.several + [f"run {run}"] * (run is not None and len(results.comparisons) > 1)
+        sections.append(f"<p>{escape((', '.join(whose) + ': ' if whose else '') + facts)}</p>")
     for source in dict.fromkeys((k["file"], k["backend"]) for k in results.kernels):
         own = [k for k in results.kernels if (k["file"], k["backend"]) == source]
         title = f"Roofline: {source[1]}" if source[1] else "Roofline"
@@ -399,6 +407,9 @@ def run(argv):
     parser.add_argument("results", nargs="+", metavar="RESULTS")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
+    for path in args.results:
+        if args.results.count(path) > 1:
+            raise Wrong(f"{path}: is named twice, and its figures would be drawn twice")
     results = Results(args.results)
     try:
         text = page(results)

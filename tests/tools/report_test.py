@@ -144,6 +144,15 @@ class Pages(Case):
         for path in first, second:
             self.assertIn(f"<h2>Roofline: cpu ({path})</h2>", page)
 
+    def test_machines_and_settings_are_told_apart(self):
+        run = {"event": "machine", "processor": "Q", "threads": 2, "texts": None, "environment": {"EMBER_LEVEL": "x"}}
+        kernels, peers = self.file("k.json", KERNELS), self.file("results.jsonl", *EVENTS, run, *EVENTS[1:])
+        page = self.page(kernels, peers)
+        self.assertIn(f"<p>{kernels}: processor: Some &lt;processor&gt;, date: 2026-11-23</p>", page)
+        self.assertIn(f"<p>{peers}, run 1: processor: P, cores: 2</p>", page)
+        self.assertIn(f"<p>{peers}, run 2: processor: Q, threads: 2, EMBER_LEVEL: x</p>", page)
+        self.assertIn("<p>processor: P, cores: 2</p>", self.page(self.file("one.jsonl", *EVENTS)))
+
     def test_two_runs_of_one_file_are_drawn_apart(self):
         again = [event("round", "Ember", values={"texts_per_second": 100, "latency_ms": 9.0}),
                  event("skipped", "Slow", reason="slow: not installed, skipped")]
@@ -213,6 +222,7 @@ class Mistakes(Case):
         self.refused(good, contains="--out")
         self.refused("--out", self.folder / "x", contains="RESULTS")
         self.refused(good, "--out", self.folder / "none" / "x", contains="none")
+        self.refused(good, good, "--out", self.folder / "x", contains="good.json: is named twice")
         self.refused(good, "--out", self.folder / "x", "--colour", contains="--colour")
 
 
