@@ -18,23 +18,30 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
-from one_line import OneLine, folder, number
+from one_line import OneLine, Wrong, folder, number
 
 GNU_TIME = "/usr/bin/time"
+
+
+def run(arguments):
+    """Its standard error."""
+    done = subprocess.run([str(argument) for argument in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True)
+    if done.returncode != 0:
+        raise Wrong(done.stderr.strip() or f"{arguments[0]}: ended with status {done.returncode}")
+    return done.stderr
 
 
 def seconds(arguments):
     os.sync()
     start = time.perf_counter()
-    subprocess.run([str(argument) for argument in arguments], check=True, stdout=subprocess.DEVNULL)
+    run(arguments)
     return time.perf_counter() - start
 
 
 def peak_megabytes(arguments):
     """VmHWM would go with the process; GNU time reads it as it ends."""
-    done = subprocess.run([GNU_TIME, "-f", "%M", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE, text=True)
-    return int(re.findall(r"\d+", done.stderr)[-1]) / 1024
+    return int(re.findall(r"\d+", run([GNU_TIME, "-f", "%M", *arguments]))[-1]) / 1024
 
 
 def main():
@@ -49,10 +56,17 @@ def main():
         parser.error(f"{args.model}: holds neither {' nor '.join(names)}")
     convert = [args.build / "tools/convert_hf", args.model]
     parser.require_programs(convert[0], GNU_TIME)
+    try:
+        measure(weights, convert, args.rounds)
+    except Wrong as mistake:
+        parser.error(str(mistake))
+
+
+def measure(weights, convert, rounds):
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         copy, out = Path(scratch) / "copy", Path(scratch) / "out"
         times = {"cp": [], "convert_hf": []}
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             times["cp"].append(seconds(["cp", weights, copy]))
             times["convert_hf"].append(seconds([*convert, out]))
             copy.unlink()
@@ -60,7 +74,7 @@ def main():
         peak = peak_megabytes([*convert, out])
     cp, ours = (statistics.median(values) for values in times.values())
     print(f"{weights.name}, {weights.stat().st_size / 2**20:.1f} MiB: cp {1e3 * cp:.0f} ms, "
-          f"convert_hf {1e3 * ours:.0f} ms ({ours / cp:.2f} times), peak {peak:.1f} MiB; medians of {args.rounds}")
+          f"convert_hf {1e3 * ours:.0f} ms ({ours / cp:.2f} times), peak {peak:.1f} MiB; medians of {rounds}")
 
 
 if __name__ == "__main__":

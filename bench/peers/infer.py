@@ -212,6 +212,8 @@ def main():
     args = arguments()
     common.set_threads(args.threads)
     common.require(*PACKAGES[args.engine])
+    if args.engine == "torch":
+        common.require_device(args.device)
     warnings.filterwarnings("ignore")
     engine = {"torch": Torch, "onnxruntime": OnnxRuntime, "ctranslate2": CTranslate2}[args.engine](args)
     texts = common.lines(args.texts)

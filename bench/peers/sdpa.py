@@ -31,6 +31,7 @@ def arguments():
 ARGS = arguments()
 common.set_threads(ARGS.threads)
 common.require("torch")
+common.require_device(ARGS.device)
 
 import torch
 from torch.nn import functional

@@ -43,6 +43,7 @@ def arguments():
 ARGS = arguments()
 common.set_threads(ARGS.threads)
 common.require("torch", "transformers")
+common.require_device(ARGS.device)
 
 import torch
 from torch.nn import functional

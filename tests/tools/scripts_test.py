@@ -3,11 +3,13 @@
 They look at their arguments before they look for their packages, which therefore need not be there.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60
@@ -44,6 +46,16 @@ class Refused(unittest.TestCase):
             self.refused(f"bench/peers/{name}", *PEERS[name], "--texts", ".",
                          contains="--texts: '.': there is no such file")
 
+    def test_peers_without_a_gpu(self):
+        with tempfile.TemporaryDirectory() as folder:
+            no_gpu = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
+            for package in "torch", "transformers", "accelerate":
+                (Path(folder) / f"{package}.py").write_text(no_gpu)
+            with mock.patch.dict(os.environ, PYTHONPATH=folder):
+                for name in "train_torch.py", "hf_trainer.py", "infer.py", "sdpa.py":
+                    self.refused(f"bench/peers/{name}", *PEERS[name], "--device", "cuda",
+                                 contains="--device cuda: PyTorch finds no GPU here")
+
     def test_device_code(self):
         with tempfile.NamedTemporaryFile() as empty:
             for arguments, contains in (([], "library"), (["/none"], "/none: No such file or directory"),
@@ -59,6 +71,12 @@ class Refused(unittest.TestCase):
                 self.refused("bench/convert_against_cp.py", folder, *arguments, contains=contains)
             (Path(folder) / "model.safetensors").touch()
             self.refused("bench/convert_against_cp.py", folder, folder, contains="convert_hf: there is no such program")
+            convert = Path(folder) / "tools" / "convert_hf"
+            convert.parent.mkdir()
+            convert.write_text("#!/bin/sh\necho convert_hf: vocab.txt: No such file >&2\nexit 2\n")
+            convert.chmod(0o755)
+            if Path("/usr/bin/time").exists():
+                self.refused("bench/convert_against_cp.py", folder, folder, contains=": convert_hf: vocab.txt: No such")
 
     def test_scripts_that_need_packages(self):
         with tempfile.TemporaryDirectory() as folder:
