@@ -19,6 +19,8 @@ class Backend {
   virtual std::string name() const = 0;  // "cpu", "cpu-bf16", "cpu-int8" or "cuda"; the last part of a benchmark's name
   virtual Kernels& kernels() = 0;
   virtual std::string device_name() const = 0;  // as Kernels has it
+  // Bytes of an element of a frozen weight, where that is not of product_type(); 0 elsewhere.
+  virtual double frozen_width() const { return 0; }
 
   // Marks this moment in the order of the device's work, without waiting for it.
   virtual void mark() = 0;

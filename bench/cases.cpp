@@ -74,7 +74,7 @@ struct Suite::Ready {
       : measured(entry.measured),
         backend(measured.backend),
         problem(problem_of(measured.is_peak() ? "tinybert" : measured.model, std::max(measured.tokens, kOneText))),
-        workspace(backend->kernels(), problem) {
+        workspace(backend->kernels(), problem, backend->frozen_width()) {
     if (entry.operation.prepare) prepared = entry.operation.prepare(workspace);
     if (entry.operation.method == kPeakCopy) prepared = peak_copy(*backend);
     if (entry.operation.method == kPeakProduct) prepared = peak_product(*backend, workspace);

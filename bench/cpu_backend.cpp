@@ -34,6 +34,7 @@ class CpuBackend final : public Backend {
   }
   Kernels& kernels() override { return *kernels_; }
   std::string device_name() const override { return kernels_->device_name(); }
+  double frozen_width() const override { return precision_ == Precision::int8 ? 1 : 0; }
 
   void mark() override { marks_.push_back(Clock::now()); }
   std::vector<double> laps() override {

@@ -53,7 +53,7 @@ Prepared forward(Workspace& w, const Product& product, bool frozen) {
             static_cast<void>(thaw_at_end);
             w.kernels().linear_forward(out, in, weights.front(), bias);
           },
-          size.of(forward_work, has_bias(product), w.widths())};
+          size.of(forward_work, has_bias(product), frozen ? w.frozen_widths() : w.widths())};
 }
 
 Prepared backward_input(Workspace& w, const Product& product) {

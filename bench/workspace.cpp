@@ -17,12 +17,13 @@ float next_uniform(std::uint32_t& state) {
 
 }  // namespace
 
-Workspace::Workspace(Kernels& kernels, const Problem& problem)
+Workspace::Workspace(Kernels& kernels, const Problem& problem, double frozen_width)
     : kernels_(kernels),
       model_(problem.model),
       texts_(problem.texts),
       batches_(kernels, model_, texts_),
-      batch_(gather_all()) {}
+      batch_(gather_all()),
+      frozen_width_(frozen_width) {}
 
 // Without a filling, and with the number of ids as it is, so that every backend has the same to do.
 Batch Workspace::gather_all() {
@@ -42,6 +43,10 @@ BatchSize Workspace::batch_size() const {
 Widths Workspace::widths() const {
   return {static_cast<double>(size_of(kernels_.activation_type())),
           static_cast<double>(size_of(kernels_.product_type()))};
+}
+
+Widths Workspace::frozen_widths() const {
+  return {widths().activation, frozen_width_ > 0 ? frozen_width_ : widths().product};
 }
 
 double Workspace::working_width() const {

@@ -20,8 +20,9 @@ struct Problem {
 
 class Workspace {
  public:
-  Workspace(Kernels& kernels, const Problem& problem);  // both must outlive it
-  Workspace(Kernels& kernels, Problem&& problem) = delete;
+  // Kernels and problem must outlive it. `frozen_width` as Backend has it.
+  Workspace(Kernels& kernels, const Problem& problem, double frozen_width = 0);
+  Workspace(Kernels& kernels, Problem&& problem, double frozen_width = 0) = delete;
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
@@ -34,6 +35,8 @@ class Workspace {
   Batch gather() { return batches_.gather(batches_.exact_shape(texts_.size())); }
   void rewind() { batches_.rewind(); }
   Widths widths() const;
+  // With frozen weights.
+  Widths frozen_widths() const;
   // Bytes of an element of the optimizer's working copy; 0 where there is none.
   double working_width() const;
 
@@ -66,6 +69,7 @@ class Workspace {
   const Dataset& texts_;
   Batches batches_;
   Batch batch_;
+  double frozen_width_;
   std::vector<Buffer> memory_;
 };
 

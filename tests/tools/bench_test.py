@@ -61,6 +61,13 @@ class Kernels(Case):
         # One text of 312 columns: in, activated and out, and the bias; addition, tanh and dropout.
         self.assertEqual((warm["bytes"], warm["flop"]), (4 * 4 * 312, 3 * 312))
 
+    def test_weights_in_int8_are_counted_as_bytes(self):
+        one = "--benchmark_filter=^linear_forward:frozen_ffn_in/tinybert/20/warm/"
+        for device, width in ("cpu", 4), ("cpu-int8", 1):
+            done = run(KERNELS, "--device", device, one, "--out", self.out, *QUICK)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual(self.results()["results"][2]["bytes"], 4 * 20 * (312 + 1200) + width * 312 * 1200)
+
     def test_a_single_repetition_has_no_variation(self):
         done = run(KERNELS, "--device", "cpu", ONE, "--out", self.out, *QUICK, "--benchmark_repetitions=1")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
