@@ -1,5 +1,6 @@
 #include "runtime/cuda/check.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,9 @@ namespace ember {
 namespace {
 
 thread_local std::int64_t launch_count = 0, synchronisation_count = 0;
+
+// What was told last. A device that is lost gives the same error to every call from then on.
+std::atomic<cudaError_t> told = cudaSuccess;
 
 // Errors that say that Ember called CUDA wrongly, or that a kernel did something that it must not.
 bool is_defect(cudaError_t status) {
@@ -56,12 +60,13 @@ void check_cuda(cudaError_t status, std::string_view doing) {
   const std::string message =
       fmt::format("CUDA: {}: {} ({})", doing, cudaGetErrorString(status), cudaGetErrorName(status));
   cudaGetLastError();  // it has been told; the next call is not to tell it again
+  told = status;
   if (is_defect(status)) throw std::logic_error(message);
   throw Error(message);
 }
 
 void report_cuda(cudaError_t status, std::string_view doing) noexcept {
-  if (status == cudaSuccess || status == cudaErrorCudartUnloading) return;
+  if (status == cudaSuccess || status == cudaErrorCudartUnloading || told.exchange(status) == status) return;
   std::fprintf(stderr, "CUDA: %.*s: %s\n", static_cast<int>(doing.size()), doing.data(), cudaGetErrorString(status));
 }
 

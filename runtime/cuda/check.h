@@ -15,7 +15,7 @@ namespace ember {
 void check_cuda(cudaError_t status, std::string_view doing);
 
 // For destructors, which cannot throw: one line on stderr. Silent where the process is ending, since the runtime may be
-// gone before the last owner.
+// gone before the last owner, and of an error that check_cuda or report_cuda has told last.
 void report_cuda(cudaError_t status, std::string_view doing) noexcept;
 
 // After a launch. With EMBER_CUDA_SYNC=1 in the environment it waits for the kernel (unless the stream is being

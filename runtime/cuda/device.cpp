@@ -66,8 +66,9 @@ DeviceInfo use_device(std::string_view name) {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, index), name);
   check(properties.major > kOldestMajor || (properties.major == kOldestMajor && properties.minor >= kOldestMinor),
-        "--device {}: {} has compute capability {}.{}; {}.{} (Turing) or newer is needed", name, properties.name,
-        properties.major, properties.minor, kOldestMajor, kOldestMinor);
+        "--device {}: {} has compute capability {}.{}; {}.{} (Turing) or newer is needed; "
+        "use --device cpu",
+        name, properties.name, properties.major, properties.minor, kOldestMajor, kOldestMinor);
   check_cuda(cudaSetDevice(index), name);
   check_cuda(cudaFree(nullptr), name);  // makes the context, which fails here and now when the device is not to be had
   return {index,

@@ -63,7 +63,7 @@ TEST_F(RuntimeErrors, TheKernelsAreThoseOfTheDeviceThatIsNamed) {
 
 TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
   simt::device().major = 7;
-  expect_error("compute capability 7.0; 7.5 (Turing) or newer is needed", [] { use_device("cuda"); });
+  expect_error("compute capability 7.0; 7.5 (Turing) or newer is needed; use --device cpu", [] { use_device("cuda"); });
   simt::device().major = 9;
   EXPECT_EQ(use_device("cuda").major, 9);
 }
@@ -103,6 +103,25 @@ TEST_F(RuntimeErrors, ALostDevice) {
   expect_error("nothing", [&] { launch("nothing", stream, 1, 1, 0, nothing, 0); });
   expect_error("cuda", [] { use_device("cuda"); });
   // The owners above are released without a word from their destructors that could end the program.
+}
+
+// By the call that meets it, not once more by every owner.
+TEST_F(RuntimeErrors, ALostDeviceIsToldOnce) {
+  ::testing::internal::CaptureStderr();
+  {
+    const Stream stream;
+    const Buffer one = device_buffer(8), other = device_buffer(8), pinned = pinned_buffer(8);
+    simt::device().fault = cudaErrorUnknown;
+    expect_error("waiting for the device", [&] { stream.synchronize(); });
+  }
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  simt::device().fault = cudaSuccess;
+  ::testing::internal::CaptureStderr();
+  {
+    const Buffer one = device_buffer(8), other = device_buffer(8);
+    simt::device().fault = cudaErrorIllegalAddress;
+  }
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "CUDA: releasing memory: cudaErrorIllegalAddress\n");
 }
 
 // Nor what a copy's memory held before.
