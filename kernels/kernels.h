@@ -160,10 +160,12 @@ class Kernels {
   // The columns of a head that attention takes at most.
   virtual std::int64_t most_head_columns() const { return std::numeric_limits<std::int64_t>::max(); }
   // What was chosen by measurement and may change last bits, as text for a checkpoint: a run that goes on with the same
-  // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend.
+  // choices goes on with the same bits. Empty: there was no choice. Error when the text is not of this backend; false
+  // when it is of another device or another version of a library, and changes nothing.
   virtual std::string choices() const { return {}; }
-  virtual void use_choices(std::string_view text) {
+  virtual bool use_choices(std::string_view text) {
     check(text.empty(), "none were expected, since this backend makes no choices, but there is {}", printable(text));
+    return true;
   }
 
   // ---- Batches ----------------------------------------------------------------------------------------------------

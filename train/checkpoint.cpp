@@ -270,7 +270,7 @@ std::optional<Checkpoint> newest_checkpoint(const fs::path& out, std::vector<std
   return std::nullopt;
 }
 
-void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
+bool restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels) {
   check(checkpoint.config == config, "{}: differs from the model's configuration",
         (checkpoint.path / kConfigFile).string());
@@ -280,7 +280,7 @@ void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights
   load(moments, kSecond, optimizer.second_moments(), kernels);
   optimizer.resume(checkpoint.step_state);
   try {
-    kernels.use_choices(checkpoint.choices);
+    return kernels.use_choices(checkpoint.choices);
   } catch (const Error& error) {
     fail("{}: {}; without that folder --resume takes the one before", (checkpoint.path / kChoices).string(),
          error.what());

@@ -83,8 +83,9 @@ void remove_old_checkpoints(const std::filesystem::path& out, std::int64_t newes
 std::optional<Checkpoint> newest_checkpoint(const std::filesystem::path& out, std::vector<std::string>& notes);
 
 // Puts a checkpoint's weights, moments, state of the steps and choices back. Error naming the file and the tensor that
-// does not fit, or the file where the configuration is another or the choices are not of `kernels`.
-void restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
+// does not fit, or the file where the configuration is another or the choices are not of `kernels`. False where these
+// are of another device or version of a library.
+bool restore(const Checkpoint& checkpoint, const BertConfig& config, BertWeights& weights, Optimizer& optimizer,
              Kernels& kernels);
 
 // Makes OUT the best model at the time of the checkpoint, with `tokenizer`; whether there was another, or none. A

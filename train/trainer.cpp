@@ -176,7 +176,9 @@ TrainingState Run::resume() {
             state.position == state.step % steps_per_epoch_ * recipe_.batch_size && state.step <= total_steps_,
         "{}: is damaged: step {} of {} is not row {} of epoch {}; without that folder --resume takes the one before",
         (out_.checkpoint()->path / "state.json").string(), state.step, total_steps_, state.position, state.epoch);
-  restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
+  const bool same = restore(*out_.checkpoint(), inputs_.model.config, inputs_.model.weights, optimizer_, kernels_);
+  if (!same && out_.checkpoint()->identity.device == identity_.device)  // of another note_resumption has told
+    progress_.note("which was made with another version of cuBLASLt: the result may differ in its last bits");
   return state;
 }
 

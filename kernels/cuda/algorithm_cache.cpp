@@ -118,8 +118,9 @@ AlgorithmCache::Algorithms AlgorithmCache::parse_text(std::string_view text) con
   return read;
 }
 
-void AlgorithmCache::merge(std::string_view text) {
+bool AlgorithmCache::merge(std::string_view text) {
   for (const auto& [shape, algorithm] : parse_text(text)) add(shape, algorithm);
+  return text.starts_with(fmt::format("{}{}\n", kTitle, identity_));
 }
 
 void AlgorithmCache::save() {

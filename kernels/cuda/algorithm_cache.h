@@ -29,9 +29,9 @@ class AlgorithmCache {
   void add(const std::string& shape, const Algorithm& algorithm);
 
   std::string text() const;
-  // Takes over the text's algorithms in place of those of the same shapes, unless it is of another identity. Error
-  // where a line is not as above.
-  void merge(std::string_view text);
+  // Takes over the text's algorithms in place of those of the same shapes; false, and nothing, if it is of another
+  // identity. Error where a line is not as above.
+  bool merge(std::string_view text);
 
   // Takes over what the file has by now of shapes that are unknown here: other instances and other runs measure too.
   void reload();

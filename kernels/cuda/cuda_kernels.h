@@ -45,7 +45,7 @@ class CudaKernels final : public Kernels {
   std::int64_t most_head_columns() const override { return kMostHeadColumns; }
   // The algorithms of the products.
   std::string choices() const override { return matmul_.algorithms(); }
-  void use_choices(std::string_view text) override { matmul_.use_algorithms(text); }
+  bool use_choices(std::string_view text) override { return matmul_.use_algorithms(text); }
 
   BatchShape batch_shape(const BatchShape& exact, std::int64_t positions) const override;
   Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,

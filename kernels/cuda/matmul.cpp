@@ -416,9 +416,10 @@ std::string Matmul::algorithms() const {
 }
 
 // Plans hold the algorithms that they were made with.
-void Matmul::use_algorithms(std::string_view text) {
-  state_->cache.merge(text);
+bool Matmul::use_algorithms(std::string_view text) {
+  const bool ours = state_->cache.merge(text);
   state_->plans.clear();
+  return ours;
 }
 
 }  // namespace ember

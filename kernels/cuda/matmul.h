@@ -47,9 +47,9 @@ class Matmul {
 
   // The algorithms of all shapes so far as text, for a checkpoint; and such text taken back, which goes before what is
   // measured or was read from the file. Text of another device or version of cuBLASLt changes nothing, since its bits
-  // are out of reach. Throws Error when it is not such a text.
+  // are out of reach; then it returns false. Throws Error when it is not such a text.
   std::string algorithms() const;
-  void use_algorithms(std::string_view text);
+  bool use_algorithms(std::string_view text);
 
  private:
   struct State;

@@ -170,8 +170,12 @@ struct DistantKernels final : CpuKernels {
   DistantKernels() : CpuKernels(Precision::fp32, 1) {}
   bool on_host() const override { return false; }
   std::string choices() const override { return "the fast ones"; }
-  void use_choices(std::string_view text) override { used = text; }
+  bool use_choices(std::string_view text) override {
+    used = text;
+    return of_this_version;
+  }
   std::string used;
+  bool of_this_version = true;
 };
 
 TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsLeavesTheSame) {
@@ -198,6 +202,22 @@ TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsLeavesTheSame) {
                 read_file(expected / "checkpoints/step-320" / file))
           << name << " " << file;
   }
+}
+
+TEST_F(TrainerLearningTest, TellsOfChoicesThatItCannotMakeAgain) {
+  const auto said = [&](bool resume, bool of_this_version) {
+    TrainOptions o = options("out");
+    o.resume = resume, o.overwrite = !resume;
+    DistantKernels kernels;
+    kernels.of_this_version = of_this_version;
+    int made = 0;
+    return testing::stderr_of(
+        [&] { train(o, kernels, Progress::Style::lines, [&] { return made++ == 3 ? SIGTERM : 0; }); });
+  };
+  const std::string note = "which was made with another version of cuBLASLt: the result may differ in its last bits\n";
+  for (const bool resume : {false, true}) EXPECT_EQ(said(resume, true).find(note), std::string::npos);
+  EXPECT_EQ(said(false, false).find(note), std::string::npos);
+  EXPECT_CONTAINS(said(true, false), "/checkpoints/step-3\n" + note);
 }
 
 // What is shown to a person, with the steps' records on the host at once and later.
