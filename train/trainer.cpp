@@ -254,10 +254,15 @@ void Run::update_mean_loss() {
 }
 
 void Run::require_finite(bool finite, std::int64_t step, const char* what) const {
-  check(finite,
-        "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {}) and start "
-        "afresh with --overwrite",
-        step, what, recipe_.learning_rate, recipe_.weight_decay);
+  if (finite) return;
+  const bool fp16 = kernels_.activation_type() == DType::f16;
+  // Smaller steps would change nothing.
+  check(step_state_.updates > 0, "step {}: {} is not finite with the weights of --model as they are, in {}", step, what,
+        fp16 ? "fp16 (up to 65504); --device cpu --overwrite trains in fp32" : "fp32");
+  fail(
+      "training diverged at step {}: {} is not finite; lower --lr (now {}) or --weight-decay (now {}){} and start "
+      "afresh with --overwrite",
+      step, what, recipe_.learning_rate, recipe_.weight_decay, fp16 ? ", or train in fp32 (--device cpu)," : "");
 }
 
 double Run::learning_rate() const {

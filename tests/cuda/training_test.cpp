@@ -423,5 +423,33 @@ TEST(Training, ARunAndAResumedRun) {
   EXPECT_EQ(TrainerTest::events(scratch / "whole"), TrainerTest::events(scratch / "halves"));
 }
 
+// The CPU trains them.
+TEST(Training, WeightsThatFp16CannotHoldAreTold) {
+  const testing::TemporaryDirectory scratch;
+  testing::write_tiny_model(scratch / "model");
+  testing::write_tiny_data(scratch / "data");
+  TrainOptions options = testing::tiny_options(scratch / "", "out");
+  options.max_steps = 2;
+  const std::unique_ptr<Kernels> cpu = make_cpu_kernels(Precision::fp32, 1);
+  const auto never = [] { return 0; };
+  train(options, *cpu, Progress::Style::silent, never);
+  const LoadedModel model = load_hugging_face(scratch / "out", *cpu);
+  model.weights.tensors.layers[0].ffn_in_weight.f32()[0] = 1e5f;
+  std::filesystem::create_directory(scratch / "large");
+  save_hugging_face(scratch / "large", model.config, model.weights, *cpu, model.tokenizer);
+  options.model = scratch / "large", options.from_scratch = false, options.overwrite = true;
+  train(options, *cpu, Progress::Style::silent, never);
+  CudaKernels device;
+  try {
+    train(options, device, Progress::Style::silent, never);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "step 2: the loss on dev is not finite with the weights of --model as they are, in fp16 (up to 65504); "
+        "--device cpu --overwrite trains in fp32");
+  }
+}
+
 }  // namespace
 }  // namespace ember
