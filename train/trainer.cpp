@@ -110,9 +110,8 @@ class Run {
         runner_(kernels, model_, optimizer_, batches_, recipe_.seed, options.graph, state_.step),
         saver_(inputs.model.config, kernels) {
     batches_.reserve(limits_);
-    out.clear();  // as late as this, so that a run that cannot be leaves the folder as it was
-    log_.emplace(out.metrics(), out.checkpoint() ? out.checkpoint()->metrics : start_of_log(identity));
     if (!out.checkpoint()) return;
+    take_folder();
     // The run may have saved a better one since, which this one need not find again where its last bits differ.
     if (restore_best(*out.checkpoint(), options_.out, inputs.model.tokenizer))
       progress.note(fmt::format("{} is the best model so far again, that of step {}",
@@ -125,6 +124,7 @@ class Run {
 
  private:
   TrainingState resume();
+  void take_folder();
   bool finished() const;
   bool at_epoch_end() const { return state_.position == 0; }
   bool due(Every every) const;
@@ -182,6 +182,13 @@ TrainingState Run::resume() {
   return state;
 }
 
+// Of a run that begins not before its first step is done, for which a device's memory may not do, so that a run that
+// cannot be leaves the folder as it was.
+void Run::take_folder() {
+  out_.clear();
+  log_.emplace(out_.metrics(), out_.checkpoint() ? out_.checkpoint()->metrics : start_of_log(identity_));
+}
+
 bool Run::finished() const {
   const bool patience_spent = options_.early_stopping > 0 && state_.evaluations_since_best >= options_.early_stopping;
   return state_.step >= total_steps_ || patience_spent;
@@ -224,7 +231,8 @@ void Run::step() {
   if (state_.position == inputs_.train.size()) ++state_.epoch, state_.position = 0;
   speed_.spend(seconds_since(start));
   // What is shown last is of all steps; the evaluation that follows would wait as long.
-  watch(state_.step == total_steps_ ? StepRunner::Wait::yes : StepRunner::Wait::no);
+  watch(state_.step == total_steps_ || !log_ ? StepRunner::Wait::yes : StepRunner::Wait::no);
+  if (!log_) take_folder();
   report();
 }
 

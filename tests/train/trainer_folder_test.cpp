@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "kernels/cpu/cpu_kernels.h"
 #include "tests/train/trainer_fixture.h"
 #include "train/output_folder.h"
 
@@ -25,6 +26,24 @@ namespace {
 
 namespace fs = std::filesystem;
 using TrainerFolderTest = testing::TrainerTest;
+
+// A device whose memory does not do for a step.
+struct SmallKernels final : CpuKernels {
+  SmallKernels() : CpuKernels(Precision::fp32, 1) {}
+  void gradient_norm(StepState*, std::span<const Tensor>) override { fail("no memory"); }
+};
+
+TEST_F(TrainerFolderTest, TheModelThatIsThereStaysUntilAStepIsDone) {
+  TrainOptions o = options("out");
+  run(o);
+  const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
+  o.overwrite = true, o.recipe.seed = 5;
+  SmallKernels kernels;
+  EXPECT_EQ(testing::error_of([&] { train(o, kernels, Progress::Style::silent, [] { return 0; }); }), "no memory");
+  EXPECT_EQ(model(o.out), before);
+  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48/state.json"));
+}
 
 TEST_F(TrainerFolderTest, DoesNotWriteOverARun) {
   TrainOptions o = options("out");
