@@ -36,7 +36,8 @@ class DrawnModels : public ::testing::TestWithParam<int> {
   }
 
   Rig rig_on(std::unique_ptr<Kernels> kernels) const { return Rig(config, std::move(kernels), options); }
-  Rig rig_of(Precision precision) const { return rig_on(make_cpu_kernels(precision, 2)); }
+  // One thread, since TSan does not know what libgomp's wait for.
+  Rig rig_of(Precision precision, int threads = 1) const { return rig_on(make_cpu_kernels(precision, threads)); }
 
   double difference_of_scores(Rig& a, Rig& b) const { return relative_l2<float, float>(scores_of(a), scores_of(b)); }
 

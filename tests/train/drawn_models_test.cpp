@@ -13,13 +13,13 @@ TEST_P(DrawnModels, OfBf16FollowThoseOfFp32) {
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
   }
-  testing::Rig bf16 = rig_of(Precision::bf16);
+  testing::Rig bf16 = rig_of(Precision::bf16, 2);
   expect_follows(bf16, 1, {.scores = 0.01, .loss = 0.01, .norm = 0.03, .gradients = 0.25});
 }
 
 // Of 82 shapes at most 0.012.
 TEST_P(DrawnModels, OfInt8ScoreAsThoseOfFp32) {
-  testing::Rig int8 = rig_of(Precision::int8), fp32 = rig_of(Precision::fp32);
+  testing::Rig int8 = rig_of(Precision::int8, 2), fp32 = rig_of(Precision::fp32);
   EXPECT_LE(difference_of_scores(int8, fp32), 0.02);
 }
 
