@@ -21,7 +21,7 @@ void check_threads(int threads) {
 
 int thread_count(int threads) {
   if (threads > 0) return threads;
-  const int all = omp_get_max_threads();
+  const int all = std::min(omp_get_max_threads(), omp_get_thread_limit());
   check(all > 0 && all <= kMostThreads, "OMP_NUM_THREADS: asks for {} threads, at most {} were expected", all,
         kMostThreads);
   static const int quota = cpu_quota();

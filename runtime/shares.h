@@ -13,7 +13,7 @@ void check_threads(int threads);
 
 // `threads`, or where that is 0 what OMP_NUM_THREADS says or, unless it is set, as many as OpenMP would take, one for
 // each processor that the process may run on, but no more than its control groups' quota (runtime/cpu_quota.h), which
-// is looked up once. Error when that is more than kMostThreads.
+// is looked up once; and no more than OMP_THREAD_LIMIT. Error when that is more than kMostThreads.
 int thread_count(int threads);
 
 // How many shares `items` fall into: thread_count(threads), or fewer where each would have less than `least` items, so

@@ -468,6 +468,8 @@ class Threads(unittest.TestCase):
             self.assertEqual(returned, 0, error)
             losses.append(events(out, "eval")[0]["loss"])
         self.assertAlmostEqual(*losses, places=4)
+        error = train(out_folder("limited"), "--max-steps", "1", **settings)[2]
+        self.assertIn("on cpu (1 thread", error)
 
 
 class Output(unittest.TestCase):
