@@ -44,7 +44,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--threshold", options.threshold, "a label that scores this much at least is predicted")
       ->type_name("P")
       ->capture_default_str();
-  app.add_flag("--sweep", options.sweep, "also F1 at the thresholds 0.05, 0.10, ... 0.95, and the best by F1-micro");
+  app.add_flag("--sweep", options.sweep,
+               "also F1 at the thresholds 0.05, 0.10, ... 0.95, and the best by F1-micro, of equals the lowest");
   app.add_option("--format", options.format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
       ->type_name("NAME")
@@ -96,6 +97,7 @@ int run(const Options& options) {
 
   EvaluationReport report;
   report.model = options.model.directory;
+  report.computed_in = options.model.precision_name;
   report.data = data_file.string();
   report.split = options.split;
   report.labels = labels;

@@ -62,8 +62,8 @@ Json json_of(const SweepPoint& point) {
 
 std::string as_text(const EvaluationReport& report) {
   const Metrics& metrics = report.metrics;
-  std::string out =
-      fmt::format("model            {}\ndata             {}, {} rows\n", report.model, report.data, report.rows.rows);
+  std::string out = fmt::format("model            {}, in {}\ndata             {}, {} rows\n", report.model,
+                                report.computed_in, report.data, report.rows.rows);
   out += fmt::format("loss             {:.5f}\nthreshold        {}\nsubset accuracy  {:.4f}\n\n", report.loss,
                      metrics.threshold, metrics.subset_accuracy);
   std::size_t width = 8;
@@ -83,6 +83,7 @@ std::string as_text(const EvaluationReport& report) {
 std::string as_json(const EvaluationReport& report) {
   const Metrics& metrics = report.metrics;
   Json json = {{"model", report.model},
+               {"computed_in", report.computed_in},
                {"data", report.data},
                {"split", report.split},
                {"rows", report.rows.rows},

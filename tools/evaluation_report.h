@@ -13,6 +13,7 @@ namespace ember {
 
 struct EvaluationReport {
   std::string model, data, split;
+  std::string computed_in;  // --precision, whose name the reports of labels need for something else
   ReadReport rows;
   Labels labels;
   double loss = 0;
@@ -27,11 +28,11 @@ struct EvaluationReport {
 };
 
 std::string as_text(const EvaluationReport& report);
-// {"model", "data", "split", "rows", "skipped_rows", "invalid_utf8_rows", "threshold", "loss", "subset_accuracy",
-//  "micro", "macro", "weighted": {"precision", "recall", "f1"}, "labels": [{"label", ..., "support"}],
-//  and with a sweep "sweep": [{"threshold", "f1_micro", "f1_macro", "subset_accuracy"}] and "best", one of them;
-//  with fp32 "fp32": {"loss", "subset_accuracy", "micro", "macro", "weighted"} and "int8_costs": {"loss", "f1_micro",
-//  "f1_macro", "subset_accuracy"}, above zero where int8 is worse}
+// {"model", "computed_in", "data", "split", "rows", "skipped_rows", "invalid_utf8_rows", "threshold", "loss",
+//  "subset_accuracy", "micro", "macro", "weighted": {"precision", "recall", "f1"}, "labels": [{"label", ...,
+//  "support"}], and with a sweep "sweep": [{"threshold", "f1_micro", "f1_macro", "subset_accuracy"}] and "best", one of
+//  them; with fp32 "fp32": {"loss", "subset_accuracy", "micro", "macro", "weighted"} and "int8_costs": {"loss",
+//  "f1_micro", "f1_macro", "subset_accuracy"}, above zero where int8 is worse}
 std::string as_json(const EvaluationReport& report);
 
 }  // namespace ember

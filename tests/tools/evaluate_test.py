@@ -125,6 +125,8 @@ class Figures(unittest.TestCase):
         data = data_directory("plain")
         arguments = ["--model", model, "--data", data, "--split", "dev", "--sweep"]
         report, text = json.loads(evaluate(*arguments, "--format", "json")[0]), evaluate(*arguments)[0]
+        self.assertIn("model            %s, in fp32\n" % model, text)
+        self.assertEqual(report["computed_in"], "fp32")
         self.assertIn("loss             %.5f\n" % report["loss"], text)
         self.assertIn("subset accuracy  %.4f\n" % report["subset_accuracy"], text)
         lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
