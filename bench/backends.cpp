@@ -28,7 +28,9 @@ void add_cuda(Backends& backends, const std::string& device) {
 
 void add_cuda_if_present(Backends& backends, std::vector<std::string>& absent) {
 #ifdef EMBER_WITH_CUDA
-  if (!cuda_device_present()) return absent.push_back("cuda: not measured: no GPU");
+  std::string fault;
+  if (!cuda_device_present(fault))
+    return absent.push_back(fmt::format("cuda: not measured: {}", fault.empty() ? "no GPU" : fault));
   try {
     backends.push_back(make_cuda_backend("cuda"));
   } catch (const Error& error) {

@@ -108,8 +108,8 @@ struct StepLog {
   StepState* before = nullptr;
 };
 
-// The scale halves at every skipped step, down to 2^-24, and doubles after `growth_interval` clean ones, up to 2^24.
-// growth_interval 0: the scale stays.
+// The scale halves at every skipped step whose loss is finite, or is not told (StepLog), down to 2^-24, and doubles
+// after `growth_interval` clean ones, up to 2^24. growth_interval 0: the scale stays.
 struct LossScaling {
   std::int32_t growth_interval = 0;
 };
@@ -387,10 +387,11 @@ class Kernels {
 // or when it has none of them.
 std::unique_ptr<Kernels> make_cpu_kernels(Precision precision = Precision::fp32, int threads = 0);
 
-// The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try. Defined only
-// where Ember is built with CUDA (kernels/cuda). Error in one line where the device cannot be used. To be used from the
-// thread that made it, and no two in a process on GPUs of different kinds.
+// The CUDA backend on `device`, "cuda" (the first GPU) or "cuda:N"; and whether there is a GPU to try; if there is one
+// or a driver, and it is of no use, `fault` says why in a clause, else it is empty. Defined only where Ember is built
+// with CUDA (kernels/cuda). Error in one line where the device cannot be used. To be used from the thread that made it,
+// and no two in a process on GPUs of different kinds.
 std::unique_ptr<Kernels> make_cuda_kernels(std::string_view device);
-bool cuda_device_present();
+bool cuda_device_present(std::string& fault);
 
 }  // namespace ember

@@ -2,6 +2,8 @@
 // (Kernels::finish_step).
 #pragma once
 
+#include <cmath>
+
 #include "kernels/host_device.h"
 #include "kernels/kernels.h"
 
@@ -10,13 +12,14 @@ namespace ember {
 constexpr float kLargestLossScale = 16777216.0f;  // 2^24
 constexpr float kSmallestLossScale = 1 / kLargestLossScale;
 
-EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling) {
+EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling, float loss) {
   ++state.steps;
   const bool adapts = scaling.growth_interval > 0;
   if (state.finite == 0) {
     ++state.skipped;
     state.clean_steps = 0;
-    if (adapts && state.loss_scale > kSmallestLossScale) state.loss_scale /= 2;
+    // The scale multiplies what comes after the loss: one that is not finite is so at any scale.
+    if (adapts && std::isfinite(loss) && state.loss_scale > kSmallestLossScale) state.loss_scale /= 2;
     return;
   }
   ++state.updates;
@@ -29,7 +32,7 @@ EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling
 EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling, const StepLog& log) {
   if (log.before != nullptr) *log.before = state;
   const std::int32_t step = state.steps;
-  count(state, scaling);
+  count(state, scaling, log.loss == nullptr ? 0 : *log.loss);
   if (log.records != nullptr) log.records[step % log.capacity] = {*log.loss, state};
 }
 

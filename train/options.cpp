@@ -175,22 +175,25 @@ void validate(const TrainOptions& options) {
         "--from-scratch and --new-classifier: give one of them; the first draws the classifier, too");
 }
 
-std::unique_ptr<Kernels> make_kernels(const TrainOptions& options) {
+std::unique_ptr<Kernels> make_kernels(const TrainOptions& options, std::string& note) {
   const std::string &device = options.device, &precision = options.precision;
   check(device == "auto" || device == "cpu" || is_cuda(device), "--device {}: must be auto, cpu, cuda or cuda:N",
         printable(device));
   check(precision != "int8",
         "--precision int8: is for predict and evaluate alone; train with auto, fp32, bf16 or fp16");
+  std::string fault;
 #ifdef EMBER_WITH_CUDA
   const bool for_any = precision == "auto" || precision == "fp16";
-  if (is_cuda(device) || (device == "auto" && for_any && cuda_device_present())) {
+  if (is_cuda(device) || (device == "auto" && for_any && cuda_device_present(fault))) {
     check(for_any, "--precision {}: a GPU trains in fp16; use auto, fp16, or --device cpu", printable(precision));
     return make_cuda_kernels(device == "auto" ? "cuda" : device);
   }
 #else
   check(!is_cuda(device), "--device {}: this build has no CUDA backend; use --device cpu", device);
 #endif
-  check(precision != "fp16", "--precision fp16: the CPU does not compute in fp16; use fp32 or bf16");
+  check(precision != "fp16", "--precision fp16: the CPU does not compute in fp16{}; use fp32 or bf16",
+        fault.empty() ? "" : ", and " + fault);
+  note = fault.empty() ? "" : "--device auto takes the CPU: " + fault;
   check(precision == "auto" || precision == "fp32" || precision == "bf16",
         "--precision {}: must be auto, fp32, bf16 or fp16", printable(precision));
   return make_cpu_kernels(precision == "bf16" ? Precision::bf16 : Precision::fp32, options.threads);

@@ -70,8 +70,9 @@ void add_options(CLI::App& app, TrainOptions& options);
 // Error naming the flag, its value and what it must be. Looks at no file.
 void validate(const TrainOptions& options);
 
-// The backend that --device, --precision and --threads ask for. Error when this build or machine has none such.
-std::unique_ptr<Kernels> make_kernels(const TrainOptions& options);
+// The backend that --device, --precision and --threads ask for. Error when this build or machine has none such. Where
+// --device auto passes over a GPU or a driver that is of no use, `note` says why, else it is empty.
+std::unique_ptr<Kernels> make_kernels(const TrainOptions& options, std::string& note);
 
 // The flags on which the bits of a run depend, as text, with the device and precision in effect: a run can only be
 // resumed with the same ones. --threads is not among them, although another number may change last bits, so that a run

@@ -28,6 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kLogEvery = 100;           // steps
 constexpr std::int64_t kEvaluationTokens = 1024;  // per batch
+constexpr std::int64_t kMostSkippedInARow = 48;   // steps: as many halve the largest loss scale to the smallest
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -163,7 +164,8 @@ class Run {
 
   std::int64_t order_epoch_ = -1;  // that batches_ takes its rows from
   StepState step_state_;           // after the last step whose record is there
-  double mean_loss_ = 0;           // since the last "train" event, for the display
+  std::int64_t skipped_in_a_row_ = 0;
+  double mean_loss_ = 0;  // since the last "train" event, for the display
   SpeedMeter speed_;
   Speed logged_;  // of the last "train" event, for the display until there are steps after it
   std::int64_t saved_step_ = -1;
@@ -248,7 +250,9 @@ void Run::watch(StepRunner::Wait wait) {
 void Run::take_record(const StepRecord& record) {
   speed_.finish();
   step_state_ = record.state;
-  require_finite(step_state_.finite != 0 || optimizer_.can_lower_scale(step_state_), step_state_.steps, "the gradient");
+  skipped_in_a_row_ = step_state_.finite != 0 ? 0 : skipped_in_a_row_ + 1;
+  const bool may_recover = optimizer_.can_lower_scale(step_state_) && skipped_in_a_row_ < kMostSkippedInARow;
+  require_finite(step_state_.finite != 0 || may_recover, step_state_.steps, "the gradient");
   if (std::isfinite(record.loss)) {  // a skipped step's may not be
     state_.loss_sum += static_cast<double>(record.loss);
     ++state_.loss_steps;
@@ -372,6 +376,12 @@ void Run::checkpoint() {
 void Run::finish() {
   watch(StepRunner::Wait::yes);
   saver_.finish();
+  // A few are usual: the loss scale is found by what is too much.
+  if (const std::int64_t skipped = step_state_.skipped; skipped > kMostSkippedInARow && skipped > state_.step / 100)
+    progress_.note(
+        fmt::format("{} of {} steps were skipped, since a number of theirs was beyond fp16 (up to 65504); "
+                    "--device cpu trains in fp32",
+                    skipped, state_.step));
   log_->append({{"event", "end"},
                 {"step", state_.step},
                 {"epoch", epochs(state_.step)},
@@ -409,7 +419,10 @@ void note_resumption(const Checkpoint& checkpoint, const RunIdentity& now, Progr
 
 TrainOutcome train(const TrainOptions& options, Progress::Style style, const std::function<int()>& stop_requested) {
   validate(options);
-  return train(options, *make_kernels(options), style, stop_requested);
+  std::string note;
+  const std::unique_ptr<Kernels> kernels = make_kernels(options, note);
+  if (!note.empty()) Progress(style).note(note);
+  return train(options, *kernels, style, stop_requested);
 }
 
 TrainOutcome train(const TrainOptions& options, Kernels& kernels, Progress::Style style,

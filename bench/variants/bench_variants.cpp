@@ -113,12 +113,13 @@ void run_benchmarks() {
 #ifdef EMBER_WITH_CUDA
   std::unique_ptr<Kernels> device;
   std::unique_ptr<Suite> cuda;
-  if (cuda_device_present()) {
+  std::string fault;
+  if (cuda_device_present(fault)) {
     device = make_cuda_kernels("cuda");
     cuda = std::make_unique<Suite>("cuda", *device, cuda_ladders(*device), 100);
     cuda->add();
   } else {
-    absent.emplace_back("cuda: not measured: no GPU");
+    absent.push_back(fmt::format("cuda: not measured: {}", fault.empty() ? "no GPU" : fault));
   }
 #else
   absent.emplace_back("cuda: not measured: built without CUDA");

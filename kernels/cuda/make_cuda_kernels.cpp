@@ -1,6 +1,5 @@
-#include <cuda_runtime_api.h>
-
 #include "kernels/cuda/cuda_kernels.h"
+#include "runtime/cuda/device.h"
 
 namespace ember {
 
@@ -8,11 +7,8 @@ std::unique_ptr<Kernels> make_cuda_kernels(std::string_view device) {
   return std::make_unique<CudaKernels>(device);
 }
 
-bool cuda_device_present() {
-  int count = 0;
-  const bool asked = cudaGetDeviceCount(&count) == cudaSuccess;
-  cudaGetLastError();  // no driver, or one too old, is no error of what comes after
-  return asked && count > 0;
+bool cuda_device_present(std::string& fault) {
+  return device_present(fault);
 }
 
 }  // namespace ember

@@ -53,12 +53,26 @@ bool is_defect(cudaError_t status) {
   }
 }
 
+// What the user can do about it, as a clause.
+std::string remedy(cudaError_t status) {
+  switch (status) {
+    case cudaErrorUnsupportedPtxVersion:  // minor versions share a driver, but it translates for no newer one
+      return "; build with -DCMAKE_CUDA_ARCHITECTURES for this GPU (86 for compute capability 8.6), or install a "
+             "driver "
+             "as new as the toolkit";
+    case cudaErrorNoKernelImageForDevice:
+      return "; build with -DCMAKE_CUDA_ARCHITECTURES for this GPU (86 for compute capability 8.6)";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 void check_cuda(cudaError_t status, std::string_view doing) {
   if (status == cudaSuccess) return;
   const std::string message =
-      fmt::format("CUDA: {}: {} ({})", doing, cudaGetErrorString(status), cudaGetErrorName(status));
+      fmt::format("CUDA: {}: {} ({}){}", doing, cudaGetErrorString(status), cudaGetErrorName(status), remedy(status));
   cudaGetLastError();  // it has been told; the next call is not to tell it again
   told = status;
   if (is_defect(status)) throw std::logic_error(message);

@@ -34,41 +34,62 @@ int index_of(std::string_view name) {
   return index;
 }
 
-int count_devices(std::string_view name) {
+struct Devices {
+  int count = 0;
+  std::string why_none;
+  bool fault = false;  // why_none is more than that nothing is there
+};
+
+Devices find_devices() {
   int driver = 0, count = 0;
-  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
-  check(driver > 0, "--device {}: no NVIDIA driver is installed; use --device cpu", name);
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaErrorInsufficientDriver) {
-    cudaGetLastError();
-    fail(
-        "--device {}: the NVIDIA driver is for CUDA {}, and this program was built with CUDA {}; install a newer "
-        "driver or "
-        "build with an older toolkit (12.2 or later)",
-        name, version_text(driver), version_text(CUDART_VERSION));
-  }
-  if (status == cudaErrorNoDevice) {
-    cudaGetLastError();
-    count = 0;
-  } else {
-    check_cuda(status, "looking for devices");
-  }
-  check(count > 0, "--device {}: no CUDA device was found; use --device cpu", name);
-  return count;
+  cudaError_t status = cudaDriverGetVersion(&driver);
+  if (status == cudaSuccess && driver == 0) return {0, "no NVIDIA driver is installed", false};
+  if (status == cudaSuccess) status = cudaGetDeviceCount(&count);
+  cudaGetLastError();  // what is told here is no error of what comes after
+  if (status == cudaErrorInsufficientDriver)
+    return {0,
+            fmt::format("the NVIDIA driver is for CUDA {}, and this program was built with CUDA {}; install a newer "
+                        "driver or build with an older toolkit (12.2 or later)",
+                        version_text(driver), version_text(CUDART_VERSION)),
+            true};
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    return {0, "no CUDA device was found", false};
+  if (status != cudaSuccess)
+    return {0, fmt::format("CUDA does not start: {} ({})", cudaGetErrorString(status), cudaGetErrorName(status)), true};
+  return {count, "", false};
+}
+
+cudaDeviceProp properties_of(int index) {
+  cudaDeviceProp properties{};
+  check_cuda(cudaGetDeviceProperties(&properties, index), "asking what the device is");
+  return properties;
+}
+
+// Empty where the kernels run on it.
+std::string why_too_old(const cudaDeviceProp& device) {
+  if (device.major > kOldestMajor || (device.major == kOldestMajor && device.minor >= kOldestMinor)) return {};
+  return fmt::format("{} has compute capability {}.{}; {}.{} (Turing) or newer is needed", device.name, device.major,
+                     device.minor, kOldestMajor, kOldestMinor);
 }
 
 }  // namespace
 
+bool device_present(std::string& fault) {
+  const Devices devices = find_devices();
+  fault = devices.fault ? devices.why_none : devices.count > 0 ? why_too_old(properties_of(0)) : "";
+  return devices.count > 0 && fault.empty();
+}
+
 DeviceInfo use_device(std::string_view name) {
-  const int index = index_of(name), count = count_devices(name);
+  const int index = index_of(name);
+  const Devices devices = find_devices();
+  const int count = devices.count;
+  check(count > 0, "--device {}: {}; use --device cpu", name, devices.why_none);
   check(index < count, "--device {}: there {} {} CUDA device{}, counted from 0", name, count == 1 ? "is" : "are", count,
         count == 1 ? "" : "s");
-  cudaDeviceProp properties{};
-  check_cuda(cudaGetDeviceProperties(&properties, index), name);
-  check(properties.major > kOldestMajor || (properties.major == kOldestMajor && properties.minor >= kOldestMinor),
-        "--device {}: {} has compute capability {}.{}; {}.{} (Turing) or newer is needed; "
-        "use --device cpu",
-        name, properties.name, properties.major, properties.minor, kOldestMajor, kOldestMinor);
+  const cudaDeviceProp properties = properties_of(index);
+  const std::string too_old = why_too_old(properties);
+  check(too_old.empty(), "--device {}: {}; use --device cpu", name, too_old);
   check_cuda(cudaSetDevice(index), name);
   check_cuda(cudaFree(nullptr), name);  // makes the context, which fails here and now when the device is not to be had
   return {index,

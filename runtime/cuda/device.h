@@ -24,6 +24,10 @@ inline constexpr int kOldestMajor = 7, kOldestMinor = 5;
 // Ember was built with, the device is too old for the kernels, or it cannot be used now.
 DeviceInfo use_device(std::string_view name);
 
+// Whether use_device("cuda") finds a device, for programs that can do without. Where a driver is there, but is too old
+// or does not start, or the device is too old, `fault` says so in a clause; else it is empty.
+bool device_present(std::string& fault);
+
 // When a grid's blocks may come to the multiprocessors: when the grid before it is done, or while it ends.
 enum class GridStart { after, early };
 

@@ -147,5 +147,15 @@ TEST(FinishStep, CountsAndAdaptsTheScale) {
   EXPECT_EQ(finish({.finite = 0}, {}).loss_scale, 1);
 }
 
+TEST(FinishStep, LeavesTheScaleWhereTheLossIsNotFinite) {
+  for (const float loss : {0.5f, INFINITY, NAN}) {
+    const DeviceArray<StepState> state(std::vector<StepState>(1, {.loss_scale = 65536, .finite = 0}));
+    const DeviceArray<float> on_device(std::vector<float>(1, loss));
+    testing::device().finish_step(state.data(), {2000}, {.loss = on_device.data()});
+    EXPECT_EQ(state.values()[0].loss_scale, loss == 0.5f ? 32768 : 65536) << loss;
+    EXPECT_EQ(state.values()[0].skipped, 1);
+  }
+}
+
 }  // namespace
 }  // namespace ember

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -423,6 +424,19 @@ TEST(Training, ARunAndAResumedRun) {
   EXPECT_EQ(TrainerTest::events(scratch / "whole"), TrainerTest::events(scratch / "halves"));
 }
 
+// A text that fp16 cannot hold leaves the scale as it is, for those that it can.
+TEST(Training, ALossBeyondFp16IsNoReasonForASmallerScale) {
+  Rig rig(testing::tiny_config(), std::make_unique<CudaKernels>());
+  const float large = 1e5f;
+  rig.kernels->upload(rig.weights.tensors.layers[0].ffn_in_weight.data, &large, sizeof large);
+  rig.model.reset();
+  rig.model = std::make_unique<Bert>(rig.config, rig.weights, *rig.kernels, Purpose::training, testing::kRigLimits);
+  EXPECT_FALSE(std::isfinite(rig.step(batch_of(0), 0)));
+  const StepState state = rig.optimizer->read_state();
+  EXPECT_EQ(state.skipped, 1);
+  EXPECT_EQ(state.loss_scale, 65536);
+}
+
 // The CPU trains them.
 TEST(Training, WeightsThatFp16CannotHoldAreTold) {
   const testing::TemporaryDirectory scratch;
@@ -449,6 +463,10 @@ TEST(Training, WeightsThatFp16CannotHoldAreTold) {
         "step 2: the loss on dev is not finite with the weights of --model as they are, in fp16 (up to 65504); "
         "--device cpu --overwrite trains in fp32");
   }
+  if (kBriefly) return;
+  options.recipe.epochs = 4, options.max_steps = 60, options.evaluate = {60};
+  EXPECT_EQ(testing::error_of([&] { train(options, device, Progress::Style::silent, never); }).substr(0, 40),
+            "step 48: the gradient is not finite with");
 }
 
 }  // namespace

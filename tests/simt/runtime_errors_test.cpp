@@ -44,13 +44,26 @@ TEST_F(RuntimeErrors, NoDriverNoDeviceOrTooFew) {
 }
 
 TEST_F(RuntimeErrors, WhetherADeviceIsPresent) {
-  EXPECT_TRUE(cuda_device_present());
-  for (const bool driver : {false, true}) {
-    simt::device() = {};
-    (driver ? simt::device().count : simt::device().driver_version) = 0;
-    EXPECT_FALSE(cuda_device_present());
+  std::string fault = "one";
+  EXPECT_TRUE(cuda_device_present(fault));
+  EXPECT_EQ(fault, "");
+  const auto expect_absent = [&fault](const std::string& part) {
+    EXPECT_FALSE(cuda_device_present(fault));
     EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "left behind for the next call";
-  }
+    EXPECT_EQ(fault.empty(), part.empty()) << fault;
+    EXPECT_CONTAINS(fault, part);
+    simt::device() = {};
+  };
+  simt::device().driver_version = 0;
+  expect_absent("");
+  simt::device().count = 0;
+  expect_absent("");
+  simt::device().driver_version = 11080;
+  expect_absent("the NVIDIA driver is for CUDA 11.8, and this program was built with CUDA");
+  simt::device().major = 6;
+  expect_absent("SIMT emulator has compute capability 6.0; 7.5 (Turing) or newer is needed");
+  simt::device().fault = cudaErrorUnknown;
+  expect_absent("CUDA does not start: cudaErrorUnknown");
 }
 
 TEST_F(RuntimeErrors, TheKernelsAreThoseOfTheDeviceThatIsNamed) {
@@ -103,6 +116,13 @@ TEST_F(RuntimeErrors, ALostDevice) {
   expect_error("nothing", [&] { launch("nothing", stream, 1, 1, 0, nothing, 0); });
   expect_error("cuda", [] { use_device("cuda"); });
   // The owners above are released without a word from their destructors that could end the program.
+}
+
+TEST_F(RuntimeErrors, CodeForOtherDevices) {
+  const Stream stream;
+  simt::device().fault = cudaErrorNoKernelImageForDevice;
+  expect_error("build with -DCMAKE_CUDA_ARCHITECTURES for this GPU",
+               [&] { launch("nothing", stream, 1, 1, 0, nothing, 0); });
 }
 
 // By the call that meets it, not once more by every owner.

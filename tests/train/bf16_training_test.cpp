@@ -23,7 +23,8 @@ TEST(Bf16Training, LearnsAndResumesBitForBit) {
   TrainOptions whole = testing::tiny_options(scratch.path(), "whole");
   whole.precision = "bf16";
   try {
-    make_kernels(whole);
+    std::string note;
+    make_kernels(whole, note);
   } catch (const Error& error) {
     GTEST_SKIP() << error.what();
   }

@@ -28,7 +28,8 @@ std::string complaint(const std::vector<std::string>& flags) {
   try {
     const TrainOptions options = parse(flags);
     validate(options);
-    make_kernels(options);
+    std::string note;
+    make_kernels(options, note);
   } catch (const Error& error) {
     return error.what();
   }
@@ -161,7 +162,7 @@ TEST(Options, SayWhatTheDeviceLacks) {
 #ifdef EMBER_WITH_CUDA
   EXPECT_EQ(complaint({"--device", "cuda", "--precision", "fp32"}),
             "--precision fp32: a GPU trains in fp16; use auto, fp16, or --device cpu");
-  if (!cuda_device_present()) {
+  if (std::string fault; !cuda_device_present(fault)) {
     EXPECT_NE(complaint({"--device", "cuda"}), "");
   }
   EXPECT_NE(complaint({"--device", "cuda:9999"}), "");
