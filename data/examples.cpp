@@ -9,9 +9,9 @@
 
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

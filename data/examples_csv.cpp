@@ -1,7 +1,7 @@
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

@@ -3,8 +3,8 @@
 #include "data/json_row.h"
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

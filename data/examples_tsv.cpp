@@ -1,6 +1,6 @@
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

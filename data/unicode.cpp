@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "data/unicode_exceptions.h"
+#include "runtime/utf8.h"
 
 namespace ember::unicode {
 namespace {
@@ -80,36 +81,11 @@ CharacterClass class_of_category(utf8proc_category_t category) {
 
 }  // namespace
 
-Decoded decode(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const std::size_t length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-  if (length == 0 || length > text.size()) return {};
-  char32_t code = lead & (0x7Fu >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return {};
-    code = code << 6 | (byte(i) & 0x3Fu);
-  }
-  const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  const bool surrogate = code >= 0xD800 && code < 0xE000;
-  if (overlong || surrogate || code > 0x10FFFF) return {};
-  return {code, length};
-}
-
-std::size_t encode(char32_t code, char* out) {
-  const std::size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-  for (std::size_t i = length - 1; i > 0; --i, code >>= 6) out[i] = static_cast<char>(0x80 | (code & 0x3F));
-  const char32_t lead = length == 1 ? 0 : 0xF00 >> length & 0xFF;
-  out[0] = static_cast<char>(lead | code);
-  return length;
-}
-
 std::string_view trim_end(std::string_view text) {
   while (!text.empty()) {
     std::size_t begin = text.size() - 1;
-    while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
-    const char32_t code = decode(text.substr(begin)).code;
+    while (begin > 0 && continues_character(text[begin])) --begin;
+    const char32_t code = decode_utf8(text.substr(begin)).code;
     if (!is_space(code) && code != 0x0B && code != 0x0C && code != 0x85) break;
     text = text.substr(0, begin);
   }
@@ -119,7 +95,7 @@ std::string_view trim_end(std::string_view text) {
 CharacterClass character_class(char32_t code) {
   if (is_space(code)) return CharacterClass::space;
   if (is_ascii_punctuation(code)) return CharacterClass::punctuation;
-  if (code == 0 || code == 0xFFFD || code >= kInvalid) return CharacterClass::dropped;
+  if (code == 0 || code == 0xFFFD || code >= kInvalidCode) return CharacterClass::dropped;
   if (find_range(kIdeographs, code)) return CharacterClass::ideograph;
   if (const ClassException* exception = find_exception(kClassExceptions, code)) return exception->value;
   return class_of_category(utf8proc_category(static_cast<utf8proc_int32_t>(code)));

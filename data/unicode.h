@@ -4,27 +4,11 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
 namespace ember::unicode {
-
-// Stands for a byte that is not part of well-formed UTF-8.
-inline constexpr char32_t kInvalid = 0x110000;
-
-struct Decoded {
-  char32_t code = kInvalid;
-  std::size_t length = 1;  // in bytes
-};
-
-// The code point at the front of `text`, which must not be empty; {kInvalid, 1} where it is not well-formed UTF-8
-// (Unicode 15, table 3-7).
-Decoded decode(std::string_view text);
-
-// Writes `code` as UTF-8 to `out`, which has room for 4 bytes, and returns its length.
-std::size_t encode(char32_t code, char* out);
 
 // `text` without the white space (Unicode's White_Space property) at its end.
 std::string_view trim_end(std::string_view text);

@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "data/unicode.h"
-#include "data/utf8.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "runtime/utf8.h"
+
 namespace ember {
 namespace {
 
@@ -73,7 +75,7 @@ int WordReader::special_at_front() const {
 
 // Normalises one code point, which is no ASCII letter or digit, into parts_.
 void WordReader::read_parts() {
-  const unicode::Decoded read = unicode::decode(rest_);
+  const CodePoint read = decode_utf8(rest_);
   rest_.remove_prefix(read.length);
   parts_begin_ = parts_end_ = 0;
   const CharacterClass type = unicode::character_class(read.code);
@@ -109,7 +111,7 @@ void WordReader::append(const Part& part) {
 void WordReader::append_letter(char32_t code) {
   mark_count_ = 0;
   if (full()) return;
-  size_ += unicode::encode(code, word_.data() + size_);
+  size_ += encode_utf8(code, word_.data() + size_);
   ++length_;
 }
 
@@ -120,12 +122,12 @@ void WordReader::append_mark(char32_t code, std::uint8_t combining_class) {
   for (; mark > 0 && marks_[mark - 1] > combining_class; --mark) {
     marks_[mark] = marks_[mark - 1];
     do --at;
-    while ((static_cast<unsigned char>(word_[at]) & 0xC0) == 0x80);
+    while (continues_character(word_[at]));
   }
   marks_[mark] = combining_class;
   ++mark_count_;
   std::array<char, 4> encoded;
-  const std::size_t bytes = unicode::encode(code, encoded.data());
+  const std::size_t bytes = encode_utf8(code, encoded.data());
   std::memmove(word_.data() + at + bytes, word_.data() + at, size_ - at);
   std::memcpy(word_.data() + at, encoded.data(), bytes);
   size_ += bytes;

@@ -6,15 +6,11 @@
 #include <cerrno>
 #include <utility>
 
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {
-
-bool continues_character(char byte) {
-  return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
-}
 
 // Drops the beginning of a UTF-8 character whose end was cut off.
 void drop_broken_character(std::string& text) {

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 
 namespace ember {
 namespace {

@@ -10,10 +10,10 @@
 #include "data/json_row.h"
 #include "data/row_reader.h"
 #include "data/tokenizer.h"
-#include "data/utf8.h"
 #include "output.h"
 #include "runtime/error.h"
 #include "runtime/program.h"
+#include "runtime/utf8.h"
 
 namespace {
 

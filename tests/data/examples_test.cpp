@@ -7,8 +7,8 @@
 #include <fstream>
 
 #include "data/line_reader.h"
-#include "data/utf8.h"
 #include "runtime/error.h"
+#include "runtime/utf8.h"
 #include "tests/support.h"
 
 namespace ember {

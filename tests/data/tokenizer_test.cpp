@@ -13,11 +13,11 @@
 
 #include "data/examples.h"
 #include "data/unicode.h"
-#include "data/utf8.h"
 #include "data/vocabulary.h"
 #include "data/words.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "runtime/utf8.h"
 #include "tests/support.h"
 
 namespace ember {
@@ -224,7 +224,7 @@ TEST(Tokenizer, KnowsValidUtf8) {
        {"\x80", "\xC1\xBF", "\xC3", "\xE0\x9F\xBF", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
         "\xF5\x80\x80\x80", "a\xE2\x82", "\xE2\x28\xA1", "\xC3\xC3", "\xE2\x82\xFF"})
     EXPECT_FALSE(valid_utf8(bad)) << ::testing::PrintToString(bad);
-  EXPECT_EQ(unicode::decode(std::string_view("é").substr(0, 1)).code, unicode::kInvalid) << "é goes on behind the text";
+  EXPECT_EQ(decode_utf8(std::string_view("é").substr(0, 1)).code, kInvalidCode) << "é goes on behind the text";
 }
 
 TEST(Vocabulary, IdsAreLineNumbers) {
@@ -393,7 +393,7 @@ class Reference : public ::testing::Test {
       if (code == 0xD800) code = 0xE000;
       std::array<char, 4> encoded;
       std::string text = "a";
-      text.append(encoded.data(), unicode::encode(code, encoded.data()));
+      text.append(encoded.data(), encode_utf8(code, encoded.data()));
       digests.add(result_of(text.append("b")));
     }
     digests.expect(code_points[name]);

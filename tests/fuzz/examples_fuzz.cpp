@@ -1,6 +1,6 @@
 // One source for three targets: EMBER_FUZZ_FILE is x.tsv, x.jsonl or x.csv, and its ending chooses the reader.
 #include "data/examples.h"
-#include "data/utf8.h"
+#include "runtime/utf8.h"
 #include "tests/fuzz/input_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
