@@ -16,19 +16,10 @@ constexpr std::string_view kClosing = "\n]}\n";
 
 ResultsFile::ResultsFile(const std::filesystem::path& path, std::string_view context)
     : name_(printable(path.string(), 200)), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666)) {
-  check(descriptor_ >= 0, "{}: cannot be written: {}", name_, errno_text(errno));
+  check(descriptor_.is_open(), "{}: cannot be written: {}", name_, errno_text(errno));
   const std::string opening = fmt::format("{{\"context\": {}, \"results\": [", context);
-  try {
-    write(opening + std::string(kClosing));
-  } catch (...) {
-    ::close(descriptor_);
-    throw;
-  }
+  write(opening + std::string(kClosing));
   end_ = opening.size();
-}
-
-ResultsFile::~ResultsFile() {
-  ::close(descriptor_);
 }
 
 void ResultsFile::add(std::string_view result) {
@@ -43,13 +34,13 @@ void ResultsFile::write(std::string_view text) {
   std::size_t done = 0;
   while (done < text.size()) {
     const ssize_t written =
-        ::pwrite(descriptor_, text.data() + done, text.size() - done, static_cast<off_t>(end_ + done));
+        ::pwrite(descriptor_.get(), text.data() + done, text.size() - done, static_cast<off_t>(end_ + done));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       const int error = written < 0 ? errno : ENOSPC;
       // Back to the document that was there: shorter, so there is room for it.
-      if (end_ > 0 && ::ftruncate(descriptor_, static_cast<off_t>(end_)) == 0)
-        static_cast<void>(::pwrite(descriptor_, kClosing.data(), kClosing.size(), static_cast<off_t>(end_)) < 0);
+      if (end_ > 0 && ::ftruncate(descriptor_.get(), static_cast<off_t>(end_)) == 0)
+        static_cast<void>(::pwrite(descriptor_.get(), kClosing.data(), kClosing.size(), static_cast<off_t>(end_)) < 0);
       fail("{}: cannot be written: {}; the {} results before are in it", name_, errno_text(error), count_);
     }
     done += static_cast<std::size_t>(written);

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/descriptor.h"
+
 namespace ember {
 
 //   {"context": ..., "results": [
@@ -15,9 +17,6 @@ class ResultsFile {
  public:
   // Creates the file, or replaces what was in it. `context`: a JSON value.
   ResultsFile(const std::filesystem::path& path, std::string_view context);
-  ResultsFile(const ResultsFile&) = delete;
-  ResultsFile& operator=(const ResultsFile&) = delete;
-  ~ResultsFile();
 
   // `result`: a JSON value. Error naming the file when it cannot be written, the disk being full say; what was added
   // before is then still there.
@@ -27,7 +26,7 @@ class ResultsFile {
   void write(std::string_view text);
 
   std::string name_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::size_t end_ = 0;  // where the last result ends
   std::size_t count_ = 0;
 };

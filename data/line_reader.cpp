@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "runtime/descriptor.h"
 #include "runtime/error.h"
 #include "runtime/utf8.h"
 
@@ -24,28 +25,22 @@ constexpr std::size_t kBufferBytes = 1 << 16;
 class LineReader::Source {
  public:
   explicit Source(const std::filesystem::path& path) : path_(path), descriptor_(::open(path.c_str(), kFlags)) {
-    check(descriptor_ >= 0, "{}: {}", path.string(), errno_text(errno));
-    try {
-      struct stat info {};
-      check(::fstat(descriptor_, &info) != 0 || !S_ISDIR(info.st_mode), "{}: is a directory, a file was expected",
-            path.string());
-      if (path.extension() != ".gz") return;
-      fill();
-      check(stream_.avail_in > 1 && packed_[0] == 0x1F && packed_[1] == 0x8B,
-            "{}: named .gz, but it does not hold gzip data", path.string());
-      constexpr int kGzip = 16 + MAX_WBITS;  // of a header and a checksum, one after the other
-      check(inflateInit2(&stream_, kGzip) == Z_OK, "{}: out of memory", path.string());
-      compressed_ = true;
-    } catch (...) {
-      ::close(descriptor_);
-      throw;
-    }
+    check(descriptor_.is_open(), "{}: {}", path.string(), errno_text(errno));
+    struct stat info {};
+    check(::fstat(descriptor_.get(), &info) != 0 || !S_ISDIR(info.st_mode), "{}: is a directory, a file was expected",
+          path.string());
+    if (path.extension() != ".gz") return;
+    fill();
+    check(stream_.avail_in > 1 && packed_[0] == 0x1F && packed_[1] == 0x8B,
+          "{}: named .gz, but it does not hold gzip data", path.string());
+    constexpr int kGzip = 16 + MAX_WBITS;  // of a header and a checksum, one after the other
+    check(inflateInit2(&stream_, kGzip) == Z_OK, "{}: out of memory", path.string());
+    compressed_ = true;
   }
   Source(const Source&) = delete;
   Source& operator=(const Source&) = delete;
   ~Source() {
     if (compressed_) inflateEnd(&stream_);
-    ::close(descriptor_);
   }
 
   // Up to `size` bytes; none at the end alone.
@@ -72,7 +67,7 @@ class LineReader::Source {
 
   std::size_t read_file(void* to, std::size_t size) const {
     ssize_t got = 0;
-    do got = ::read(descriptor_, to, size);
+    do got = ::read(descriptor_.get(), to, size);
     while (got < 0 && errno == EINTR);
     check(got >= 0, "{}: {}", path_.string(), errno_text(errno));
     return static_cast<std::size_t>(got);
@@ -83,7 +78,7 @@ class LineReader::Source {
   }
 
   std::filesystem::path path_;
-  int descriptor_;
+  Descriptor descriptor_;
   bool compressed_ = false, between_members_ = false;
   z_stream stream_{};
   std::array<Bytef, kBufferBytes> packed_;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "runtime/descriptor.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -34,21 +35,10 @@ void require_readable(bool succeeded, const fs::path& path) {
 constexpr const char* kNotWritten = "cannot be written: ";
 constexpr std::size_t kPiece = std::size_t{8} << 20;  // written before the device is set to work
 
-// A descriptor that closes itself.
-struct Descriptor {
-  int value;
-  explicit Descriptor(int v) : value(v) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (value >= 0) ::close(value);
-  }
-};
-
-struct stat open_file(const fs::path& path, int descriptor) {
-  require_readable(descriptor >= 0, path);
+struct stat open_file(const fs::path& path, const Descriptor& file) {
+  require_readable(file.is_open(), path);
   struct stat info {};
-  require_readable(::fstat(descriptor, &info) == 0, path);
+  require_readable(::fstat(file.get(), &info) == 0, path);
   check(!S_ISDIR(info.st_mode), "{}: is a directory, a file was expected", path.string());
   return info;
 }
@@ -57,11 +47,11 @@ class Directory {
  public:
   explicit Directory(const fs::path& path)
       : path_(path), descriptor_(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    require(descriptor_.value >= 0, path_, kNotFlushed);
+    require(descriptor_.is_open(), path_, kNotFlushed);
   }
   void sync() const {
     // EINVAL: a file system whose folders cannot be flushed.
-    require(::fsync(descriptor_.value) == 0 || errno == EINVAL, path_, kNotFlushed);
+    require(::fsync(descriptor_.get()) == 0 || errno == EINVAL, path_, kNotFlushed);
   }
 
  private:
@@ -95,7 +85,7 @@ std::optional<TemporaryName> parse_temporary_name(std::string_view name) {
 
 std::string read_file(const fs::path& path, std::size_t most) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  const struct stat info = open_file(path, file.value);
+  const struct stat info = open_file(path, file);
   const auto require_room = [&](std::size_t bytes) {
     check(bytes <= most, "{}: {} bytes, more than the {} allowed", path.string(), bytes, most);
   };
@@ -104,7 +94,7 @@ std::string read_file(const fs::path& path, std::size_t most) {
   content.reserve(static_cast<std::size_t>(info.st_size));
   char block[1 << 16];
   for (;;) {
-    const ssize_t got = ::read(file.value, block, sizeof block);
+    const ssize_t got = ::read(file.get(), block, sizeof block);
     if (got < 0 && errno == EINTR) continue;
     require_readable(got >= 0, path);
     if (got == 0) return content;
@@ -116,11 +106,11 @@ std::string read_file(const fs::path& path, std::size_t most) {
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   // Nonblocking: to open a pipe would wait for its writer.
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  const struct stat info = open_file(path, file.value);
+  const struct stat info = open_file(path, file);
   check(S_ISREG(info.st_mode), "{}: is no regular file, one was expected", path.string());
   size_ = static_cast<std::size_t>(info.st_size);
   if (size_ == 0) return;
-  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
   require_readable(mapped != MAP_FAILED, path);
   data_ = static_cast<const std::byte*>(mapped);
 }
@@ -148,17 +138,13 @@ void expect_reading(std::span<const std::byte> bytes) {
 
 FileWriter::FileWriter(const fs::path& path)
     : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
-  require(descriptor_ >= 0, path, kNotWritten);
-}
-
-FileWriter::~FileWriter() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  require(descriptor_.is_open(), path, kNotWritten);
 }
 
 void FileWriter::write(const void* data, std::size_t bytes) {
   const char* next = static_cast<const char*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(descriptor_, next, std::min(bytes, kPiece));
+    const ssize_t written = ::write(descriptor_.get(), next, std::min(bytes, kPiece));
     if (written < 0 && errno == EINTR) continue;
     require(written > 0, path_, kNotWritten);
     next += written;
@@ -166,15 +152,14 @@ void FileWriter::write(const void* data, std::size_t bytes) {
     pending_ += static_cast<std::size_t>(written);
     if (pending_ < kPiece) continue;
     // So that the device is not idle until finish. No more than a hint: what fails here, finish reports.
-    ::sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE);
+    ::sync_file_range(descriptor_.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
     pending_ = 0;
   }
 }
 
 void FileWriter::finish() {
-  require(::fsync(descriptor_) == 0 || errno == EINVAL, path_, kNotWritten);
-  const int descriptor = std::exchange(descriptor_, -1);
-  require(::close(descriptor) == 0, path_, kNotWritten);
+  require(::fsync(descriptor_.get()) == 0 || errno == EINVAL, path_, kNotWritten);
+  require(::close(descriptor_.release()) == 0, path_, kNotWritten);
 }
 
 void write_file(const fs::path& path, std::string_view content) {
@@ -271,7 +256,7 @@ void require_writable_directory(const fs::path& path) {
         error ? error.message() : "a file of that name is in the way");
   const fs::path probe = temporary_name(path / "probe");
   const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  const bool written = file.value >= 0 && ::write(file.value, "x", 1) == 1 && ::fsync(file.value) == 0;
+  const bool written = file.is_open() && ::write(file.get(), "x", 1) == 1 && ::fsync(file.get()) == 0;
   const int problem = errno;
   fs::remove(probe, error);
   check(written, "{}: no file can be written there: {}", path.string(), errno_text(problem));

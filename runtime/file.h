@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/descriptor.h"
 #include "runtime/error.h"
 
 namespace ember {
@@ -50,9 +51,6 @@ void expect_reading(std::span<const std::byte> bytes);
 class FileWriter {
  public:
   explicit FileWriter(const std::filesystem::path& path);  // creates or truncates
-  FileWriter(const FileWriter&) = delete;
-  FileWriter& operator=(const FileWriter&) = delete;
-  ~FileWriter();
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
   // Flushes to the device (fsync) and closes. Without it the destructor closes and says nothing.
@@ -60,7 +58,7 @@ class FileWriter {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
   std::size_t pending_ = 0;  // bytes since the device was last set to work
 };
 

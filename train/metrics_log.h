@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "runtime/descriptor.h"
+
 namespace ember {
 
 // Keys stay in the order in which they are written.
@@ -14,9 +16,6 @@ class MetricsLog {
  public:
   // Starts the file over with `content`: nothing, or what a checkpoint has kept.
   MetricsLog(const std::filesystem::path& path, const std::string& content);
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
-  ~MetricsLog();
 
   // Error naming the file when it cannot be written.
   void append(const MetricsEvent& event);
@@ -27,7 +26,7 @@ class MetricsLog {
  private:
   std::filesystem::path path_;
   std::string content_;
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 }  // namespace ember

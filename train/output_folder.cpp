@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,17 +23,13 @@ fs::path canonical(const char* flag, const fs::path& path) {
 
 }  // namespace
 
-FolderLock::~FolderLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 void FolderLock::take(const fs::path& folder) {
-  if (descriptor_ >= 0) return;
-  descriptor_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  check(descriptor_ >= 0, "{}: {} (--out)", folder.string(), errno_text(errno));
+  if (held()) return;
+  descriptor_ = Descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  check(held(), "{}: {} (--out)", folder.string(), errno_text(errno));
   // A file system without locks is no reason not to train.
-  check(::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "{}: another train is writing there",
-        folder.string());
+  check(::flock(descriptor_.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
+        "{}: another train is writing there", folder.string());
 }
 
 OutputFolder::OutputFolder(const TrainOptions& options)

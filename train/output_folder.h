@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/descriptor.h"
 #include "train/checkpoint.h"
 #include "train/options.h"
 
@@ -15,16 +16,12 @@ namespace ember {
 // A lock on a folder, held until the object or the process ends, however that ends.
 class FolderLock {
  public:
-  FolderLock() = default;
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock();
   // Error naming the folder when another process holds it.
   void take(const std::filesystem::path& folder);
-  bool held() const { return descriptor_ >= 0; }
+  bool held() const { return descriptor_.is_open(); }
 
  private:
-  int descriptor_ = -1;
+  Descriptor descriptor_;
 };
 
 class OutputFolder {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <unistd.h>
 
 #include <cctype>
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "runtime/descriptor.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 
@@ -47,17 +47,12 @@ class Lock {
  public:
   explicit Lock(const std::filesystem::path& file)
       : descriptor_(::open((file.string() + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
-    while (descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
+    while (descriptor_.is_open() && ::flock(descriptor_.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
-  }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
-  ~Lock() {
-    if (descriptor_ >= 0) ::close(descriptor_);
   }
 
  private:
-  int descriptor_;
+  Descriptor descriptor_;
 };
 
 std::filesystem::path folder() {
