@@ -6,17 +6,12 @@
 
 #include "data/words.h"
 #include "runtime/error.h"
+#include "runtime/fnv1a.h"
 
 namespace ember {
 namespace {
 
 constexpr std::array<std::string_view, 5> kSpecialTokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
-
-// FNV-1a (Fowler, Noll and Vo), one byte at a time: the hashes of all beginnings of a word come from one pass.
-constexpr std::uint64_t kHashSeed = 0xCBF29CE484222325u;
-constexpr std::uint64_t hash_byte(std::uint64_t hash, char byte) {
-  return (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
-}
 
 // Ids of those of `tokens` that begin with `prefix`, by what follows it: a hash table with linear probing, at most half
 // full. An entry is the id and 8 bits of the hash: between two texts a model's weights pass through the caches, and the
@@ -48,8 +43,8 @@ class PieceTable {
   }
   void insert(std::uint32_t id) {
     const std::string_view piece = piece_of(id);
-    std::uint64_t hash = kHashSeed;
-    for (const char byte : piece) hash = hash_byte(hash, byte);
+    std::uint64_t hash = kFnv1aStart;
+    for (const unsigned char byte : piece) hash = fnv1a(hash, byte);
     entries_[place(piece, hash)] = tag(hash) | id;
     longest_ = std::max(longest_, piece.size());
   }
@@ -107,8 +102,8 @@ void Tokenizer::Implementation::append_pieces(std::string_view word, std::vector
   std::array<std::uint64_t, 4 * Word::kLongest> hashes;
   while (!word.empty()) {
     std::size_t length = std::min(word.size(), table->longest());
-    std::uint64_t hash = kHashSeed;
-    for (std::size_t i = 0; i < length; ++i) hashes[i] = hash = hash_byte(hash, word[i]);
+    std::uint64_t hash = kFnv1aStart;
+    for (std::size_t i = 0; i < length; ++i) hashes[i] = hash = fnv1a(hash, static_cast<unsigned char>(word[i]));
     std::int32_t id = -1;
     for (; length > 0; --length) {
       id = table->find(word.substr(0, length), hashes[length - 1]);

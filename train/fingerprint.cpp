@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/fnv1a.h"
 #include "runtime/shares.h"
 
 namespace ember {
@@ -35,7 +36,7 @@ std::vector<std::span<const float>> pieces_of(const BertWeights& weights, const 
 
 void Digest::add(const void* data, std::size_t bytes) {
   const auto* next = static_cast<const unsigned char*>(data);
-  for (std::size_t i = 0; i < bytes; ++i) hash_ = (hash_ ^ next[i]) * 0x100000001B3u;
+  for (std::size_t i = 0; i < bytes; ++i) hash_ = fnv1a(hash_, next[i]);
 }
 
 std::string Digest::hex() const {

@@ -12,10 +12,11 @@
 #include "data/tokenizer.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "runtime/fnv1a.h"
 
 namespace ember {
 
-// 64-bit FNV-1a (Fowler, Noll and Vo; RFC 9923).
+// By FNV-1a.
 class Digest {
  public:
   void add(const void* data, std::size_t bytes);
@@ -27,7 +28,7 @@ class Digest {
   std::string hex() const;
 
  private:
-  std::uint64_t hash_ = 0xCBF29CE484222325u;
+  std::uint64_t hash_ = kFnv1aStart;
 };
 
 // Of the vocabulary, the tokenised texts, their labels and the labels' names.
