@@ -11,7 +11,8 @@
 namespace ember {
 namespace {
 
-constexpr std::array<std::string_view, 5> kSpecialTokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+// In the order of Tokenizer::Implementation::special_ids; the last may be missing.
+constexpr std::array<std::string_view, 5> kSpecialTokens = {kPadToken, kUnknownToken, kClsToken, kSepToken, kMaskToken};
 
 // Ids of those of `tokens` that begin with `prefix`, by what follows it: a hash table with linear probing, at most half
 // full. An entry is the id and 8 bits of the hash: between two texts a model's weights pass through the caches, and the
@@ -87,7 +88,7 @@ Tokenizer::Implementation::Implementation(const TokenizerSource& source)
   const std::vector<std::string>& tokens = vocabulary.tokens();
   for (const std::string_view name : kSpecialTokens) {
     const auto last = std::find(tokens.rbegin(), tokens.rend(), name);
-    check(last != tokens.rend() || name == "[MASK]", "{}: the vocabulary of {} lines has no {}",
+    check(last != tokens.rend() || name == kMaskToken, "{}: the vocabulary of {} lines has no {}",
           vocabulary.file().string(), tokens.size(), name);
     if (last == tokens.rend()) continue;
     special_names.push_back(name);

@@ -12,6 +12,10 @@ namespace ember {
 
 inline constexpr std::size_t kMostTokens = (std::size_t{1} << 24) - 1, kMostVocabularyBytes = std::size_t{1} << 28;
 
+// The special tokens, which a tokenizer finds in a text where they are spelt out, too.
+inline constexpr const char *kPadToken = "[PAD]", *kUnknownToken = "[UNK]", *kClsToken = "[CLS]", *kSepToken = "[SEP]",
+                            *kMaskToken = "[MASK]";
+
 // What the tokens of a word begin with, from its second on.
 inline constexpr std::string_view kContinuation = "##";
 

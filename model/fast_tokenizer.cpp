@@ -8,6 +8,7 @@
 
 #include "data/strict_json.h"
 #include "data/vocabulary.h"
+#include "data/words.h"
 #include "model/json_file.h"
 #include "model/tokenizer_files.h"
 #include "runtime/error.h"
@@ -18,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-constexpr const char *kFirst = "[CLS]", *kLast = "[SEP]";
 
 // Its vocabulary makes the file large, so that no tree is built of it. Numbers come as json, ids and all.
 class FastTokenizerEvents final : public JsonEvents {
@@ -68,7 +67,6 @@ class FastTokenizerEvents final : public JsonEvents {
   // Of a template's pieces, {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, and its special_tokens; of the older
   // BertProcessing's "cls": ["[CLS]", 101].
   void take_of_post_processor(const json& value) {
-    constexpr std::size_t kMostIds = 3;  // more than were expected
     const std::string& part = keys_[1];
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
     std::string& around = tokenizer.around;
@@ -76,12 +74,16 @@ class FastTokenizerEvents final : public JsonEvents {
       if (keys_[4] == "id") around += (around.empty() ? "" : " ") + text;
       if (keys_[4] == "type_id" && value != 0) around += " of type " + text;
     } else if (part == "special_tokens" && keys_.size() == 5 && keys_[3] == "ids" && is_around(keys_[2])) {
-      if (json& ids = tokenizer.ids_around[keys_[2]]; ids.size() < kMostIds) ids.push_back(value);
+      take_id_around(keys_[2], value);
     } else if ((part == "cls" || part == "sep") && keys_.size() == 3) {
-      if (json& ids = tokenizer.ids_around[part]; ids.size() < kMostIds) ids.push_back(value);
+      take_id_around(part, value);
     }
   }
-  static bool is_around(std::string_view token) { return token == kFirst || token == kLast; }
+  void take_id_around(const std::string& token, const json& id) {
+    constexpr std::size_t kMostIds = 3;  // more than were expected
+    if (json& ids = tokenizer.ids_around[token]; ids.size() < kMostIds) ids.push_back(id);
+  }
+  static bool is_around(std::string_view token) { return token == kClsToken || token == kSepToken; }
 
   const fs::path& path_;
   std::vector<std::string> keys_;
@@ -121,11 +123,11 @@ void require_bert_ends(const FastTokenizer& tokenizer, const fs::path& path) {
   const bool older = type == "BertProcessing";
   check(older || type == "TemplateProcessing",
         "{}: post_processor.type is {}, but Ember does as \"TemplateProcessing\" with {} and {} does", path.string(),
-        printable(type.dump(), 60), kFirst, kLast);
-  const std::string only = fmt::format("{} A {}", kFirst, kLast);
+        printable(type.dump(), 60), kClsToken, kSepToken);
+  const std::string only = fmt::format("{} A {}", kClsToken, kSepToken);
   check(older || tokenizer.around == only, "{}: post_processor.single is {}, but Ember takes {}", path.string(),
         printable(tokenizer.around, 60), only);
-  for (const auto& [token, part] : {std::pair(kFirst, "cls"), std::pair(kLast, "sep")}) {
+  for (const auto& [token, part] : {std::pair(kClsToken, "cls"), std::pair(kSepToken, "sep")}) {
     const auto ids = tokenizer.ids_around.find(older ? part : token);
     const std::vector<std::string>& all = tokenizer.vocabulary;
     const auto id = std::find(all.begin(), all.end(), token) - all.begin();
@@ -154,9 +156,9 @@ void require_bert_pieces(const FastTokenizer& tokenizer, const fs::path& path) {
   require("normalizer.type", "BertNormalizer", nullptr);
   require("normalizer.clean_text", true, true);
   require("pre_tokenizer.type", "BertPreTokenizer", nullptr);
-  require("model.unk_token", "[UNK]", "[UNK]");
+  require("model.unk_token", kUnknownToken, kUnknownToken);
   require("model.continuing_subword_prefix", kContinuation, kContinuation);
-  require("model.max_input_chars_per_word", 100, 100);
+  require("model.max_input_chars_per_word", Word::kLongest, Word::kLongest);
   require_bert_ends(tokenizer, path);
 }
 

@@ -11,11 +11,11 @@
 namespace ember {
 
 // The tokenizer's special tokens by their role, as tokenizer_config.json and special_tokens_map.json name it.
-inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", "[UNK]"},
-                                                                                 {"sep_token", "[SEP]"},
-                                                                                 {"pad_token", "[PAD]"},
-                                                                                 {"cls_token", "[CLS]"},
-                                                                                 {"mask_token", "[MASK]"}}};
+inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{{{"unk_token", kUnknownToken},
+                                                                                 {"sep_token", kSepToken},
+                                                                                 {"pad_token", kPadToken},
+                                                                                 {"cls_token", kClsToken},
+                                                                                 {"mask_token", kMaskToken}}};
 
 // The tokenizer of vocab.txt at `vocabulary`, or where there is none of tokenizer.json beside it, which is all that
 // transformers 5 writes and may be named itself. Error naming the file and the rule where config.json at `config`, or
