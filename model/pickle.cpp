@@ -165,7 +165,7 @@ class Interpreter {
         return push({}), true;
       case 0x88:
       case 0x89:
-        return push({Kind::boolean, start_, opcode_ == 0x88, {}, {}}), true;
+        return push({.kind = Kind::boolean, .integer = opcode_ == 0x88}), true;
       case 'J':
         return push_integer(number<std::int32_t>());
       case 'K':
@@ -175,11 +175,11 @@ class Interpreter {
       case 0x8a:
         return push_long(take(number<std::uint8_t>()));
       case 'G':
-        return take(8), push({Kind::real, start_, 0, {}, {}}), true;
+        return take(8), push({.kind = Kind::real}), true;
       case 'X':
-        return push({Kind::text, start_, 0, take(number<std::uint32_t>()), {}}), true;
+        return push({.kind = Kind::text, .text = take(number<std::uint32_t>())}), true;
       case 'U':
-        return push({Kind::text, start_, 0, take(number<std::uint8_t>()), {}}), true;
+        return push({.kind = Kind::text, .text = take(number<std::uint8_t>())}), true;
       default:
         return false;
     }
@@ -191,19 +191,17 @@ class Interpreter {
         require(marks_.size() < kMaxValues, "more than {} marks", kMaxValues);
         return marks_.push_back(stack_.size()), true;
       case ')':
-        return push({Kind::tuple, start_, 0, {}, {}}), true;
+        return push({.kind = Kind::tuple}), true;
       case 0x85:
       case 0x86:
       case 0x87:
-        return push({Kind::tuple, start_, 0, {}, pop(opcode_ - 0x84u)}), true;
-      case 't': {
-        std::vector<ValueIndex> items = pop_to_mark();
-        return push({Kind::tuple, start_, 0, {}, std::move(items)}), true;
-      }
+        return push({.kind = Kind::tuple, .items = pop(opcode_ - 0x84u)}), true;
+      case 't':
+        return push({.kind = Kind::tuple, .items = pop_to_mark()}), true;
       case ']':
-        return push({Kind::list, start_, 0, {}, {}}), true;
+        return push({.kind = Kind::list}), true;
       case '}':
-        return push({Kind::dict, start_, 0, {}, {}}), true;
+        return push({.kind = Kind::dict}), true;
       case 'a':
         return extend(Kind::list, pop(1)), true;
       case 'e':
@@ -235,9 +233,9 @@ class Interpreter {
   bool torch() {
     switch (opcode_) {
       case 'c':
-        return push({Kind::global, start_, 0, global(), {}}), true;
+        return push({.kind = Kind::global, .text = global()}), true;
       case 'Q':
-        return push({Kind::persistent, start_, 0, {}, pop(1)}), true;
+        return push({.kind = Kind::persistent, .items = pop(1)}), true;
       case 'R':
         return reduce(), true;
       case 'b':
@@ -266,6 +264,7 @@ class Interpreter {
     stack_.push_back(index);
   }
 
+  // A value of the opcode at hand.
   void push(PickleValue value) {
     require(values_.size() < kMaxValues, "more than {} values", kMaxValues);
     value.offset = start_;
@@ -273,11 +272,11 @@ class Interpreter {
     push_index(static_cast<ValueIndex>(values_.size() - 1));
   }
 
-  bool push_integer(std::int64_t integer) { return push({Kind::integer, start_, integer, {}, {}}), true; }
+  bool push_integer(std::int64_t integer) { return push({.kind = Kind::integer, .integer = integer}), true; }
 
   // Two's complement of any length, sign-extended; longer ones keep their bytes.
   bool push_long(std::string_view bytes) {
-    if (bytes.size() > 8) return push({Kind::integer, start_, 0, bytes, {}}), true;
+    if (bytes.size() > 8) return push({.kind = Kind::integer, .text = bytes}), true;
     std::uint64_t value = !bytes.empty() && (bytes.back() & 0x80) != 0 ? ~std::uint64_t{0} : 0;
     if (!bytes.empty()) std::memcpy(&value, bytes.data(), bytes.size());
     return push_integer(static_cast<std::int64_t>(value));
@@ -353,11 +352,11 @@ class Interpreter {
     require(arguments.items.size() <= kMaxArguments, "{} is given {} arguments", function.text, arguments.items.size());
     if (function.text == kOrderedDict) {
       require(arguments.items.empty(), "OrderedDict is given {} arguments, none was expected", arguments.items.size());
-      return push({Kind::dict, start_, 0, kOrderedDict, {}});
+      return push({.kind = Kind::dict, .text = kOrderedDict});
     }
     require(function.text == kRebuildTensor || function.text == kRebuildParameter, "{} is called, but is no function",
             function.text);
-    push({Kind::call, start_, 0, function.text, arguments.items});
+    push({.kind = Kind::call, .text = function.text, .items = arguments.items});
   }
 
   // An OrderedDict's attributes: state dicts carry their modules' versions, which say nothing about the tensors.

@@ -16,10 +16,10 @@ struct PickleValue {
   enum class Kind : std::uint8_t { none, boolean, integer, real, text, tuple, list, dict, global, call, persistent };
 
   Kind kind = Kind::none;
-  std::uint64_t offset = 0;          // of the opcode that made it
-  std::int64_t integer = 0;          // of a boolean as well
-  std::string_view text;             // into the stream; of an integer of more than 64 bits its little-endian bytes
-  std::vector<std::uint32_t> items;  // indices, see Pickle::at
+  std::uint64_t offset = 0;               // of the opcode that made it
+  std::int64_t integer = 0;               // of a boolean as well
+  std::string_view text = {};             // into the stream; of an integer of more than 64 bits its little-endian bytes
+  std::vector<std::uint32_t> items = {};  // indices, see Pickle::at
 };
 
 // One pickle. Error with `where`, the opcode and its offset for every opcode and global but the known ones, a call of
