@@ -26,18 +26,19 @@ constexpr std::uint64_t kRoom = std::uint64_t{64} << 20;
 struct StorageType {
   std::string_view global;
   const char* dtype;
-  std::int64_t bytes;  // of one element
+
+  std::int64_t width() const { return static_cast<std::int64_t>(element_bytes(dtype)); }  // bytes of one element
 };
-constexpr std::array<StorageType, 10> kStorageTypes{{{"torch.FloatStorage", "F32", 4},
-                                                     {"torch.HalfStorage", "F16", 2},
-                                                     {"torch.BFloat16Storage", "BF16", 2},
-                                                     {"torch.DoubleStorage", "F64", 8},
-                                                     {"torch.LongStorage", "I64", 8},
-                                                     {"torch.IntStorage", "I32", 4},
-                                                     {"torch.ShortStorage", "I16", 2},
-                                                     {"torch.CharStorage", "I8", 1},
-                                                     {"torch.ByteStorage", "U8", 1},
-                                                     {"torch.BoolStorage", "BOOL", 1}}};
+constexpr std::array<StorageType, 10> kStorageTypes{{{"torch.FloatStorage", "F32"},
+                                                     {"torch.HalfStorage", "F16"},
+                                                     {"torch.BFloat16Storage", "BF16"},
+                                                     {"torch.DoubleStorage", "F64"},
+                                                     {"torch.LongStorage", "I64"},
+                                                     {"torch.IntStorage", "I32"},
+                                                     {"torch.ShortStorage", "I16"},
+                                                     {"torch.CharStorage", "I8"},
+                                                     {"torch.ByteStorage", "U8"},
+                                                     {"torch.BoolStorage", "BOOL"}}};
 
 // A storage as a persistent id describes it. Legacy files may have it be a part of another, its root.
 struct Storage {
@@ -46,7 +47,7 @@ struct Storage {
   std::int64_t elements = 0;  // of the root
   std::int64_t begin = 0, count = 0;
 
-  std::int64_t root_bytes() const { return elements * type->bytes; }  // checked when it was read
+  std::int64_t root_bytes() const { return elements * type->width(); }  // checked when it was read
 };
 
 struct Layout {
@@ -167,7 +168,7 @@ class Reader {
     require(storage.type != nullptr, type, "{} is no type of a storage", describe(type));
     storage.elements = storage.count = natural(item(id, 4), "a storage's size");
     std::int64_t bytes = 0;
-    require(!__builtin_mul_overflow(storage.elements, storage.type->bytes, &bytes), id,
+    require(!__builtin_mul_overflow(storage.elements, storage.type->width(), &bytes), id,
             "storage {} has more bytes than can be counted", printable(storage.key));
     if (legacy_ && item(id, 5).kind != Kind::none) read_view(item(id, 5), storage);
     return storage;
@@ -230,7 +231,7 @@ class Reader {
     require(layout.shape.size() == layout.strides.size(), call, "{} has {} dimensions and {} strides", which,
             layout.shape.size(), layout.strides.size());
     const bool empty = std::find(layout.shape.begin(), layout.shape.end(), 0) != layout.shape.end();
-    std::int64_t last = layout.offset, bytes = layout.storage.type->bytes;
+    std::int64_t last = layout.offset, bytes = layout.storage.type->width();
     bool overflow = false;
     for (std::size_t i = layout.shape.size(); i-- > 0;) {
       const std::int64_t size = layout.shape[i];
@@ -261,7 +262,7 @@ void require_room(const std::vector<Layout>& layouts, std::size_t file_bytes, co
   const std::uint64_t room = 2 * std::uint64_t{file_bytes} + kRoom;
   std::uint64_t left = room;
   for (const Layout& layout : layouts) {
-    const auto bytes = static_cast<std::uint64_t>(layout.elements * layout.storage.type->bytes);
+    const auto bytes = static_cast<std::uint64_t>(layout.elements * layout.storage.type->width());
     check(bytes <= left, "{}: tensor {}: with it the tensors take more than {} bytes, in a file of {}", file,
           printable(layout.name), room, file_bytes);
     left -= bytes;
@@ -435,7 +436,7 @@ TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   auto [layouts, contents] = is_zip ? read_zip(bytes, file, others_, unchecked_) : read_legacy(bytes, file, others_);
   const auto shared = std::make_shared<const std::filesystem::path>(path);
   for (Layout& layout : layouts) {
-    const std::int64_t width = layout.storage.type->bytes;
+    const std::int64_t width = layout.storage.type->width();
     const Bytes storage = contents.at(layout.storage.key)
                               .subspan(static_cast<std::size_t>(layout.storage.begin * width),
                                        static_cast<std::size_t>(layout.storage.count * width));
