@@ -206,6 +206,13 @@ CheckpointMatch match_checkpoint(const CheckpointFiles& files, const Surrounding
   return match;
 }
 
+void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weights, const HostView& view,
+                    std::string_view prefix) {
+  for (const Parameter& parameter : weights.list)
+    tensors.push_back(
+        {{std::string(prefix) + parameter.name, "F32", parameter.shape}, std::as_bytes(view.of(parameter))});
+}
+
 void draw_parameter(const Parameter& parameter, std::size_t index, const BertConfig& config, std::uint64_t seed,
                     float* out, int threads) {
   draw(parameter, config.initializer_range, seed, static_cast<std::uint32_t>(index), out, threads);

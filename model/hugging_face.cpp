@@ -117,13 +117,6 @@ LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const
   return {std::move(match.config), std::move(weights), std::move(match.tokenizer), std::move(match.report)};
 }
 
-void append_tensors(std::vector<TensorToStore>& tensors, const BertWeights& weights, const HostView& view,
-                    std::string_view prefix) {
-  for (const Parameter& parameter : weights.list)
-    tensors.push_back(
-        {{std::string(prefix) + parameter.name, "F32", parameter.shape}, std::as_bytes(view.of(parameter))});
-}
-
 void save_surroundings(const fs::path& directory, const BertConfig& config, const TokenizerSource& tokenizer,
                        DType weights, const WriteFile& write) {
   check_vocabulary(directory / kVocabularyFile, tokenizer.vocabulary, config.vocabulary);
