@@ -14,11 +14,6 @@ Tensor first_rows(Tensor tensor, std::int64_t rows) {
   return tensor;
 }
 
-// The bias that a product adds, in the type of its output (Kernels::linear_forward).
-Tensor bias_for(Tensor out, Tensor master, Tensor working) {
-  return out.dtype == DType::f32 ? master : working;
-}
-
 Moments take_moments(Arena& arena, std::int64_t rows) {
   return {arena.vector(rows), arena.vector(rows)};
 }
@@ -56,12 +51,9 @@ void Bert::weights_changed() {
 std::vector<Tensor> Bert::product_weights() const {
   const std::int64_t c = config_.hidden;
   std::vector<Tensor> list{working_.pooler_weight, working_.classifier_weight};
-  for (std::int64_t l = 0; l < config_.layers; ++l) {
-    const LayerWeights& w = working_.layers[static_cast<std::size_t>(l)];
-    if (is_last(l))
-      list.push_back(w.qkv_weight.row_block(0, c));
-    else
-      list.push_back(w.qkv_weight);
+  for (std::size_t l = 0; l < working_.layers.size(); ++l) {
+    const LayerWeights& w = working_.layers[l];
+    list.push_back(is_last(l) ? w.qkv_weight.row_block(0, c) : w.qkv_weight);
     list.insert(list.end(), {w.attention_weight, w.ffn_in_weight, w.ffn_out_weight});
   }
   return list;
@@ -214,7 +206,7 @@ void Bert::fit_output(std::size_t l, std::int64_t m) {
     now_.layers[l].*member = first_rows(full_.layers[l].*member, m);
 }
 
-Dropout Bert::dropout(float probability, Site site, std::int64_t layer) const {
+Dropout Bert::dropout(float probability, Site site, std::size_t layer) const {
   if (!randomness_) return {};
   return {probability, randomness_->seed, static_cast<std::uint32_t>(site) + static_cast<std::uint32_t>(layer),
           randomness_->step, randomness_->counter};
@@ -245,7 +237,7 @@ void Bert::encode(const Batch& batch, std::int64_t first, std::optional<Randomne
   kernels_.embeddings_forward(now_.layers.front().in, now_.embedded_sum, now_.embedded_moments, batch, w.embeddings,
                               w.embedding_norm, config_.layer_norm_eps,
                               dropout(config_.hidden_dropout, Site::embeddings));
-  for (std::int64_t l = 0; l < config_.layers; ++l) {
+  for (std::size_t l = 0; l < now_.layers.size(); ++l) {
     if (l > 0) kernels_.await_updates();
     attention_forward(l, batch);
     if (!is_last(l)) output_forward(l);
@@ -255,7 +247,7 @@ void Bert::encode(const Batch& batch, std::int64_t first, std::optional<Randomne
 Tensor Bert::classify(std::int64_t rows) {
   fit_sequences(rows);
   const BertTensors& w = weights_.tensors;
-  output_forward(config_.layers - 1);
+  output_forward(now_.layers.size() - 1);
   kernels_.linear_forward(now_.pooler_activated, now_.layers.back().out, working_.pooler_weight, {});
   kernels_.head_forward(now_.logits, now_.pooled, now_.pooler_activated, now_.pooler_activated, w.pooler_bias,
                         working_.classifier_weight, w.classifier_bias,
@@ -263,29 +255,33 @@ Tensor Bert::classify(std::int64_t rows) {
   return now_.logits;
 }
 
+// What the product of queries, keys and values adds, in the type of its output (Kernels::linear_forward).
+Tensor Bert::qkv_bias(std::size_t l) const {
+  const bool in_fp32 = now_.layers[l].qkv.dtype == DType::f32;
+  return (in_fp32 ? weights_.tensors : working_).layers[l].qkv_bias;
+}
+
 // Up to what attention gives.
-void Bert::attention_forward(std::int64_t l, const Batch& batch) {
-  LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
+void Bert::attention_forward(std::size_t l, const Batch& batch) {
+  LayerActivations& a = now_.layers[l];
+  const LayerWeights& product = working_.layers[l];
   const std::int64_t c = config_.hidden;
   const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
-  const Tensor qkv_bias =
-      bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
   if (is_last(l)) {
-    kernels_.cls_attention_forward(a.attention, now_.cls_in, a.qkv, a.in, product.qkv_weight, qkv_bias, batch,
+    kernels_.cls_attention_forward(a.attention, now_.cls_in, a.qkv, a.in, product.qkv_weight, qkv_bias(l), batch,
                                    config_.heads, config_.positions, attention_dropout);
     return;
   }
-  kernels_.linear_forward(a.qkv, a.in, product.qkv_weight, qkv_bias);
+  kernels_.linear_forward(a.qkv, a.in, product.qkv_weight, qkv_bias(l));
   kernels_.attention_forward(a.attention, a.qkv.columns(0, c), a.qkv.columns(c, c), a.qkv.columns(2 * c, c), batch,
                              config_.heads, config_.positions, Queries::all, attention_dropout);
 }
 
 // The rest of a layer.
-void Bert::output_forward(std::int64_t l) {
-  LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
+void Bert::output_forward(std::size_t l) {
+  LayerActivations& a = now_.layers[l];
+  const LayerWeights& w = weights_.tensors.layers[l];
+  const LayerWeights& product = working_.layers[l];
   kernels_.linear_forward(a.attention_sum, a.attention, product.attention_weight, {});
   kernels_.residual_layernorm_forward(a.attention_out, a.attention_sum, a.attention_moments, a.attention_sum,
                                       w.attention_bias, is_last(l) ? now_.cls_in : a.in, w.attention_norm,
@@ -318,7 +314,7 @@ void Bert::backward(const Batch& batch) {
   kernels_.linear_backward_input(now_.dcls, now_.dpooler, working_.pooler_weight);
 
   Tensor dbranch;
-  for (std::int64_t l = config_.layers - 1; l >= 0; --l) dbranch = layer_backward(l, dbranch, batch);
+  for (std::size_t l = now_.layers.size(); l-- > 0;) dbranch = layer_backward(l, dbranch, batch);
   kernels_.embeddings_backward(g.embeddings, g.embedding_norm, now_.drows, now_.drows, dbranch, now_.embedded_sum,
                                now_.embedded_moments, batch, weights_.tensors.embedding_norm,
                                dropout(config_.hidden_dropout, Site::embeddings));
@@ -327,11 +323,11 @@ void Bert::backward(const Batch& batch) {
 
 // Turns the gradient of the layer's output, drows (dcls for the last layer) + dbranch, into that of its input, drows +
 // what is returned.
-Tensor Bert::layer_backward(std::int64_t l, Tensor dbranch, const Batch& batch) {
-  LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& w = weights_.tensors.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
+Tensor Bert::layer_backward(std::size_t l, Tensor dbranch, const Batch& batch) {
+  LayerActivations& a = now_.layers[l];
+  const LayerWeights& w = weights_.tensors.layers[l];
+  const LayerWeights& product = working_.layers[l];
+  const LayerWeights& g = gradients_.layers[l];
   // The products' backward does not add its result to the residual's share: the next LayerNorm's does as it reads both.
   const Tensor residual = is_last(l) ? now_.dcls : now_.drows;
   const Tensor branch = is_last(l) ? now_.dcls_branch : now_.dbranch;
@@ -355,18 +351,16 @@ Tensor Bert::layer_backward(std::int64_t l, Tensor dbranch, const Batch& batch) 
 
 // From the gradient of attention's output, in dattention, and the residual's share, in drows (dcls for the last layer):
 // that of the layer's input, as layer_backward has it.
-Tensor Bert::attention_backward(std::int64_t l, const Batch& batch) {
-  const LayerActivations& a = now_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& g = gradients_.layers[static_cast<std::size_t>(l)];
-  const LayerWeights& product = working_.layers[static_cast<std::size_t>(l)];
+Tensor Bert::attention_backward(std::size_t l, const Batch& batch) {
+  const LayerActivations& a = now_.layers[l];
+  const LayerWeights& g = gradients_.layers[l];
+  const LayerWeights& product = working_.layers[l];
   const std::int64_t c = config_.hidden;
   const Dropout attention_dropout = dropout(config_.attention_dropout, Site::attention_probabilities, l);
   if (is_last(l)) {
-    const Tensor bias =
-        bias_for(a.qkv, weights_.tensors.layers[static_cast<std::size_t>(l)].qkv_bias, product.qkv_bias);
     return kernels_.cls_attention_backward(now_.drows, now_.dbranch, g.qkv_weight, g.qkv_bias, a.dqkv, now_.dcls,
                                            first_rows(now_.dattention, batch.sequences), a.qkv, now_.cls_in, a.in,
-                                           product.qkv_weight, bias, batch, config_.heads, config_.positions,
+                                           product.qkv_weight, qkv_bias(l), batch, config_.heads, config_.positions,
                                            attention_dropout);
   }
   kernels_.attention_backward(a.dqkv.columns(0, c), a.dqkv.columns(c, c), a.dqkv.columns(2 * c, c), now_.dattention,

@@ -4,6 +4,7 @@
 // those of the whole computation.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -105,12 +106,13 @@ class Bert {
   void fit_tokens(std::int64_t tokens);
   void fit_sequences(std::int64_t sequences);
   void fit_output(std::size_t layer, std::int64_t rows);
-  bool is_last(std::int64_t layer) const { return layer + 1 == config_.layers; }
-  Dropout dropout(float probability, Site site, std::int64_t layer = 0) const;
-  void attention_forward(std::int64_t layer, const Batch& batch);
-  void output_forward(std::int64_t layer);
-  Tensor layer_backward(std::int64_t layer, Tensor dbranch, const Batch& batch);
-  Tensor attention_backward(std::int64_t layer, const Batch& batch);
+  bool is_last(std::size_t layer) const { return layer + 1 == working_.layers.size(); }
+  Dropout dropout(float probability, Site site, std::size_t layer = 0) const;
+  Tensor qkv_bias(std::size_t layer) const;
+  void attention_forward(std::size_t layer, const Batch& batch);
+  void output_forward(std::size_t layer);
+  Tensor layer_backward(std::size_t layer, Tensor dbranch, const Batch& batch);
+  Tensor attention_backward(std::size_t layer, const Batch& batch);
 
   const BertConfig& config_;
   const BertWeights& weights_;
