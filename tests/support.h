@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -53,6 +54,16 @@ std::string error_of(const Action& action) {
     return error.what();
   }
   return "";
+}
+
+// The same without `named`, the file's name say, with which it must begin, as one line.
+template <typename Action>
+std::string error_about(const std::string& named, const Action& action) {
+  const std::string message = error_of(action);
+  if (message.empty()) return message;
+  EXPECT_TRUE(message.starts_with(named)) << message;
+  EXPECT_EQ(message.find('\n'), message.npos) << message;
+  return message.substr(std::min(named.size(), message.size()));
 }
 
 // What `action` writes to standard error.

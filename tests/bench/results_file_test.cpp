@@ -41,12 +41,7 @@ TEST(ResultsFile, AFullDiskKeepsWhatWasThere) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit limited{before.size() + 20, unlimited.rlim_max};
   setrlimit(RLIMIT_FSIZE, &limited);
-  std::string message;
-  try {
-    file.add("\"" + std::string(100, 'x') + "\"");
-  } catch (const Error& error) {
-    message = error.what();
-  }
+  const std::string message = testing::error_of([&] { file.add("\"" + std::string(100, 'x') + "\""); });
   setrlimit(RLIMIT_FSIZE, &unlimited);
   std::signal(SIGXFSZ, handler);
   EXPECT_NE(message.find("results.json: cannot be written: File too large; the 1 results before are in it"),

@@ -31,13 +31,7 @@ std::uint32_t crc_of(const StoredTensor& tensor) {
 }
 
 std::string checkpoint_complaint(const fs::path& path) {
-  try {
-    const WeightFiles file(path);
-    file.check_data();
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
+  return testing::error_of([&] { WeightFiles(path).check_data(); });
 }
 
 // tests/golden/torch/checkpoints.py wrote what PyTorch and safetensors read.
@@ -188,13 +182,8 @@ TEST_F(Sst2, ItIsNoWholeModel) {
   write_file_atomically(directory / "config.json", config_json(config));
   write_file_atomically(directory / "vocab.txt", "[PAD]\n[UNK]\n");
   const CheckpointFiles files{directory / "config.json", directory / "vocab.txt", file->path(), file->tensors()};
-  try {
-    match_checkpoint(files, read_surroundings(files, {}), {});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.what(), file->path().string() + ": tensor bert.embeddings.word_embeddings.weight is missing, " +
-                                "expected [2, 128]");
-  }
+  EXPECT_EQ(testing::error_of([&] { match_checkpoint(files, read_surroundings(files, {}), {}); }),
+            file->path().string() + ": tensor bert.embeddings.word_embeddings.weight is missing, expected [2, 128]");
 }
 
 }  // namespace

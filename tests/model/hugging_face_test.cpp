@@ -31,15 +31,9 @@ using testing::values;
 
 // What loading says after the directory's name; empty when it works.
 std::string complaint(const ModelDirectory& directory, const LoadOptions& options = {}) {
-  try {
-    load_hugging_face(directory.path(), kernels(), options);
-    return "";
-  } catch (const Error& error) {
-    const std::string message = error.what(), prefix = directory.path().string();
-    EXPECT_EQ(message.find('\n'), message.npos) << message;
-    EXPECT_TRUE(message.starts_with(prefix)) << message;
-    return message.substr(std::min(message.size(), prefix.size() + 1));
-  }
+  const std::string message =
+      testing::error_about(directory.path().string(), [&] { load_hugging_face(directory.path(), kernels(), options); });
+  return message.empty() ? message : message.substr(1);
 }
 
 std::string without(std::string text, const std::string& part) {
@@ -457,12 +451,8 @@ TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {
   getrlimit(RLIMIT_FSIZE, &limit);
   const rlimit tight{4096, limit.rlim_max};  // less than the weights, more than any other file
   setrlimit(RLIMIT_FSIZE, &tight);
-  std::string message;
-  try {
-    save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer);
-  } catch (const Error& error) {
-    message = error.what();
-  }
+  const std::string message = testing::error_of(
+      [&] { save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer); });
   setrlimit(RLIMIT_FSIZE, &limit);
   EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
   EXPECT_EQ(read_file(directory.path() / "model.safetensors"), before);

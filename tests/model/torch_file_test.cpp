@@ -23,16 +23,7 @@ std::string torch_file_complaint(const std::string& content) {
   static const TemporaryDirectory directory;
   fs::remove(directory / "x");  // rewriting a file in place waits for the disk on some file systems
   std::ofstream(directory / "x", std::ios::binary) << content;
-  try {
-    const TorchFile file(directory / "x");
-    file.check_data();
-    return "";
-  } catch (const Error& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.find('\n'), message.npos) << message;
-    EXPECT_TRUE(message.starts_with((directory / "x").string() + ": ")) << message;
-    return message.substr((directory / "x").string().size() + 2);
-  }
+  return testing::error_about((directory / "x").string() + ": ", [] { TorchFile(directory / "x").check_data(); });
 }
 
 // Opcodes.

@@ -9,12 +9,8 @@ namespace {
 
 TEST(Error, CheckThrowsTheFormattedMessageOnlyWhenTheConditionFails) {
   EXPECT_NO_THROW(check(true, "{} is wrong", 1));
-  try {
-    check(false, "{}: {} rows, expected {}", "file", 2, 3);
-    FAIL() << "check did not throw";
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "file: 2 rows, expected 3");
-  }
+  EXPECT_EQ(testing::error_of([] { check(false, "{}: {} rows, expected {}", "file", 2, 3); }),
+            "file: 2 rows, expected 3");
   EXPECT_THROW(fail("always"), Error);
 }
 

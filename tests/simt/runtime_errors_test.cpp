@@ -6,6 +6,7 @@
 #include "runtime/error.h"
 #include "simt/device.h"
 #include "tests/simt/emulator_support.h"
+#include "tests/support.h"
 
 namespace ember {
 namespace {
@@ -19,13 +20,9 @@ class RuntimeErrors : public ::testing::Test {
   }
   template <typename Body>
   static void expect_error(const std::string& part, Body body) {
-    try {
-      body();
-      ADD_FAILURE() << "no error; expected: " << part;
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    }
+    const std::string message = testing::error_of(body);
+    EXPECT_CONTAINS(message, part);
+    EXPECT_EQ(message.find('\n'), std::string::npos);
     EXPECT_EQ(cudaGetLastError(), cudaSuccess) << "left behind for the next call";
   }
 };

@@ -61,13 +61,10 @@ class CheckpointTest : public ::testing::Test {
   }
 
   std::string complaint(const RunIdentity& now) {
-    try {
+    return testing::error_of([&] {
       const Checkpoint found = newest_checkpoint(out, notes).value();
       require_same_run(found.identity, found.path, now);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    });
   }
 
   testing::TemporaryDirectory scratch;
@@ -170,12 +167,7 @@ TEST_F(CheckpointTest, ChoicesMayBeMany) {
 // It may be another time, and then hold a run.
 TEST_F(CheckpointTest, AFolderThatCannotBeReadIsNotAnEmptyOne) {
   std::ofstream(out / "checkpoints") << "no folder";
-  try {
-    newest_checkpoint(out, notes);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("checkpoints: cannot be read: "), std::string::npos) << error.what();
-  }
+  EXPECT_CONTAINS(testing::error_of([&] { newest_checkpoint(out, notes); }), "checkpoints: cannot be read: ");
   EXPECT_EQ(testing::error_of([&] { save(8); }).find((out / "checkpoints: cannot be made: ").string()), 0u);
 }
 
@@ -401,15 +393,10 @@ TEST_F(CheckpointTest, MomentsOfAnotherModelAreRefused) {
   const fs::path file = checkpoint.path / "optimizer.safetensors";
   const Parameter& first = weights.list.front();
   const float one = 1;
-  const auto complaint_about = [&](const std::string& name) -> std::string {
+  const auto complaint_about = [&](const std::string& name) {
     const std::vector<TensorToStore> tensors{{{name, "F32", {1}}, std::as_bytes(std::span(&one, 1))}};
     write_file_atomically(file, [&](FileWriter& writer) { write_safetensors(writer, tensors, {}); });
-    try {
-      restore(checkpoint, config, weights, optimizer, *kernels);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "nothing";
+    return testing::error_of([&] { restore(checkpoint, config, weights, optimizer, *kernels); });
   };
   const std::string tensor = file.string() + ": tensor exp_avg." + first.name;
   EXPECT_EQ(complaint_about("exp_avg." + first.name),

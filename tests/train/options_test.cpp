@@ -25,15 +25,12 @@ TrainOptions parse(std::vector<std::string> flags) {
 
 // The message of the Error that validating `flags` gives; empty when there is none.
 std::string complaint(const std::vector<std::string>& flags) {
-  try {
+  return testing::error_of([&] {
     const TrainOptions options = parse(flags);
     validate(options);
     std::string note;
     make_kernels(options, note);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  });
 }
 
 std::map<std::string, std::string> identity_of(const std::vector<std::string>& flags) {

@@ -55,12 +55,7 @@ class TrainerTest : public ::testing::Test {
   }
 
   static std::string complaint(const TrainOptions& options) {
-    try {
-      run(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return testing::error_of([&] { run(options); });
   }
 
   static std::string model(const fs::path& out) { return read_file(out / "model.safetensors"); }

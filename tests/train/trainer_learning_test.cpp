@@ -323,13 +323,8 @@ struct OverflowingKernels final : CpuKernels {
 
 TEST_F(TrainerLearningTest, NoRateIsToBlameBeforeTheFirstUpdate) {
   OverflowingKernels kernels;
-  std::string message;
-  try {
-    train(options("out"), kernels, Progress::Style::silent, [] { return 0; });
-  } catch (const Error& error) {
-    message = error.what();
-  }
-  EXPECT_EQ(message, "step 1: the gradient is not finite with the weights of --model as they are, in fp32");
+  EXPECT_EQ(testing::error_of([&] { train(options("out"), kernels, Progress::Style::silent, [] { return 0; }); }),
+            "step 1: the gradient is not finite with the weights of --model as they are, in fp32");
 }
 
 }  // namespace
