@@ -12,12 +12,13 @@
 #include <vector>
 
 #include "runtime/error.h"
+#include "tests/support.h"
 
 namespace ember {
 namespace {
 
 struct Ended {
-  int status;
+  int status = -1;
   std::string error;
 };
 
@@ -47,9 +48,10 @@ Ended run(Body body, std::vector<std::string> arguments = {}) {
   arguments.insert(arguments.begin(), "somewhere/program");
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
-  ::testing::internal::CaptureStderr();
-  const int status = run_program(app, static_cast<int>(argv.size()), argv.data(), body);
-  return {status, ::testing::internal::GetCapturedStderr()};
+  Ended ended;
+  ended.error =
+      testing::stderr_of([&] { ended.status = run_program(app, static_cast<int>(argv.size()), argv.data(), body); });
+  return ended;
 }
 
 TEST(RunProgram, TheBodysValueIsTheStatus) {

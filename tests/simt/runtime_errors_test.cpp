@@ -124,21 +124,19 @@ TEST_F(RuntimeErrors, CodeForOtherDevices) {
 
 // By the call that meets it, not once more by every owner.
 TEST_F(RuntimeErrors, ALostDeviceIsToldOnce) {
-  ::testing::internal::CaptureStderr();
-  {
+  const std::string after_a_call = testing::stderr_of([] {
     const Stream stream;
     const Buffer one = device_buffer(8), other = device_buffer(8), pinned = pinned_buffer(8);
     simt::device().fault = cudaErrorUnknown;
     expect_error("waiting for the device", [&] { stream.synchronize(); });
-  }
-  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  });
+  EXPECT_EQ(after_a_call, "");
   simt::device().fault = cudaSuccess;
-  ::testing::internal::CaptureStderr();
-  {
+  const std::string without_one = testing::stderr_of([] {
     const Buffer one = device_buffer(8), other = device_buffer(8);
     simt::device().fault = cudaErrorIllegalAddress;
-  }
-  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "CUDA: releasing memory: cudaErrorIllegalAddress\n");
+  });
+  EXPECT_EQ(without_one, "CUDA: releasing memory: cudaErrorIllegalAddress\n");
 }
 
 // Nor what a copy's memory held before.
