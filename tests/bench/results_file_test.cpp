@@ -1,13 +1,12 @@
 #include "bench/results_file.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "tests/full_disk.h"
 #include "tests/support.h"
 
 namespace ember {
@@ -29,21 +28,17 @@ TEST(ResultsFile, IsADocumentAfterEveryResult) {
   EXPECT_EQ(content(path)["results"], nlohmann::json::parse(R"([{"seconds": 1}, {"seconds": 2}])"));
 }
 
-// A limit on the size of a file is a disk that fills up in the middle of a write.
+// In the middle of a write.
 TEST(ResultsFile, AFullDiskKeepsWhatWasThere) {
   const testing::TemporaryDirectory folder;
   const auto path = folder / "results.json";
   ResultsFile file(path, "{}");
   file.add(R"({"seconds": 1})");
   const std::string before = read_file(path);
-  rlimit unlimited{};
-  getrlimit(RLIMIT_FSIZE, &unlimited);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit limited{before.size() + 20, unlimited.rlim_max};
-  setrlimit(RLIMIT_FSIZE, &limited);
-  const std::string message = testing::error_of([&] { file.add("\"" + std::string(100, 'x') + "\""); });
-  setrlimit(RLIMIT_FSIZE, &unlimited);
-  std::signal(SIGXFSZ, handler);
+  const std::string message = testing::error_of([&] {
+    const testing::FullDisk disk(before.size() + 20);
+    file.add("\"" + std::string(100, 'x') + "\"");
+  });
   EXPECT_NE(message.find("results.json: cannot be written: File too large; the 1 results before are in it"),
             std::string::npos)
       << message;

@@ -1,16 +1,15 @@
 #include "model/hugging_face.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "model/safetensors.h"
 #include "runtime/error.h"
+#include "tests/full_disk.h"
 #include "tests/model/model_directory.h"
 #include "tests/support.h"
 
@@ -446,14 +445,10 @@ TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {
   const ModelDirectory directory;
   const LoadedModel model = load_hugging_face(directory.path(), kernels());
   const std::string before = read_file(directory.path() / "model.safetensors");
-  std::signal(SIGXFSZ, SIG_IGN);
-  rlimit limit{};
-  getrlimit(RLIMIT_FSIZE, &limit);
-  const rlimit tight{4096, limit.rlim_max};  // less than the weights, more than any other file
-  setrlimit(RLIMIT_FSIZE, &tight);
-  const std::string message = testing::error_of(
-      [&] { save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer); });
-  setrlimit(RLIMIT_FSIZE, &limit);
+  const std::string message = testing::error_of([&] {
+    const testing::FullDisk disk(4096);  // less than the weights, more than any other file
+    save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer);
+  });
   EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
   EXPECT_EQ(read_file(directory.path() / "model.safetensors"), before);
   EXPECT_EQ(complaint(directory), "");

@@ -5,11 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <cstdlib>
 #include <fstream>
 
 #include "runtime/error.h"
+#include "tests/full_disk.h"
 #include "tests/record_writes.h"
 #include "tests/support.h"
 
@@ -18,6 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::error_of;
+using testing::FullDisk;
 using testing::TemporaryDirectory;
 
 void put(const fs::path& path, const std::string& content) {
@@ -27,21 +28,6 @@ void put(const fs::path& path, const std::string& content) {
 std::size_t entries(const fs::path& directory) {
   return static_cast<std::size_t>(std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
 }
-
-// For its lifetime no file grows past `bytes`, as on a full disk.
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit now{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &now);
-  }
-  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
-};
 
 TEST(ReadFile, GivesEveryByte) {
   const TemporaryDirectory directory;

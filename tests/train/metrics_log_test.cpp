@@ -1,12 +1,10 @@
 #include "train/metrics_log.h"
 
-#include <sys/resource.h>
-
-#include <csignal>
 #include <filesystem>
 #include <string>
 
 #include "runtime/file.h"
+#include "tests/full_disk.h"
 #include "tests/support.h"
 
 namespace ember {
@@ -23,21 +21,17 @@ TEST(MetricsLog, StartsOverWithWhatItIsGiven) {
   EXPECT_EQ(log.content(), read_file(path));
 }
 
-// A limit on the size of a file is a disk that fills up in the middle of a line.
+// In the middle of a line.
 TEST(MetricsLog, AFullDiskIsAnErrorThatNamesTheFile) {
   const testing::TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   MetricsLog log(path, "");
   log.append({{"event", "train"}});
   const std::string before = log.content();
-  rlimit unlimited{};
-  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit limited{before.size() + 5, unlimited.rlim_max};
-  setrlimit(RLIMIT_FSIZE, &limited);
-  const std::string message = testing::error_of([&] { log.append({{"event", "eval"}}); });
-  setrlimit(RLIMIT_FSIZE, &unlimited);
-  std::signal(SIGXFSZ, handler);
+  const std::string message = testing::error_of([&] {
+    const testing::FullDisk disk(before.size() + 5);
+    log.append({{"event", "eval"}});
+  });
   EXPECT_EQ(message, path.string() + ": cannot be written: File too large");
   EXPECT_EQ(log.content(), before);  // a checkpoint would not keep half a line
 }
