@@ -10,8 +10,8 @@ import subprocess
 import sys
 import unittest
 
-import convert_hf_test
-from convert_hf_test import Case, data, read_safetensors, write_zip, zip_records
+import convert_hf_case
+from convert_hf_case import Case, data, read_safetensors, write_zip, zip_records
 from tiny_model import HIDDEN, VOCABULARY, write_model, write_safetensors
 
 PREDICT = None
@@ -275,5 +275,5 @@ class Around(Case):
 
 
 if __name__ == "__main__":
-    convert_hf_test.CONVERT_HF, PREDICT = sys.argv.pop(1), sys.argv.pop(1)
+    convert_hf_case.CONVERT_HF, PREDICT = sys.argv.pop(1), sys.argv.pop(1)
     unittest.main()
