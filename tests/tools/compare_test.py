@@ -17,6 +17,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from refusals import Refusals
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / "bench" / "compare.sh"
 TIMEOUT = 120
@@ -326,14 +328,9 @@ class Failures(Case):
                 self.assertNotIn("Ember", of_precision[1:], (task, precision))
 
 
-class Mistakes(Case):
+class Mistakes(Case, Refusals):
     def refused(self, *flags, contains, **options):
-        done = self.compare(*flags, **options)
-        self.assertEqual(done.returncode, 2, done)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("compare.sh: "), done.stderr)
-        self.assertIn(contains, done.stderr)
-        self.assertEqual(done.stdout, "")
+        self.assert_refused(self.compare(*flags, **options), contains, program="compare.sh")
 
     def test_flags(self):
         for flags, contains in ((["--rounds", "0"], "--rounds"), (["--rows", "17"], "multiple of 16"),

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unittest
 
+from refusals import Refusals
 from tiny_model import LABELS, WORDS, write_model
 
 EVALUATE = PREDICT = None
@@ -199,15 +200,10 @@ class Figures(unittest.TestCase):
             self.assertEqual(report["rows"], 7)
 
 
-class Errors(unittest.TestCase):
+class Errors(Refusals):
     def refused(self, *arguments, contains, stdout=subprocess.PIPE):
         done = subprocess.run([EVALUATE, *arguments], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT)
-        message = done.stderr.decode()
-        self.assertEqual(done.returncode, 2, message)
-        self.assertEqual(message.count("\n"), 1, message)
-        self.assertTrue(message.startswith("evaluate: "), message)
-        self.assertIn(contains, message)
-        self.assertFalse(done.stdout, done.stdout)
+        self.assert_refused(done, contains, program="evaluate")
 
     def test_flags(self):
         data = data_directory("plain")

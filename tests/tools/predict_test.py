@@ -10,6 +10,7 @@ import sys
 import tempfile
 import unittest
 
+from refusals import Refusals
 from tiny_model import LABELS, POSITIONS, VOCABULARY, WORDS, write_model
 
 PREDICT = None
@@ -254,17 +255,12 @@ class Input(unittest.TestCase):
             self.assertAlmostEqual(x, y, places=5)
 
 
-class Errors(unittest.TestCase):
+class Errors(Refusals):
     def refused(self, *arguments, contains, stdin=b"a\n", stdout=subprocess.PIPE):
         done = subprocess.run([PREDICT, *arguments], input=stdin if isinstance(stdin, bytes) else None,
                               stdin=None if isinstance(stdin, bytes) else stdin, stdout=stdout,
                               stderr=subprocess.PIPE, timeout=TIMEOUT)
-        message = done.stderr.decode()
-        self.assertEqual(done.returncode, 2, message)
-        self.assertEqual(message.count("\n"), 1, message)
-        self.assertTrue(message.startswith("predict: ") and message.endswith("\n"), message)
-        self.assertIn(contains, message)
-        self.assertFalse(done.stdout, done.stdout)
+        self.assert_refused(done, contains, program="predict")
 
     def broken(self, name, **options):
         directory = os.path.join(scratch, name)

@@ -11,6 +11,8 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
+from refusals import Refusals
+
 REPORT = Path(__file__).resolve().parents[2] / "bench" / "report.py"
 TIMEOUT = 60
 
@@ -192,13 +194,9 @@ class Pages(Case):
             ElementTree.fromstring(svg)
 
 
-class Mistakes(Case):
+class Mistakes(Case, Refusals):
     def refused(self, *arguments, contains):
-        done = self.report(*arguments)
-        self.assertEqual(done.returncode, 2, done)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("report.py: "), done.stderr)
-        self.assertIn(contains, done.stderr)
+        self.assert_refused(self.report(*arguments), contains, program="report.py")
 
     def test_bad_files(self):
         out, good = self.folder / "out.html", self.file("good.json", KERNELS)

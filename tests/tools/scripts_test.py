@@ -11,6 +11,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from refusals import Refusals
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60
 PEERS = {"train_torch.py": ["--model", ".", "--data", "."],
@@ -20,15 +22,12 @@ PEERS = {"train_torch.py": ["--model", ".", "--data", "."],
          "sdpa.py": []}
 
 
-class Refused(unittest.TestCase):
+class Refused(Refusals):
     def refused(self, script, *arguments, contains, flags=()):
         with self.subTest(script=script, arguments=arguments):
             done = subprocess.run([sys.executable, *flags, ROOT / script, *map(str, arguments)], cwd=ROOT,
                                   capture_output=True, text=True, timeout=TIMEOUT)
-            self.assertEqual((done.returncode, done.stdout), (2, ""), done)
-            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-            self.assertTrue(done.stderr.startswith(f"{Path(script).name}: "), done.stderr)
-            self.assertIn(contains, done.stderr)
+            self.assert_refused(done, contains, program=Path(script).name)
 
     def test_peers(self):
         for name, arguments in PEERS.items():

@@ -11,6 +11,7 @@ import tempfile
 import unittest
 
 import train_run
+from refusals import Refusals
 from train_run import (
     TIMEOUT, command, digests, events, out_folder, read, setUpModule, tearDownModule, train, write_data,
     write_model)
@@ -63,13 +64,10 @@ class Streams(unittest.TestCase):
                 json.loads(line)
 
 
-class BadInput(unittest.TestCase):
+class BadInput(Refusals):
     def refused(self, out, *flags, fragment):
-        returned, printed, error = train(out, *flags)
-        self.assertEqual(returned, 2, error)
-        self.assertEqual(error.count("\n"), 1, error)
-        self.assertIn(fragment, error)
-        self.assertEqual(printed, "")
+        done = subprocess.run(command(out, *flags), capture_output=True, timeout=TIMEOUT)
+        self.assert_refused(done, fragment, program="train")
 
     def test_flags(self):
         out = out_folder("none")
@@ -118,7 +116,7 @@ class BadInput(unittest.TestCase):
         self.refused("/proc/none", fragment="/proc/none")
         self.refused(os.path.join(train_run.model, "config.json"), fragment="config.json: is a file, a folder was")
         done = subprocess.run([train_run.TRAIN, "--model", train_run.model], capture_output=True, timeout=TIMEOUT)
-        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (2, 1), done.stderr)
+        self.assert_refused(done, "--data", program="train")
 
     def test_rows(self):
         bad = out_folder("bad rows")
