@@ -66,6 +66,13 @@ std::string error_about(const std::string& named, const Action& action) {
   return message.substr(std::min(named.size(), message.size()));
 }
 
+// Skips the running test where `action` throws an Error, as where the processor lacks what it asks for.
+#define EMBER_NEEDS(action)                                                  \
+  do {                                                                       \
+    const std::string lacking = ::ember::testing::error_of([&] { action; }); \
+    if (!lacking.empty()) GTEST_SKIP() << lacking;                           \
+  } while (false)
+
 // What `action` writes to standard error.
 template <typename Action>
 std::string stderr_of(const Action& action) {

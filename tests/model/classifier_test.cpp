@@ -212,11 +212,7 @@ TEST_F(ClassifierTest, Moves) {
 }
 
 TEST_F(ClassifierTest, RoundsLittleInBf16) {
-  try {
-    make_cpu_kernels(Precision::bf16);
-  } catch (const Error& error) {
-    GTEST_SKIP() << error.what();
-  }
+  EMBER_NEEDS(make_cpu_kernels(Precision::bf16));
   Classifier exact(directory_.path()), rounded(directory_.path(), {.precision = Precision::bf16});
   const std::string text = random_text(5, 30);
   // Three times what five texts of 3 to 40 words differ by at most.
