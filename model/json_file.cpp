@@ -1,7 +1,5 @@
 #include "model/json_file.h"
 
-#include <string>
-
 #include "data/strict_json.h"
 #include "runtime/error.h"
 #include "runtime/file.h"

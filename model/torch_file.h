@@ -2,7 +2,6 @@
 // is read as data (model/pickle.h): nothing in the file is ever executed.
 #pragma once
 
-#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <vector>

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>

@@ -4,7 +4,6 @@
 #include <array>
 #include <fstream>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "runtime/error.h"

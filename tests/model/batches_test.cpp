@@ -1,7 +1,6 @@
 // Batches on the CPU: what is gathered, and that gathering allocates nothing.
 #include "model/batches.h"
 
-#include <algorithm>
 #include <limits>
 #include <map>
 #include <numeric>

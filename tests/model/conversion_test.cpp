@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <string>
-#include <utility>
 
 #include "tests/model/model_directory.h"
 #include "tests/record_writes.h"

@@ -1,9 +1,7 @@
 #include "model/stored_tensor.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "runtime/error.h"

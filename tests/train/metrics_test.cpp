@@ -3,7 +3,6 @@
 #include "train/metrics.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
