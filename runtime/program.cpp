@@ -69,6 +69,24 @@ bool fits(const std::string& text, const Expected& expected) {
   return errno != ERANGE || std::fpclassify(number) == FP_SUBNORMAL;
 }
 
+void require_value(const CLI::App& app, const CLI::Option& option, const std::string& value) {
+  const Expected expected(option);
+  check(!value.empty(), "{}: is empty, a value was expected", option.get_name());
+  const bool is_option = value.starts_with('-') && app.get_option_no_throw(value.substr(0, value.find('='))) != nullptr;
+  check(!is_option, "{}: {} follows, {} was expected", option.get_name(), value, expected.what());
+  const auto must_be = [&](const char* what, bool it_is) {
+    check(it_is, "{} {}: must be {}", option.get_name(), printable(value), what);
+  };
+  const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
+  const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
+  const bool octal = digits.size() > 1 && digits[0] == '0' && has_digits_alone;
+  if (!expected.number) return;
+  must_be("a whole number", !expected.whole || has_digits_alone);
+  must_be("a number without leading zeros", !octal);
+  must_be("a number", is_number(value));
+  must_be("a number within range", fits(value, expected));
+}
+
 // CLI11 takes an empty text, as of a variable that is not set, for zero, a leading zero for octal, a number that 64
 // bits do not hold for the nearest that they do, and another option for the value that was forgotten, or says of these,
 // or of 2.5 where a whole number is meant, what does not help.
@@ -80,21 +98,7 @@ void require_values(const CLI::App& app) {
         check(value == "true" || value == "false", "{}: takes no value", option->get_name());
       continue;
     }
-    const Expected expected(*option);
-    for (const std::string& value : option->results()) {
-      check(!value.empty(), "{}: is empty, a value was expected", option->get_name());
-      const bool is_option =
-          value.starts_with('-') && app.get_option_no_throw(value.substr(0, value.find('='))) != nullptr;
-      check(!is_option, "{}: {} follows, {} was expected", option->get_name(), value, expected.what());
-      const std::string_view digits = std::string_view(value).substr(value.starts_with('-') || value.starts_with('+'));
-      const bool has_digits_alone = digits.find_first_not_of("0123456789") == digits.npos;
-      check(!expected.whole || has_digits_alone, "{} {}: must be a whole number", option->get_name(), printable(value));
-      const bool octal = expected.number && digits.size() > 1 && digits[0] == '0' && has_digits_alone;
-      check(!octal, "{} {}: must be a number without leading zeros", option->get_name(), printable(value));
-      check(!expected.number || is_number(value), "{} {}: must be a number", option->get_name(), printable(value));
-      check(!expected.number || fits(value, expected), "{} {}: must be a number within range", option->get_name(),
-            printable(value));
-    }
+    for (const std::string& value : option->results()) require_value(app, *option, value);
   }
 }
 
