@@ -27,12 +27,12 @@ void append_offsets(std::vector<std::int64_t>& to, const std::vector<std::int64_
 }
 
 // The words of one Philox stream, one after the other.
-class Words {
+class PhiloxStream {
  public:
-  Words(std::uint64_t seed, Site site, std::uint32_t step)
+  PhiloxStream(std::uint64_t seed, Site site, std::uint32_t step)
       : seed_(seed), site_(static_cast<std::uint32_t>(site)), step_(step) {}
 
-  std::uint32_t next() {
+  std::uint32_t next_word() {
     if (used_ % 4 == 0) block_ = random_block(seed_, site_, step_, used_ / 4);
     return block_[used_++ % 4];
   }
@@ -41,7 +41,7 @@ class Words {
   std::uint32_t below(std::uint32_t range) {
     const std::uint32_t refused = -range % range;  // 2^32 mod range
     std::uint64_t product;
-    do product = std::uint64_t{next()} * range;
+    do product = std::uint64_t{next_word()} * range;
     while (static_cast<std::uint32_t>(product) < refused);
     return static_cast<std::uint32_t>(product >> 32);
   }
@@ -103,9 +103,9 @@ std::vector<std::int64_t> permutation(std::int64_t size, std::uint64_t seed, std
   check(size >= 0 && size <= std::numeric_limits<std::uint32_t>::max(), "a permutation of {} is not possible", size);
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
   std::iota(order.begin(), order.end(), 0);
-  Words words(seed, Site::permutation, epoch);
+  PhiloxStream stream(seed, Site::permutation, epoch);
   for (std::size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[words.below(static_cast<std::uint32_t>(i))]);
+    std::swap(order[i - 1], order[stream.below(static_cast<std::uint32_t>(i))]);
   return order;
 }
 
