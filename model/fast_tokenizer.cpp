@@ -20,6 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// What is kept of a file, of which a hostile one may have any amount.
+constexpr std::size_t kMostFacts = 1000, kLongestFactName = 100, kLongestAround = 200;
+constexpr std::size_t kMostIds = 3;  // around a text: more than were expected
+
 // Its vocabulary makes the file large, so that no tree is built of it. Numbers come as json, ids and all.
 class FastTokenizerEvents final : public JsonEvents {
  public:
@@ -48,7 +52,8 @@ class FastTokenizerEvents final : public JsonEvents {
       take_of_added(value);
     } else if (keys_.size() > 2 && keys_[0] == "post_processor") {
       take_of_post_processor(value);
-    } else if (keys_.size() == 2 && keys_[0].size() + keys_[1].size() < 100 && tokenizer.facts.size() < 1000) {
+    } else if (keys_.size() == 2 && keys_[0].size() + keys_[1].size() < kLongestFactName &&
+               tokenizer.facts.size() < kMostFacts) {
       tokenizer.facts[keys_[0] + "." + keys_[1]] = std::move(value);
     }
     return true;
@@ -70,7 +75,7 @@ class FastTokenizerEvents final : public JsonEvents {
     const std::string& part = keys_[1];
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
     std::string& around = tokenizer.around;
-    if (part == "single" && keys_.size() == 5 && around.size() + text.size() < 200) {
+    if (part == "single" && keys_.size() == 5 && around.size() + text.size() < kLongestAround) {
       if (keys_[4] == "id") around += (around.empty() ? "" : " ") + text;
       if (keys_[4] == "type_id" && value != 0) around += " of type " + text;
     } else if (part == "special_tokens" && keys_.size() == 5 && keys_[3] == "ids" && is_around(keys_[2])) {
@@ -80,7 +85,6 @@ class FastTokenizerEvents final : public JsonEvents {
     }
   }
   void take_id_around(const std::string& token, const json& id) {
-    constexpr std::size_t kMostIds = 3;  // more than were expected
     if (json& ids = tokenizer.ids_around[token]; ids.size() < kMostIds) ids.push_back(id);
   }
   static bool is_around(std::string_view token) { return token == kClsToken || token == kSepToken; }
