@@ -31,7 +31,7 @@ class ConfigReader {
     return found == object_.end() ? nullptr : &*found;
   }
 
-  std::int64_t size(const char* key, std::int64_t max = kMaxSize, std::int64_t min = 1) const {
+  std::int64_t size(const char* key, std::int64_t min = 1, std::int64_t max = kMaxSize) const {
     const json* value = find(key);
     if (value == nullptr) refuse(key, "is missing");
     return integer(key, *value, min, max);
@@ -150,10 +150,10 @@ BertConfig read_config(const std::filesystem::path& path) {
   BertConfig config;
   config.vocabulary = reader.size("vocab_size");
   config.hidden = reader.size("hidden_size");
-  config.layers = reader.size("num_hidden_layers", kMostLayers);
+  config.layers = reader.size("num_hidden_layers", 1, kMostLayers);
   config.heads = reader.size("num_attention_heads");
   config.ffn = reader.size("intermediate_size");
-  config.positions = reader.size("max_position_embeddings", kMaxSize, 2);  // [CLS] and [SEP]
+  config.positions = reader.size("max_position_embeddings", 2);  // [CLS] and [SEP]
   config.types = reader.integer("type_vocab_size", 2, 1, kMaxSize);
   config.layer_norm_eps = reader.number("layer_norm_eps", config.layer_norm_eps, 1e-30f, 1);
   config.hidden_dropout = reader.probability("hidden_dropout_prob", config.hidden_dropout);
