@@ -130,6 +130,14 @@ matches() {
   [[ -f $1 && $(digest "$1" "${2%%:*}") == "${2#*:}" ]]
 }
 
+# Whether the file $1 is a web page, as the log-in of a network answers in the place of everything; no file that is
+# fetched begins as one.
+is_page() {
+  local start=''
+  read -r -d '' -n 16 start <"$1" 2>/dev/null || true
+  [[ $start == '<'* ]]
+}
+
 digest() {
   if [[ $2 == sha256 ]]; then
     sha256sum <"$1" | cut -d ' ' -f 1
@@ -169,8 +177,14 @@ fetch_once() {
   download "$url" "$part" || result=$?
   status=$(last_status)
   if ((result == 0)) && [[ -f $part ]]; then
-    [[ -n $expected ]] && ! matches "$part" "$expected" || return 0
-    problem="is damaged: ${expected%%:*} $(digest "$part" "${expected%%:*}"), expected ${expected#*:}"
+    if [[ -n $expected ]] && matches "$part" "$expected"; then return 0; fi
+    if is_page "$part"; then
+      problem='a web page came instead of the file: the network may want a log-in first'
+    elif [[ -z $expected ]]; then
+      return 0
+    else
+      problem="is damaged: ${expected%%:*} $(digest "$part" "${expected%%:*}"), expected ${expected#*:}"
+    fi
     rm -f -- "$part"
     ((++mismatches < 2)) || die "$url: $problem"
     return 1

@@ -87,7 +87,7 @@ fetch_learnt() {
   else
     [[ -n $expected ]] || printf '%s: cannot be checked: the server tells no digest\n' "$name"
     fetch_file "$url" "$name" "$expected"
-    record "$name"
+    [[ -z $expected ]] || record "$name"
   fi
 }
 

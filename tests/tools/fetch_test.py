@@ -314,6 +314,26 @@ class FetchCases:
             self.assertEqual(result.stdout.count(f"{name}: cannot be checked"), times, result.stdout)
         self.assertEqual(store.gets(), [None, None], "halves that nothing can check are not put together")
 
+    def test_what_could_not_be_checked_is_checked_later(self):
+        self.hub()
+        whole = self.server.files["/vocab.txt"]
+        self.server.files["/vocab.txt"] = Remote(b"of another mirror")
+        self.assertEqual(self.tinybert().returncode, 0)
+        self.assertIn("vocab.txt: is there already, unchecked", self.tinybert().stdout)
+        self.server.files["/vocab.txt"] = whole
+        self.assert_complete(self.tinybert())
+
+    def test_refuses_the_page_of_a_network_that_wants_a_log_in(self):
+        page = b"\n <!DOCTYPE html><html>Log in, please</html>"
+        for redirect in None, "/login":
+            self.server.files["/login"] = Remote(page)
+            for name in "config.json", "emotions.txt":
+                self.server.files["/" + name] = Remote(page, redirect=redirect)
+            for result, name in (self.tinybert(), "config.json"), (self.goemotions(), "emotions.txt"):
+                with self.subTest(redirect=redirect, name=name):
+                    self.assert_failed(result, name, "a web page came instead of the file")
+                    self.assertEqual(list(self.target.iterdir()), [])
+
     def test_keeps_out_of_a_directory_in_use(self):
         self.hub()
         self.target.mkdir()
