@@ -44,6 +44,7 @@ fetch_start() {
     shift
   done
   directory=${directory:-$default_directory} base_url=${base_url%/}
+  [[ $base_url != *://* || $base_url =~ ^https?:// ]] || die "$base_url: must begin with https:// or http://"
   require_number EMBER_FETCH_TRIES "$tries" 1
   require_number EMBER_FETCH_TIMEOUT "$timeout" 1
   require_number EMBER_FETCH_PAUSE "$pause" 0
@@ -52,7 +53,7 @@ fetch_start() {
   mkdir -p -- "$directory" 2>/dev/null || die "$directory: cannot be made"
   [[ -w $directory ]] || die "$directory: cannot be written"
   directory=$(CDPATH='' cd -- "$directory" && pwd)
-  scratch=$(mktemp -d)
+  scratch=$(mktemp -d 2>/dev/null) || die "TMPDIR, ${TMPDIR:-/tmp}: no folder can be made there"
   trap 'rm -rf -- "$scratch"' EXIT
   exec 9<"$directory"
   ! command -v flock >/dev/null || flock --nonblock 9 || die "$directory: another fetch is at work there"
@@ -118,7 +119,9 @@ explain() {
   case $2 in
     408 | 416 | 429 | 5??) problem="the server answers HTTP $2" && return 1 ;;
     4??) problem="the server answers HTTP $2" && return 0 ;;
-    000) problem="the server cannot be reached ($tool: exit status $1)" && return 1 ;;
+    # An answer that found no room to be written down looks like none.
+    000) printf '\n' 2>/dev/null >"$scratch/room" || { problem="$scratch (TMPDIR): cannot be written" && return 0; }
+      problem="the server cannot be reached ($tool: exit status $1)" && return 1 ;;
   esac
   problem='the connection was cut or stalled'
   [[ $tool$1 != curl23 && $tool$1 != wget3 ]] || problem="$directory cannot be written"

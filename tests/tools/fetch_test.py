@@ -334,6 +334,17 @@ class FetchCases:
                     self.assert_failed(result, name, "a web page came instead of the file")
                     self.assertEqual(list(self.target.iterdir()), [])
 
+    def test_says_what_is_wrong_with_the_temporary_folder(self):
+        self.hub()
+        self.assert_failed(self.tinybert(TMPDIR="/nonexistent"), "TMPDIR, /nonexistent: no folder can be made there")
+        # One in which no file can be made.
+        scratch = self.folder / "scratch"
+        (scratch / "room").mkdir(parents=True)
+        (self.path / "mktemp").unlink()
+        (self.path / "mktemp").write_text(f"#!{shutil.which('bash')}\necho '{scratch}'\n")
+        (self.path / "mktemp").chmod(0o755)
+        self.assert_failed(self.tinybert("--base-url", "http://127.0.0.1:1"), f"{scratch} (TMPDIR): cannot be written")
+
     def test_keeps_out_of_a_directory_in_use(self):
         self.hub()
         self.target.mkdir()
@@ -348,6 +359,7 @@ class FetchCases:
         for arguments, words in (
             (["--base-url"], "--base-url needs an address"),
             (["--base-url="], "--base-url needs an address"),
+            (["--base-url", "file:///mirror"], "file:///mirror: must begin with https:// or http://"),
             (["--nothing", "one"], "--nothing"),
             (["one", "two"], "two"),
         ):
