@@ -56,13 +56,17 @@ cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF -DEMBE
 cmake --build build  # ninja counts the processors, also of a container with a quota of their time
 
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
-reachable() { curl --silent --head --location --fail --max-time 10 --output /dev/null "$1"; }
+# An answer that refuses is one, too: what it says is then the fetch's error.
+reachable() {
+  [ "$(curl --silent --head --location --max-time 10 --output /dev/null --write-out '%{http_code}' "$1")" != 000 ]
+}
 source tools/sources.sh
 cached_data=cache/goemotions cached_model=cache/tinybert-ember
 missing=()                                                                   # what the network must have
 [ -n "$data" ] || [ -e $cached_data/test.tsv ] || missing+=("$goemotions_url/test.tsv")  # which is fetched last
 [ -n "$model" ] || [ -e $cached_model/model.safetensors ] || missing+=("$tinybert_url/config.json")
-reachable_all() { local url; for url in "$@"; do reachable "$url" || return 1; done; }
+unreachable=''
+reachable_all() { for unreachable in "$@"; do reachable "$unreachable" || return 1; done; }
 train_flags=()
 if reachable_all ${missing[@]+"${missing[@]}"}; then
   if [ -z "$data" ]; then
@@ -79,9 +83,10 @@ if reachable_all ${missing[@]+"${missing[@]}"}; then
     [[ " ${flags[*]-} " == *" --from-scratch "* ]] || train_flags=(--new-classifier)
   fi
 elif [ -n "$data$model" ]; then
-  die "there is no network to get the rest from; give both --model and --data"
+  die "$unreachable cannot be reached; give both --model and --data"
 else
-  echo "No network: going on with the bundled sample (data/sample) and a small untrained model."
+  echo "No network ($unreachable cannot be reached):" \
+    "going on with the bundled sample (data/sample) and a small untrained model."
   model=data/sample/model data=data/sample
   # TRAIN-FLAGs take the place of this recipe, which is made for the sample alone.
   train_flags=(--from-scratch)

@@ -1,8 +1,14 @@
-"""What tools/quickstart.sh refuses before it installs anything, and the help of all scripts for users:
+"""What tools/quickstart.sh refuses before it installs anything, what it makes of the network, with made-up programs in
+the place of those that it installs and builds, and the help of all scripts for users:
 python3 quickstart_test.py [unittest's arguments].
 """
 
+import http.server
+import os
+import shutil
 import subprocess
+import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -21,6 +27,55 @@ class Refused(unittest.TestCase):
             with self.subTest(flags=flags):
                 done = subprocess.run([QUICKSTART, *flags], capture_output=True, text=True, timeout=60)
                 self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", f"quickstart: {reason}\n"))
+
+
+class NotFound(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_error(404)
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_):
+        pass
+
+
+class Network(unittest.TestCase):
+    def setUp(self):
+        self.root = Path(tempfile.mkdtemp(prefix="ember-quickstart-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        shutil.copytree(ROOT / "tools", self.root / "tools")
+        for name in ("tools/install_packages.sh", "bin/cmake", "build/train/train", "build/tools/evaluate",
+                     "build/tools/predict"):
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('#!/bin/sh\n[ "${0##*/}" != train ] || echo "$@"\n')
+            path.chmod(0o755)
+
+    def quickstart(self, url, *flags):
+        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}", "no_proxy": "127.0.0.1",
+                       "EMBER_GOEMOTIONS_URL": url, "EMBER_TINYBERT_URL": url}
+        return subprocess.run([self.root / "tools" / "quickstart.sh", *flags], capture_output=True, text=True,
+                              timeout=60, env=environment)
+
+    def test_without_one_it_takes_the_sample(self):
+        done = self.quickstart("http://127.0.0.1:1")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("No network (http://127.0.0.1:1/test.tsv cannot be reached)", done.stdout)
+        self.assertIn("--model data/sample/model --data data/sample", done.stdout)
+        done = self.quickstart("http://127.0.0.1:1", "--data", str(self.root))
+        self.assertEqual((done.returncode, done.stderr),
+                         (2, "quickstart: http://127.0.0.1:1/config.json cannot be reached; give both --model and "
+                             "--data\n"))
+
+    def test_a_wrong_address_is_no_lack_of_one(self):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        done = self.quickstart(url)
+        self.assertEqual((done.returncode, done.stderr),
+                         (2, f"fetch_goemotions.sh: {url}/emotions.txt: the server answers HTTP 404\n"))
 
 
 class Help(unittest.TestCase):
