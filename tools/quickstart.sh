@@ -18,6 +18,7 @@ usage() { sed -n '2,12s/^# \{0,1\}//p' tools/quickstart.sh; }
 absolute() { case $1 in /*) printf %s "$1" ;; *) printf %s "$2/$1" ;; esac; } # PATH FOLDER
 die() { echo "quickstart: $*" >&2; exit 2; }
 
+arguments=("$@")
 model='' data='' out='' flags=() resumes='' has_recipe=''
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -31,7 +32,10 @@ while [ $# -gt 0 ]; do
     *) die "unknown argument '$1' (see --help); train's flags go after --" ;;
   esac
 done
+again=("$0" "${arguments[@]:0:${#arguments[@]}-${#flags[@]}}")  # what goes on with this run
+[ "${again[-1]}" = -- ] || again+=(--)
 for flag in ${flags[@]+"${flags[@]}"}; do
+  [[ $flag == --resume || $flag == --overwrite ]] || again+=("$flag")
   case $flag in
     --resume) resumes=yes ;;
     --model | --model=* | --data | --data=* | --out | --out=*) die "${flag%%=*}: give it before --" ;;
@@ -99,7 +103,14 @@ if [ -z "$out" ]; then
 fi
 echo "== train"
 build/train/train --model "$model" --data "$data" --out "$out" \
-  ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"}
+  ${train_flags[@]+"${train_flags[@]}"} ${flags[@]+"${flags[@]}"} || {
+  status=$?
+  # Stopped by a signal and saved in this run; train's own word on --resume is of the flags that it was given here.
+  if [ "$status" -gt 128 ] && [ "$out/checkpoints" -nt build/configure.log ]; then
+    echo "To go on: $(printf '%q ' "${again[@]}")--resume"
+  fi
+  exit "$status"
+}
 
 echo "== evaluate on test"
 build/tools/evaluate --model "$out" --data "$data" --split test --sweep

@@ -1,6 +1,6 @@
-"""What tools/quickstart.sh refuses before it installs anything, what it makes of the network, with made-up programs in
-the place of those that it installs and builds, and the help of all scripts for users:
-python3 quickstart_test.py [unittest's arguments].
+"""What tools/quickstart.sh refuses before it installs anything, what it makes of the network and says when it is
+interrupted, with made-up programs in the place of those that it installs and builds, and the help of all scripts for
+users: python3 quickstart_test.py [unittest's arguments].
 """
 
 import http.server
@@ -29,6 +29,53 @@ class Refused(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", f"quickstart: {reason}\n"))
 
 
+class MadeUp(unittest.TestCase):
+    """quickstart.sh in a tree of its own, where what it would install and build is a script that does nothing."""
+
+    def setUp(self):
+        self.root = Path(tempfile.mkdtemp(prefix="ember-quickstart-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        shutil.copytree(ROOT / "tools", self.root / "tools")
+        for name in ("tools/install_packages.sh", "bin/cmake", "build/tools/evaluate", "build/tools/predict"):
+            self.program(name, "")
+        self.program("build/train/train", 'echo "$@"')
+
+    def program(self, name, script):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def quickstart(self, *flags, url="http://127.0.0.1:1"):
+        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}", "no_proxy": "127.0.0.1",
+                       "EMBER_GOEMOTIONS_URL": url, "EMBER_TINYBERT_URL": url}
+        return subprocess.run(["tools/quickstart.sh", *flags], cwd=self.root, capture_output=True, text=True,
+                              timeout=60, env=environment)
+
+
+class Interrupted(MadeUp):
+    def test_says_how_to_go_on(self):
+        self.program("build/train/train", "mkdir -p out/quickstart/checkpoints/step-1; exit 130")
+        for flags, again in (
+                ([], "-- --resume"),
+                (["--out", "out/quickstart", "--", "--overwrite", "--seed", "4 2"],
+                 "--out out/quickstart -- --seed 4\\ 2 --resume"),
+                (["--", "--resume"], "-- --resume")):
+            with self.subTest(flags=flags):
+                shutil.rmtree(self.root / "out", ignore_errors=True)
+                done = self.quickstart(*flags)
+                self.assertEqual((done.returncode, done.stderr), (130, ""))
+                self.assertTrue(done.stdout.endswith(f"\nTo go on: tools/quickstart.sh {again}\n"), done.stdout)
+
+    def test_with_nothing_saved_there_is_nothing_to_go_on_with(self):
+        (self.root / "out/quickstart/checkpoints/step-1").mkdir(parents=True)  # an earlier run's
+        os.utime(self.root / "out/quickstart/checkpoints", (1, 1))
+        self.program("build/train/train", "exit 130")
+        done = self.quickstart()
+        self.assertEqual((done.returncode, done.stderr), (130, ""))
+        self.assertNotIn("To go on", done.stdout)
+
+
 class NotFound(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.send_error(404)
@@ -39,30 +86,13 @@ class NotFound(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Network(unittest.TestCase):
-    def setUp(self):
-        self.root = Path(tempfile.mkdtemp(prefix="ember-quickstart-"))
-        self.addCleanup(shutil.rmtree, self.root)
-        shutil.copytree(ROOT / "tools", self.root / "tools")
-        for name in ("tools/install_packages.sh", "bin/cmake", "build/train/train", "build/tools/evaluate",
-                     "build/tools/predict"):
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text('#!/bin/sh\n[ "${0##*/}" != train ] || echo "$@"\n')
-            path.chmod(0o755)
-
-    def quickstart(self, url, *flags):
-        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}", "no_proxy": "127.0.0.1",
-                       "EMBER_GOEMOTIONS_URL": url, "EMBER_TINYBERT_URL": url}
-        return subprocess.run([self.root / "tools" / "quickstart.sh", *flags], capture_output=True, text=True,
-                              timeout=60, env=environment)
-
+class Network(MadeUp):
     def test_without_one_it_takes_the_sample(self):
-        done = self.quickstart("http://127.0.0.1:1")
+        done = self.quickstart()
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("No network (http://127.0.0.1:1/test.tsv cannot be reached)", done.stdout)
         self.assertIn("--model data/sample/model --data data/sample", done.stdout)
-        done = self.quickstart("http://127.0.0.1:1", "--data", str(self.root))
+        done = self.quickstart("--data", str(self.root))
         self.assertEqual((done.returncode, done.stderr),
                          (2, "quickstart: http://127.0.0.1:1/config.json cannot be reached; give both --model and "
                              "--data\n"))
@@ -73,7 +103,7 @@ class Network(unittest.TestCase):
         self.addCleanup(server.shutdown)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        done = self.quickstart(url)
+        done = self.quickstart(url=url)
         self.assertEqual((done.returncode, done.stderr),
                          (2, f"fetch_goemotions.sh: {url}/emotions.txt: the server answers HTTP 404\n"))
 
