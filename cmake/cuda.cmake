@@ -50,6 +50,13 @@ if(EMBER_WITH_CUDA)
   list(FILTER CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES EXCLUDE REGEX "/gcc/")
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  # Installed programs find the toolkit's libraries, and a shared backend, where those of the build do.
+  if(NOT DEFINED CMAKE_INSTALL_RPATH)
+    set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+    if(EMBER_CUDA_SHARED)
+      set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
+    endif()
+  endif()
   message(STATUS "CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 

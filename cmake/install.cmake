@@ -12,7 +12,7 @@ foreach(room ${rooms})
   install(FILES ${headers} DESTINATION include/ember/${room})
 endforeach()
 if(EMBER_WITH_CUDA)
-  install(TARGETS ember_cuda EXPORT emberTargets ARCHIVE DESTINATION lib)
+  install(TARGETS ember_cuda EXPORT emberTargets ARCHIVE DESTINATION lib LIBRARY DESTINATION lib)
 endif()
 install(EXPORT emberTargets NAMESPACE ember:: DESTINATION ${package_dir})
 

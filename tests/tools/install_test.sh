@@ -13,6 +13,13 @@ if grep -rl -e "$source_dir" -e "$build_dir" "$scratch/the prefix/lib/cmake" "$s
   echo "the files above name the source or the build folder" >&2
   exit 1
 fi
+# Installed, the programs find the toolkit's libraries where they found them in the build, and all others.
+runpath() { readelf -d "$1" | sed -n 's/.*(RUNPATH).*\[\(.*\)\]/\1/p' | tr : '\n' | grep -v -e "^$build_dir" -e '^$'; }
+if [ "$(runpath "$build_dir/train/train")" != "$(runpath "$scratch/the prefix/bin/train" | grep -v ORIGIN)" ] ||
+  ldd "$scratch/the prefix/bin/train" | grep 'not found'; then
+  readelf -d "$build_dir/train/train" "$scratch/the prefix/bin/train" | grep RUNPATH
+  exit 1
+fi
 # A copy, so that the example cannot see the sources around it.
 cp -r "$source_dir/examples/classify" "$scratch/example"
 # The trainer links too, with the backends that it may choose.
