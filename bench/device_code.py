@@ -162,14 +162,16 @@ def main():
         found = resources(options.library.read_bytes())
     except OSError as error:
         arguments.error(f"{options.library}: {error.strerror}")
+    except (struct.error, ValueError, LookupError):
+        arguments.error(f"{options.library}: is cut short or damaged, its device code cannot be read")
     mine = {name: kernel for (architecture, name), kernel in found.items() if architecture == options.sm}
     if not mine:
         has = ", ".join(f"sm_{a}" for a in sorted({architecture for architecture, _ in found})) or "no device code"
         arguments.error(f"{options.library}: no code for sm_{options.sm}; it has {has}")
     names = readable(list(mine))
     warps_of = f"warps of {LIMITS[options.sm].warps}"
-    print("|", " | ".join(["kernel", "registers", "shared", "threads", warps_of, "instructions", *KINDS]), "|")
-    print("|---" * (6 + len(KINDS)) + "|")
+    head = ["kernel", "registers", "shared", "threads", warps_of, "instructions", *KINDS]
+    rows = [head, ["---"] * len(head)]
     for name in sorted(mine, key=names.get):
         kernel = mine[name]
         kinds = [
@@ -178,8 +180,12 @@ def main():
         ]
         warps = resident_warps(kernel, LIMITS[options.sm]) if kernel.threads else "?"
         resources_of = [kernel.registers, kernel.shared, kernel.threads or "?", warps]
-        row = [names[name], *resources_of, sum(kernel.code.values()), *kinds]
-        print("|", " | ".join(str(cell) for cell in row), "|")
+        rows.append([names[name], *resources_of, sum(kernel.code.values()), *kinds])
+    try:
+        with open(1, "w", closefd=False) as out:
+            out.writelines("| " + " | ".join(str(cell) for cell in row) + " |\n" for row in rows)
+    except OSError as error:
+        arguments.error(f"standard output: {error.strerror}")
 
 
 if __name__ == "__main__":

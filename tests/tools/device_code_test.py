@@ -123,6 +123,21 @@ class DeviceCode(unittest.TestCase):
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("no device code", wrong.stderr)
 
+    def test_what_fails_is_told_in_one_line(self):
+        with tempfile.NamedTemporaryFile() as short, open("/dev/full", "w") as full:
+            with open(LIBRARY, "rb") as library:
+                code = library.read()
+            (start, _), *_ = device_code.device_images(code)
+            short.write(code[:start + 128])  # the head of the first image
+            short.flush()
+            for library, out, words in [(short.name, subprocess.PIPE, ": is cut short or damaged"),
+                                        (LIBRARY, full, "standard output: No space left on device")]:
+                done = subprocess.run([sys.executable, device_code.__file__, library], stdout=out,
+                                      stderr=subprocess.PIPE, text=True)
+                self.assertEqual(done.returncode, 2)
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertIn(words, done.stderr)
+
 
 if __name__ == "__main__":
     if not WATCHED:
