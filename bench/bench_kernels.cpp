@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -53,6 +54,7 @@ class Reporter : public benchmark::BenchmarkReporter {
   std::map<std::string, std::size_t> cases_;
 };
 
+// All of them in every run, as the form csv wants it (else it ends the program); NaN: the peak is not known yet.
 void set_counters(benchmark::State& state, const ember::Suite& suite, std::size_t i, double seconds) {
   const ember::Case& measured = suite.at(i);
   const ember::Peaks peaks = suite.peaks(*measured.backend);
@@ -61,8 +63,11 @@ void set_counters(benchmark::State& state, const ember::Suite& suite, std::size_
   state.counters["FLOP"] = flop;
   state.counters["GB/s"] = bytes / seconds * 1e-9;
   state.counters["TFLOP/s"] = flop / seconds * 1e-12;
-  if (peaks.bytes_per_second > 0) state.counters["%copy"] = 100 * bytes / seconds / peaks.bytes_per_second;
-  if (peaks.flop_per_second > 0) state.counters["%product"] = 100 * flop / seconds / peaks.flop_per_second;
+  const auto percent = [](double rate, double peak) {
+    return rate == 0 ? 0 : peak > 0 ? 100 * rate / peak : std::numeric_limits<double>::quiet_NaN();
+  };
+  state.counters["%copy"] = percent(bytes / seconds, peaks.bytes_per_second);
+  state.counters["%product"] = percent(flop / seconds, peaks.flop_per_second);
 }
 
 // Every repetition is one iteration, whose time is the median of what ember::time_call samples: so the emptying of the

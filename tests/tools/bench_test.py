@@ -160,6 +160,13 @@ class GoogleBenchmarksFlags(Case):
                     self.refused(done, ": %s: %s" % (argument, words))
                     self.assertEqual(done.stdout, "")
 
+    def test_forms_of_its_own(self):
+        for form in "console", "json", "csv":
+            with self.subTest(form):
+                done = run(KERNELS, "--device", "cpu", ONE, *QUICK, "--benchmark_format=" + form)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("tanh_forward/tinybert/20/cold/cpu", done.stdout)
+
     def test_help(self):
         done = run(VARIANTS, "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
