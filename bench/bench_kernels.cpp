@@ -129,10 +129,7 @@ int run(const Options& options, const std::string& program, const std::vector<st
   if (!options.out.empty()) results.emplace(options.out, context(options, suite));
   ember::print_absent(absent);
   Reporter reporter(suite, results ? &*results : nullptr);
-  if (prints_itself(rest))
-    benchmark::RunSpecifiedBenchmarks(filter);
-  else
-    benchmark::RunSpecifiedBenchmarks(&reporter, filter);
+  ember::run_benchmarks(rest, filter, prints_itself(rest) ? nullptr : &reporter);
   return 0;
 }
 

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <initializer_list>
+#include <iostream>
+#include <memory>
 #include <ostream>
 #include <regex>
 #include <string>
@@ -104,6 +106,46 @@ inline std::string checked_filter(const std::vector<std::string>& absent) {
   std::string filter = benchmark::GetBenchmarkFilter();
   if (!filter.empty()) require_matches(filter, absent);
   return filter;
+}
+
+// The value of the last of `arguments` that sets `flag`, or what is so without it.
+inline std::string value_of(const std::vector<std::string>& arguments, const std::string& flag, std::string value) {
+  for (const std::string& argument : arguments)
+    if (argument.starts_with(flag + "=")) value = argument.substr(flag.size() + 1);
+  return value;
+}
+
+// A form of Google Benchmark's for the file of --benchmark_out, whose last words say whether all could be written.
+template <typename Form>
+class WholeFile final : public Form {
+ public:
+  using Form::Form;
+  void Finalize() override {
+    Form::Finalize();
+    check(this->GetOutputStream().flush().good(), "--benchmark_out: cannot be written");
+  }
+};
+
+// Null without --benchmark_out.
+inline std::unique_ptr<benchmark::BenchmarkReporter> file_reporter(const std::vector<std::string>& arguments) {
+  if (value_of(arguments, "--benchmark_out", "").empty()) return nullptr;
+  const std::string format = value_of(arguments, "--benchmark_out_format", "json");
+  if (format == "console")
+    return std::make_unique<WholeFile<benchmark::ConsoleReporter>>(benchmark::ConsoleReporter::OO_None);
+  if (format == "json") return std::make_unique<WholeFile<benchmark::JSONReporter>>();
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // which csv has been for years
+  return std::make_unique<WholeFile<benchmark::CSVReporter>>();
+#pragma GCC diagnostic pop
+}
+
+// Runs what `filter` leaves; `reporter` prints, or if it is null the form that was asked for. Error where standard
+// output, or the file of --benchmark_out, has no room, of which Google Benchmark takes no notice.
+inline void run_benchmarks(const std::vector<std::string>& arguments, const std::string& filter,
+                           benchmark::BenchmarkReporter* reporter = nullptr) {
+  const auto to_file = file_reporter(arguments);
+  benchmark::RunSpecifiedBenchmarks(reporter, to_file.get(), filter);
+  check(std::cout.flush().good(), "standard output: cannot be written");
 }
 
 }  // namespace ember

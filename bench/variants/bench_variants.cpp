@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bench/backend.h"
 #include "bench/google_benchmark.h"
@@ -104,7 +105,7 @@ class Suite {
   std::unique_ptr<AdamWTraining> dense_training_, lazy_training_;
 };
 
-void run_benchmarks() {
+void run(const std::vector<std::string>& arguments) {
   const int threads = thread_count(0);
   const auto one = make_cpu_kernels(Precision::fp32, 1), all = make_cpu_kernels(Precision::fp32, threads);
   Suite cpu("cpu", *all, cpu_ladders(*one, *all, threads), 1);
@@ -124,9 +125,9 @@ void run_benchmarks() {
 #else
   absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
-  checked_filter(absent);
+  const std::string filter = checked_filter(absent);
   print_absent(absent);
-  benchmark::RunSpecifiedBenchmarks();
+  run_benchmarks(arguments, filter);
   benchmark::ClearRegisteredBenchmarks();  // they refer to the suites
 }
 
@@ -145,7 +146,7 @@ int main(int argc, char** argv) {
   const std::string program = argv[0];
   return ember::run_program(app, argc, argv, [&] {
     ember::initialize_benchmark(program, app.remaining());
-    run_benchmarks();
+    run(app.remaining());
     return 0;
   });
 }

@@ -17,6 +17,7 @@ KERNELS, STEP, TEXTS, VARIANTS = None, None, None, None
 TIMEOUT = 300
 QUICK = ["--benchmark_repetitions=2", "--seconds", "0.0001"]
 ONE = "--benchmark_filter=^tanh_forward/tinybert/20/"
+RUNG = "--benchmark_filter=^layernorm/cpu/2_vectors/308/no_dropout"
 SMALL_STEP = ["--repetitions", "2", "--seconds", "0.001"]
 
 
@@ -130,6 +131,20 @@ class Kernels(Case):
         self.assertEqual(done.returncode, 2)
         self.assertIn("standard output: No space left on device\n", done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_google_benchmarks_forms_without_room(self):
+        kernels, variants = [KERNELS, "--device", "cpu", ONE, *QUICK], [VARIANTS, RUNG, "--benchmark_min_time=0.001"]
+        for command in kernels + ["--benchmark_format=json"], kernels + ["--benchmark_list_tests"], variants:
+            with self.subTest(command), open("/dev/full", "w") as full:
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT, text=True)
+                self.assertEqual(done.returncode, 2)
+                self.assertTrue(done.stderr.endswith(": standard output: cannot be written\n"), done.stderr)
+        for command in kernels, variants:
+            for form in "json", "console", "csv":
+                with self.subTest(command, form=form):
+                    done = run(*command, "--benchmark_out=/dev/full", "--benchmark_out_format=" + form)
+                    self.assertEqual(done.returncode, 2)
+                    self.assertTrue(done.stderr.endswith(": --benchmark_out: cannot be written\n"), done.stderr)
 
     def test_a_disk_that_fills_up_keeps_what_was_measured(self):
         def limit():
