@@ -3,10 +3,10 @@
 //
 // One block per chunk of one tensor, 4 elements to a thread and turn; the block that comes last adds the chunks. Reads
 // 4 bytes an element; about 8 operations. A thread sums squares in float, all beyond it is in double, which most GPUs
-// are slow at. So that no square overflows or vanishes, those of large and small elements are scaled and summed apart,
-// after Blue, "A portable Fortran program to find the Euclidean norm of a vector" (1978). Where the launches that
-// computed the gradients have left sums of their squares (gradient_squares.h), one block adds those, and no gradient is
-// read again.
+// are slow at. So that no thread's sum overflows and no square vanishes, those of large and small elements are scaled
+// and summed apart, after Blue, "A portable Fortran program to find the Euclidean norm of a vector" (1978). Where the
+// launches that computed the gradients have left sums of their squares (gradient_squares.h), one block adds those, and
+// no gradient is read again.
 #include <algorithm>
 #include <cmath>
 
@@ -34,7 +34,7 @@ struct TensorList {
 };
 
 struct Squares {
-  static constexpr float kLarge = 0x1p+60f, kSmall = 0x1p-50f, kShrink = 0x1p-64f, kGrow = 0x1p+80f;
+  static constexpr float kLarge = 0x1p+60f, kSmall = 0x1p-50f, kShrink = 0x1p-70f, kGrow = 0x1p+80f;
   float usual = 0, large = 0, small = 0;
 
   __device__ void add(float x) {
@@ -58,7 +58,7 @@ struct Squares {
     }
   }
   __device__ double sum() const {
-    return static_cast<double>(usual) + static_cast<double>(small) * 0x1p-160 + static_cast<double>(large) * 0x1p+128;
+    return static_cast<double>(usual) + static_cast<double>(small) * 0x1p-160 + static_cast<double>(large) * 0x1p+140;
   }
 };
 

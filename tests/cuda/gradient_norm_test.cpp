@@ -76,6 +76,15 @@ TEST(GradientNorm, AgreesWithTheCpu) {
   EXPECT_NEAR(gradients.state(1024).gradient_norm, state.gradient_norm, kNormRounding * state.gradient_norm);
 }
 
+// All that the loss scale must bring below the largest float is the norm.
+TEST(GradientNorm, HasRoomForTheLargestFloats) {
+  Gradients gradients({});
+  gradients.values.emplace_back(16385, std::numeric_limits<float>::max());
+  gradients.add({});
+  const double expected = gradients.expected() / 65536;
+  EXPECT_NEAR(gradients.state(65536).gradient_norm, expected, kNormRounding * expected);
+}
+
 TEST(GradientNorm, NothingHasNormZero) {
   for (const Gradients& gradients : {Gradients({}), Gradients({0})}) {
     EXPECT_EQ(gradients.state().gradient_norm, 0);
