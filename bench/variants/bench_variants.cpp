@@ -1,8 +1,9 @@
 // The ladders of bench/variants, rung by rung, on TinyBERT's shapes:
 //   build/bench/bench_variants --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
-// Names are LADDER/BACKEND/RUNG[/TOKENS[/no_dropout]]; --benchmark_filter=attention/cpu times one ladder. All times are
-// of the wall clock, from an idle device to an idle device; on CUDA for as many calls as make the waiting cheap, but
-// for AdamW, whose state each call changes: one, launch and wait included.
+// Names are LADDER/BACKEND/RUNG[/TOKENS[/no_dropout]], and /manual_time behind them, which is Google Benchmark's;
+// --benchmark_filter=attention/cpu times one ladder. Each call finds its operands where the one before it left them, in
+// the caches if they hold so much. All times are of the wall clock, from an idle device to an idle device; on CUDA for
+// as many calls as make the waiting cheap, but for AdamW, whose state each call changes: one, launch and wait included.
 #include <benchmark/benchmark.h>
 
 #include <CLI/CLI.hpp>
@@ -68,7 +69,8 @@ class Suite {
     });
   }
 
-  // The lazy rung is timed as it is in the middle of a training run, when rows have been touched long ago, or never.
+  // The lazy rung is timed as it is in the middle of a training run, when rows have missed updates: up to 511, since
+  // 512 batches take turns.
   void time_training(benchmark::State& state, const Rung<AdamWCall>& rung) {
     constexpr int kStepsBefore = 1000;
     auto& training_of = rung.settle ? lazy_training_ : dense_training_;

@@ -1,6 +1,6 @@
-// LayerNorm, rung 2: the same three passes in vectors. The loops are those of the shipped kernel: `omp simd reduction`
-// lets the compiler keep 16 partial sums side by side, and the random words of 16 or 32 blocks are computed together,
-// all four of each used.
+// LayerNorm, rung 2: the same three passes in vectors. The loops are those of the shipped kernel: four vectors of
+// partial sums side by side (sum_of in kernels/cpu/vector_math.h), and the random words of 16 or 32 blocks are computed
+// together, all four of each used.
 //
 // It should buy most of what there is: the arithmetic becomes so cheap that a matrix larger than the cache waits for
 // memory.
