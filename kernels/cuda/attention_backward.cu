@@ -10,10 +10,10 @@
 //
 // Ranges. Gradients come multiplied by the loss scale, up to f16's 65504, and the matrix instruction takes f16.
 // - dS is bounded by 2 max |dP| of its row, which may reach 2^38, and its smallest parts matter down to where the
-//   largest make them invisible. So dS enters as dS 2^k, with k such that the bound becomes 2^15: it cannot overflow,
-//   and keeps f16's full precision down to 2^-29 of the bound. For dQ each row has its k; for dK, whose sum runs over
-//   rows, a warp has one k for all queries so far and rescales its sum (exactly: powers of two) when a larger bound
-//   comes.
+//   largest make them invisible. So dS enters as dS 2^k, with k such that the bound comes to between 2^14 and 2^15: it
+//   cannot overflow, and keeps f16's full precision down to 2^-28 of the bound. For dQ each row has its k; for dK,
+//   whose sum runs over rows, a warp has one k for all queries so far and rescales its sum (exactly: powers of two)
+//   when a larger bound comes.
 // - P M enters as P 2^14 where it survives: at most 2^14, full precision down to 2^-28.
 // Sums are f32 and have room for 2^15 2^16 512; the powers of two and the factors are taken out at the end, in f32.
 //

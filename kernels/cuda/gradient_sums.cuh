@@ -3,7 +3,7 @@
 //
 //   few rows      dweight = doutᵀ in: a block has a tile of 64 x 64 elements of dweight, a thread 4 x 4 of them, and
 //                 passes over the rows in steps of kStep, staged in shared memory. (O, I) of M rows: moves 4 O I bytes,
-//                 and (O + I) M halves once per tile; 2 M O I operations, below what the same bytes cost where
+//                 and 128 M halves for each tile; 2 M O I operations, below what the same bytes cost where
 //                 M <= kFewRows, so that a product of Matmul's would win nothing but another launch.
 //   column sums   a block has 128 columns, a lane 4, or 32 and one where they are not aligned; its warps take the rows
 //                 by turns, then what they have is added. Reads an element once, for one addition.

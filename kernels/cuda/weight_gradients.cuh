@@ -10,9 +10,9 @@
 // cache; 2 M O I operations. For TinyBERT at 320 rows, three layers and the last one's queries, keys and values, by the
 // block's tile:
 //
-//   tile        warps  a warp's   tiles  cache    of the columns multiplied are there
-//   64 x 160    2 x 4  32 x 40    384    53 MB    95%
-//   128 x 160   4 x 2  32 x 80    214    37 MB    85%
+//   tile        warps  a warp's   tiles  cache    of the sums are of dweight
+//   64 x 160    2 x 4  32 x 40    384    53 MB    94%
+//   128 x 160   4 x 2  32 x 80    214    36 MB    85%
 //
 // An H200 has 132 multiprocessors, so that the 384 of the first, three to a multiprocessor, would be on the device at
 // once and leave little of it idle; the second's two to one leave a fifth.

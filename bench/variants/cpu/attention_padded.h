@@ -6,7 +6,7 @@
 // arithmetic and traffic without a copy. Rows of padding are computed and not stored.
 //
 // What is slow: L² of the longest instead of L² of each sequence (3.7 times as much in bench_variants), a dot product
-// whose additions wait for each other, and 4 B H L² bytes that are written and read three times.
+// whose additions wait for each other, and 4 B H L² bytes that three passes go over.
 #pragma once
 
 #include <algorithm>

@@ -5,8 +5,9 @@
 // The operands are packed, so what would be a row of padding is read from the last row of its sequence: the same
 // arithmetic and traffic without a copy. Rows of padding are computed and not stored.
 //
-// What is slow: L² of the longest instead of L² of each sequence; 4 B H L² bytes written twice and read four times or
-// more; neighbouring threads of the softmax a row apart; and no number is used twice without being loaded twice.
+// What is slow: L² of the longest instead of L² of each sequence; 4 B H L² bytes written three times and read four
+// times or more; neighbouring threads of the softmax a row apart; and no number is used twice without being loaded
+// twice.
 #pragma once
 
 #include "bench/variants/cuda/attention_operands.cuh"
