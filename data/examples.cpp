@@ -85,28 +85,31 @@ std::int32_t named_label(std::string_view name, const Labels& labels) {
 void parse_labels(std::string_view list, const Labels& labels, std::vector<std::int32_t>& ids) {
   ids.clear();
   if (trimmed(list).empty()) return;
+  bool numbers = true;
   for (std::size_t comma = 0; comma != std::string_view::npos;) {
     comma = list.find(',');
     const std::string_view word = trimmed(list.substr(0, comma));
     if (comma != std::string_view::npos) list.remove_prefix(comma + 1);
     if (word.empty()) throw BadRow("an empty label in the list");
     // A name first: labels may be named by numbers.
+    numbers = numbers && is_integer(word);
     const std::int32_t named = labels.find(word);
     ids.push_back(named < 0 && is_integer(word) ? numbered_label(word, labels) : named_label(word, labels));
   }
-  normalise_labels(ids, labels);
+  normalise_labels(ids, labels, numbers);
 }
 
-void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels) {
-  const auto given = std::ssize(ids);
+void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels, bool numbers) {
+  const std::int64_t given = std::ssize(ids);
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  if (given == labels.size() && std::ssize(ids) < given && ids.back() <= 1) refuse_one_for_each(labels);
+  if (numbers && given >= labels.size() && std::ssize(ids) < given && ids.back() <= 1)
+    refuse_one_for_each(given, labels);
 }
 
-void refuse_one_for_each(const Labels& labels) {
-  throw BadRow(
-      fmt::format("a 0 or 1 for each of the {} labels, expected the ids or names of the row's own", labels.size()));
+void refuse_one_for_each(std::int64_t given, const Labels& labels) {
+  throw BadRow(fmt::format("a 0 or 1 for each of {} labels{}, expected the ids or names of the row's own", given,
+                           given == labels.size() ? "" : fmt::format(" (labels.txt has {})", labels.size())));
 }
 
 std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path) {

@@ -32,9 +32,12 @@ class JsonlReader : public RowReader {
     if (!parsed.is_object()) throw BadRow(fmt::format("is {}, expected an object", parsed.type_name()));
     row.text = member(parsed, "text", json::value_t::string).get<std::string>();
     row.labels.clear();
-    for (const json& label : member(parsed, "labels", json::value_t::array))
+    bool numbers = true;
+    for (const json& label : member(parsed, "labels", json::value_t::array)) {
       row.labels.push_back(label_of(label, labels_));
-    normalise_labels(row.labels, labels_);
+      numbers = numbers && label.is_number();
+    }
+    normalise_labels(row.labels, labels_, numbers);
     return true;
   }
   std::int64_t line() const override { return lines_.line(); }

@@ -40,7 +40,7 @@ class TsvReader : public RowReader {
       rest = without_line_end(line_);
     } while (rest.empty());
     if (!take_field(rest, row.text)) throw BadRow("one column only, expected text <tab> labels");
-    if (has_column_for_each_label(rest)) refuse_one_for_each(labels_);
+    if (has_column_for_each_label(rest)) refuse_one_for_each(labels_.size(), labels_);
     take_field(rest, list_);
     parse_labels(list_, labels_, row.labels);
     repaired_ = repair_utf8(row.text);

@@ -39,9 +39,10 @@ std::int32_t numbered_label(std::string_view number, const Labels& labels);
 std::int32_t named_label(std::string_view name, const Labels& labels);
 // Comma-separated names or ids, blanks around them ignored; empty for no label. BadRow for an unknown one or a gap.
 void parse_labels(std::string_view list, const Labels& labels, std::vector<std::int32_t>& ids);
-// BadRow for a 0 or 1 for each label, which are no ids.
-[[noreturn]] void refuse_one_for_each(const Labels& labels);
-// Rising, each once. BadRow for a 0 or 1 for each label, which would pass for the ids of the first two.
-void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels);
+// BadRow for a 0 or 1 for each of `given` labels, which are no ids.
+[[noreturn]] void refuse_one_for_each(std::int64_t given, const Labels& labels);
+// Rising, each once. Where all are `numbers`, none a name: BadRow for a 0 or 1 for each label, or for more labels than
+// there are, which would pass for the ids of the first two.
+void normalise_labels(std::vector<std::int32_t>& ids, const Labels& labels, bool numbers);
 
 }  // namespace ember

@@ -179,12 +179,17 @@ TEST_F(Examples, JsonlRefusesBadRowsWithFileAndLine) {
 }
 
 TEST_F(Examples, AZeroOrOneForEachLabelIsNoListOfIds) {
-  const std::string reason = "a 0 or 1 for each of the 4 labels, expected the ids or names of the row's own";
+  const std::string reason = "a 0 or 1 for each of 4 labels, expected the ids or names of the row's own";
   EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 1, 0]})"), "a.jsonl:1: " + reason);
   EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 0, 0]})"), "a.jsonl:1: " + reason);
   EXPECT_EQ(refusal("a.tsv", "a\t1,1,1,1\n"), "a.tsv:1: " + reason);
   EXPECT_EQ(refusal("a.tsv", "a\t0\t1\t0\t0\r\n"), "a.tsv:1: " + reason);
   EXPECT_EQ(refusal("a.csv", "text,labels\na,\"0,1,0,0\"\n"), "a.csv:2: " + reason);
+  // Of more labels than labels.txt has.
+  const std::string more =
+      "a 0 or 1 for each of 5 labels (labels.txt has 4), expected the ids or names of the row's own";
+  EXPECT_EQ(refusal("a.jsonl", R"({"text": "a", "labels": [0, 0, 1, 0, 0]})"), "a.jsonl:1: " + more);
+  EXPECT_EQ(refusal("a.tsv", "a\t0,0,1,0,0\n"), "a.tsv:1: " + more);
   const auto rows =
       read("b.tsv",
            "all\t0,1,2,3\ntwice\t0,1,1\nothers\t0,2,2,2\n"
@@ -198,6 +203,19 @@ TEST_F(Examples, AZeroOrOneForEachLabelIsNoListOfIds) {
   expect_row(rows[5], "empty", {1});
   expect_row(rows[6], "no first", {2});
   expect_row(rows[7], "no rest", {0});
+}
+
+TEST_F(Examples, ANameIsNoZeroOrOneHoweverOftenItStands) {
+  const std::array<std::pair<std::string, std::string>, 3> files = {{
+      {"a.tsv", "a\tjoy,0,joy,1,joy\n"},
+      {"a.jsonl", R"({"text": "a", "labels": ["joy", 0, "joy", 1, "joy"]})"},
+      {"a.csv", "text,labels\na,\"joy,0,joy,1,joy\"\n"},
+  }};
+  for (const auto& [name, content] : files) {
+    const auto rows = read(name, content);
+    ASSERT_EQ(rows.size(), 1u);
+    expect_row(rows[0], "a", {0, 1});
+  }
 }
 
 TEST_F(Examples, CsvReadsQuotedFieldsOverSeveralLines) {
