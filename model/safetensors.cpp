@@ -283,6 +283,7 @@ void append_entry(std::string& header, const std::string& key, const std::string
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   const std::string file = path.string();
+  refuse_lfs_pointer(file_.bytes(), path);
   const std::string_view text = header_text(file_.bytes(), file);
   HeaderHandler handler(file + ": header");
   json::sax_parse(text.begin(), text.end(), &handler);

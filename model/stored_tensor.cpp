@@ -146,6 +146,12 @@ void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t 
   }
 }
 
+void refuse_lfs_pointer(std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  check(!text.starts_with("version https://git-lfs.github.com/"),
+        "{}: is a pointer of Git LFS and not the weights, which `git lfs pull` in its folder fetches", path.string());
+}
+
 // An exponent of ones alone carries into the sign when its last bit is added.
 bool all_finite(const void* numbers, std::int64_t count, DType type) {
   const auto none_carries = [&]<typename Word>(Word exponent, Word last_bit) {

@@ -52,6 +52,10 @@ void copy_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t 
 // All elements; `out` must have their size.
 void copy_to_f32(const StoredTensor& tensor, float* out);
 
+// Error where `bytes`, all of a weight file's, are what Git has in the place of one that Git LFS keeps: a clone without
+// git-lfs has nothing else.
+void refuse_lfs_pointer(std::span<const std::byte> bytes, const std::filesystem::path& path);
+
 // Whether none of `count` numbers of type f32 or f16, at any address, is infinite or no number.
 bool all_finite(const void* numbers, std::int64_t count, DType type);
 

@@ -428,6 +428,7 @@ bool is_tar(Bytes bytes) {
 TorchFile::TorchFile(const std::filesystem::path& path) : file_(path) {
   const std::string file = path.string();
   const Bytes bytes = file_.bytes();
+  refuse_lfs_pointer(bytes, path);
   check(!is_tar(bytes), "{}: the tar form of torch.save before PyTorch 0.1.10 is not read; save it anew with PyTorch",
         file);
   const bool is_zip = as_text(bytes).starts_with("PK");

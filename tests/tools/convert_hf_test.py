@@ -358,6 +358,15 @@ class Refuses(Case):
         self.tensors[name + "weight"] = ([4], [1.0] * 4)
         self.bad("tensor bert.embeddings.LayerNorm.weight is F32 [4], expected [8]")
 
+    def test_what_git_has_in_the_place_of_weights(self):
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 4096\n" % ("0" * 64)
+        for name in "model.safetensors", "pytorch_model.bin":
+            with open(self.at("source", name), "w") as file:
+                file.write(pointer)
+            for arguments in [self.source, self.out], [self.source, "--list"]:
+                self.refused(*arguments, contains=name + ": is a pointer of Git LFS and not the weights")
+            os.remove(self.at("source", name))
+
     def test_missing_and_split_files(self):
         self.refused(self.at("none"), self.out, contains="no such file")
         os.remove(self.at("source", "model.safetensors"))
