@@ -102,10 +102,10 @@ TokenizerSource tokenizer_of(const fs::path& directory) {
 
 LoadedModel load_hugging_face(const fs::path& directory, Kernels& kernels, const LoadOptions& options) {
   CheckpointFiles files = files_of(directory);
+  if (!options.from_scratch) require_no_adapter(directory);  // first: alone, it has no config.json beside it
   const FolderAtPath folder(directory);
   const Surroundings around = read_surroundings(files, options);
   if (options.from_scratch) return from_scratch(files, around, kernels, options);
-  require_no_adapter(directory);
   const WeightFiles stored(weights_path(directory));
   // By convert_hf --force or a link that was turned: these weights' labels may stand in another order than those read.
   check(FolderAtPath(directory) == folder, "{}: was replaced while it was read; read it again", directory.string());

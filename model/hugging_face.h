@@ -62,7 +62,7 @@ struct LoadedModel {
 // classifier is drawn where `options` allow it, and a missing pooler beside it; any other missing or mis-shaped tensor
 // is an Error that names it, the file, what was expected and what is there. So is a classifier that is kept but whose
 // problem_type is not multi-label or that has no pooler beside it, a tokenizer with other tokens than BertTokenizer
-// (tokenizer_files.h), an adapter beside the weights, a weight that is not finite, and a vocabulary of more than
+// (tokenizer_files.h), an adapter, a weight that is not finite, and a vocabulary of more than
 // config.vocabulary lines, or of fewer by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
@@ -74,7 +74,7 @@ TokenizerSource tokenizer_of(const std::filesystem::path& directory);
 // files; an Error that says what there is instead.
 std::filesystem::path weights_path(const std::filesystem::path& directory);
 
-// Error where an adapter lies beside the weights, without which they give other scores than transformers.
+// Error where an adapter lies there: beside weights, which without it give other scores than transformers, or alone.
 void require_no_adapter(const std::filesystem::path& directory);
 
 // Writes all but the weights into a folder, each file by `write`: what stands beside model.safetensors so that

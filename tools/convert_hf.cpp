@@ -83,7 +83,6 @@ CheckpointFiles find_files(const Options& options, const WeightFiles& weights) {
   if (fs::is_directory(input)) {
     check(options.config.empty() && options.vocabulary.empty(),
           "--config and --vocab go with a weight file, but {} is a directory", options.input);
-    require_no_adapter(input);
     files.config = input / kConfigFile;
     files.vocabulary = input / kVocabularyFile;
   }
@@ -196,6 +195,7 @@ void print_report(const CheckpointMatch& model, const std::vector<std::string>& 
 }
 
 int run(const Options& options) {
+  if (!options.list && fs::is_directory(options.input)) require_no_adapter(options.input);
   const fs::path path = find_weights(options.input);
   if (!options.list) check_out(options, path);
   const WeightFiles weights(path);

@@ -342,11 +342,13 @@ TEST(LoadHuggingFace, DrawsEverythingFromScratch) {
 }
 
 // transformers would add it to the weights.
-TEST(LoadHuggingFace, AnAdapterBesideTheWeightsIsRefused) {
+TEST(LoadHuggingFace, AnAdapterIsRefusedBesideTheWeightsAndAlone) {
   const ModelDirectory directory;
   put(directory.path() / "adapter_config.json", "{}");
   EXPECT_TRUE(complaint(directory).starts_with(" holds adapter_config.json, of an adapter, ")) << complaint(directory);
   EXPECT_EQ(complaint(directory, {.labels = Labels(small().labels), .from_scratch = true}), "");
+  for (const char* name : {"config.json", "model.safetensors"}) fs::remove(directory.path() / name);
+  EXPECT_TRUE(complaint(directory).starts_with(" holds adapter_config.json, of an adapter, ")) << complaint(directory);
 }
 
 TEST(LoadHuggingFace, SaysWhatToDoWithoutSafetensors) {

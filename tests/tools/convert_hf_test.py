@@ -169,6 +169,8 @@ class Converts(Case):
         self.assertIn("classifier.bias", self.convert(self.source, "--list"))
         self.convert(path, self.out, "--config", self.at("source", "config.json"), "--vocab",
                      self.at("source", "vocab.txt"))
+        os.remove(path)  # and PEFT saves nothing but the adapter
+        self.refused(self.source, self.at("other"), contains="holds adapter_config.json, of an adapter")
 
     def test_list(self):
         self.to_torch("zip")
