@@ -21,10 +21,11 @@ constexpr std::size_t kMaxArguments = 8;                  // of a call, which co
 constexpr int kProtocol = 2;
 
 // As it is spelt in the stream, and as it is shown.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kGlobals{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kGlobals{{
     {"collections\nOrderedDict\n", kOrderedDict},
     {"torch._utils\n_rebuild_tensor_v2\n", kRebuildTensor},
     {"torch._utils\n_rebuild_parameter\n", kRebuildParameter},
+    {"torch._utils\n_rebuild_parameter_with_state\n", kRebuildParameterWithState},
     {"torch\nFloatStorage\n", "torch.FloatStorage"},
     {"torch\nHalfStorage\n", "torch.HalfStorage"},
     {"torch\nBFloat16Storage\n", "torch.BFloat16Storage"},
@@ -354,8 +355,9 @@ class Interpreter {
       require(arguments.items.empty(), "OrderedDict is given {} arguments, none was expected", arguments.items.size());
       return push({.kind = Kind::dict, .text = kOrderedDict});
     }
-    require(function.text == kRebuildTensor || function.text == kRebuildParameter, "{} is called, but is no function",
-            function.text);
+    const bool known = function.text == kRebuildTensor || function.text == kRebuildParameter ||
+                       function.text == kRebuildParameterWithState;
+    require(known, "{} is called, but is no function", function.text);
     push({.kind = Kind::call, .text = function.text, .items = arguments.items});
   }
 

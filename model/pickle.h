@@ -46,5 +46,6 @@ std::string describe(const PickleValue& value);
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
+constexpr std::string_view kRebuildParameterWithState = "torch._utils._rebuild_parameter_with_state";
 
 }  // namespace ember

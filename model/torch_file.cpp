@@ -187,10 +187,15 @@ class Reader {
 
   Layout layout(std::string_view name, const PickleValue& entry) const {
     const PickleValue* call = &entry;
-    if (call->text == kRebuildParameter) {
-      require(call->items.size() == 3, *call, "a parameter of {} arguments, expected 3", call->items.size());
+    if (call->text != kRebuildTensor) {
+      const bool with_state = call->text == kRebuildParameterWithState;
+      const std::size_t expected = with_state ? 4 : 3;
+      require(call->items.size() == expected, *call, "a parameter of {} arguments, expected {}", call->items.size(),
+              expected);
       require_kind(item(*call, 1), Kind::boolean, "requires_grad");
       require_no_hooks(item(*call, 2));
+      // Attributes, such as transformers' _is_hf_initialized, which say nothing about the values.
+      if (with_state) require_kind(item(*call, 3), Kind::dict, "a parameter's attributes");
       call = &item(*call, 0);
       require(call->kind == Kind::call && call->text == kRebuildTensor, *call,
               "a parameter of {}, a tensor was expected", describe(*call));

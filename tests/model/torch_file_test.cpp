@@ -305,6 +305,14 @@ TEST(TorchTensor, MustBeAsItsFunctionHasIt) {
   EXPECT_CONTAINS(parameter(kTensor, "N" + kNoHooks), "None where requires_grad was expected");
   EXPECT_CONTAINS(parameter(kTensor, "\x88N"), "hooks are None, expected none");
   EXPECT_CONTAINS(parameter("N"), "a parameter of None, a tensor was expected");
+  const auto with_state = [](const std::string& state) {
+    const std::string arguments = tuple(kTensor + "\x88" + kNoHooks + state);
+    return complaint_of(dict(text("t") + "ctorch._utils\n_rebuild_parameter_with_state\n" + arguments + "R"));
+  };
+  EXPECT_EQ(with_state(dict(text("_is_hf_initialized") + "\x88")), "");
+  EXPECT_CONTAINS(with_state(""), "a parameter of 3 arguments, expected 4");
+  EXPECT_CONTAINS(with_state("N"), "None where a parameter's attributes was expected");
+  EXPECT_CONTAINS(with_state(dict(text("f") + "cos\nsystem\n")), "os.system");
 }
 
 TEST(TorchStorage, MustBeAsItIsDescribed) {
