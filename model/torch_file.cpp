@@ -1,6 +1,7 @@
 #include "model/torch_file.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +22,8 @@ using Kind = PickleValue::Kind;
 using Bytes = std::span<const std::byte>;
 
 constexpr int kMaxNesting = 4;
+// Under which a checkpoint of more than the weights has them.
+constexpr std::array<std::string_view, 3> kStateKeys{"state_dict", "model_state_dict", "model"};
 constexpr std::uint64_t kRoom = std::uint64_t{64} << 20;
 
 struct StorageType {
@@ -69,7 +72,7 @@ class Reader {
   Reader(const Pickle& pickle, std::string where, bool legacy)
       : pickle_(pickle), where_(std::move(where)), legacy_(legacy) {}
 
-  // The dict of tensors: the root, or what it holds as state_dict or model.
+  // The dict of tensors: the root, or what it holds under one of those keys.
   std::vector<Layout> state_dict(std::vector<std::string>& others) const {
     const PickleValue* dict = &pickle_.root();
     for (int depth = 0;; ++depth) {
@@ -77,8 +80,9 @@ class Reader {
       require(dict->kind == Kind::dict, *dict, "{}, a dict of tensors was expected", describe(*dict));
       const PickleValue* inner = nullptr;
       for_each_entry(*dict, [&](std::string_view name, const PickleValue& value) {
-        if ((name != "state_dict" && name != "model") || value.kind != Kind::dict) return;
-        require(inner == nullptr, value, "both state_dict and model are dicts, one was expected");
+        if (value.kind != Kind::dict || std::find(kStateKeys.begin(), kStateKeys.end(), name) == kStateKeys.end())
+          return;
+        require(inner == nullptr, value, "several of {} are dicts, one was expected", fmt::join(kStateKeys, ", "));
         inner = &value;
       });
       if (inner == nullptr) break;
@@ -94,7 +98,8 @@ class Reader {
       else
         others.emplace_back(name);
     });
-    require(!layouts.empty(), *dict, "{} without a tensor in it", describe(*dict));
+    require(!layouts.empty(), *dict, "{} without a tensor in it, or a dict of tensors as {}", describe(*dict),
+            fmt::join(kStateKeys, ", "));
     return layouts;
   }
 

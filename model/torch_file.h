@@ -12,11 +12,11 @@
 namespace ember {
 
 // The tensors of a state dict: a dict or OrderedDict from names to tensors or Parameters (whose attributes count for
-// nothing), bare or under the key state_dict or model of another dict. Tensors may share storages and have offsets and
-// strides: they are views of the mapped file, and nothing is copied. Entries that are no tensors are left out and
-// named. Error for everything that is not as torch.save writes it, a big-endian file, the tar form of PyTorch before
-// 0.1.10, and tensors that together have more than twice the file's bytes and 64 MiB (a few bytes can be expanded into
-// any size).
+// nothing), bare or under the key state_dict, model_state_dict or model of another dict. Tensors may share storages and
+// have offsets and strides: they are views of the mapped file, and nothing is copied. Entries that are no tensors are
+// left out and named. Error for everything that is not as torch.save writes it, a big-endian file, the tar form of
+// PyTorch before 0.1.10, and tensors that together have more than twice the file's bytes and 64 MiB (a few bytes can be
+// expanded into any size).
 class TorchFile {
  public:
   explicit TorchFile(const std::filesystem::path& path);

@@ -176,8 +176,12 @@ TEST(TorchFile, RefusesWrongDataByItsCrc) {
 TEST(TorchPickle, IsReadAsDictOfTensors) {
   EXPECT_EQ(complaint_of(dict(text("t") + kTensor)), "");
   EXPECT_EQ(complaint_of(dict(text("model") + dict(text("state_dict") + dict(text("t") + kTensor)))), "");
+  EXPECT_EQ(complaint_of(dict(text("model_state_dict") + dict(text("t") + kTensor) + text("optimizer_state_dict") +
+                              dict(text("state") + dict("")))),
+            "");
   EXPECT_CONTAINS(complaint_of(kTensor), "a tensor, a dict of tensors was expected");
-  EXPECT_CONTAINS(complaint_of(dict(text("epoch") + number(3))), "a dict of 1 without a tensor in it");
+  EXPECT_CONTAINS(complaint_of(dict(text("epoch") + number(3))),
+                  "a dict of 1 without a tensor in it, or a dict of tensors as state_dict, model_state_dict, model");
   EXPECT_CONTAINS(complaint_of(dict(text("t") + kTensor + text("t") + kTensor)), "\"t\" stands there twice");
   const std::string put = op("q", raw('\0')), get = op("h", raw('\0'));
   EXPECT_CONTAINS(complaint_of(dict(text("x") + put + "N" + text("t") + put + kTensor + get + "N")),
