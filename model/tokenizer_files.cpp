@@ -137,11 +137,14 @@ void require_known_token(const std::string& token, const fs::path& path, const c
 }
 
 TokenizerSource read_tokenizer(const fs::path& vocabulary, const fs::path& config) {
-  const fs::path folder = vocabulary.parent_path(), fast_path = folder / kFastTokenizerFile;
+  const bool named = vocabulary.extension() == ".json";
+  const fs::path folder = vocabulary.parent_path(), fast_path = named ? vocabulary : folder / kFastTokenizerFile;
   std::optional<FastTokenizer> fast;
   if (fs::exists(fast_path)) fast = read_fast_tokenizer(fast_path);
+  const bool from_fast = named || !fs::exists(vocabulary);
+  check(fast || !from_fast, "{}: holds no {} or {}", folder.string(), kVocabularyFile, kFastTokenizerFile);
+  check(!from_fast || !fast->vocabulary.empty(), "{}: model.vocab has no token", fast_path.string());
   TokenizerSource source;
-  const bool from_fast = fast && (vocabulary.filename() == kFastTokenizerFile || !fs::exists(vocabulary));
   source.vocabulary = from_fast ? Vocabulary(lines_of(fast->vocabulary), fast_path) : read_vocabulary(vocabulary);
   const std::vector<std::string>& tokens = source.vocabulary.tokens();
   if (fast) require_same_vocabulary(*fast, fast_path, source.vocabulary);

@@ -18,10 +18,10 @@ inline constexpr std::array<std::pair<const char*, const char*>, 5> kRoleTokens{
                                                                                  {"mask_token", kMaskToken}}};
 
 // The tokenizer of vocab.txt at `vocabulary`, or where there is none of tokenizer.json beside it, which is all that
-// transformers 5 writes and may be named itself. Error naming the file and the rule where config.json at `config`, or
-// tokenizer_config.json, special_tokens_map.json, added_tokens.json or tokenizer.json beside the vocabulary make other
-// tokens of a text than BertTokenizer does: another class, other rules, other special tokens, tokens of its own,
-// another vocabulary.
+// transformers 5 writes; a `vocabulary` whose name ends in .json is such a file itself. Error naming the file and the
+// rule where config.json at `config`, or tokenizer_config.json, special_tokens_map.json, added_tokens.json or
+// tokenizer.json beside the vocabulary make other tokens of a text than BertTokenizer does: another class, other rules,
+// other special tokens, tokens of its own, another vocabulary.
 TokenizerSource read_tokenizer(const std::filesystem::path& vocabulary, const std::filesystem::path& config);
 
 // Error naming the file, and the list in it, unless `token` is one of those above.

@@ -221,6 +221,24 @@ TEST(TokenizerFiles, TokenizerJsonAloneIsAVocabulary) {
   EXPECT_TRUE(folder.read().lower_case);  // BertTokenizer's rules are tokenizer_config.json's
 }
 
+TEST(TokenizerFiles, TokenizerJsonMayHaveAnotherName) {
+  const Folder folder;  // whose vocab.txt is another vocabulary
+  const auto read = [&](const std::string& content) {
+    put(folder.path() / "mine.json", content);
+    return read_tokenizer(folder.path() / "mine.json", folder.path() / "config.json");
+  };
+  const TokenizerSource source = read(fast(kAllAdded, R"(, "of": 6)"));
+  EXPECT_EQ(source.vocabulary.text(), "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nin\nof\n");
+  EXPECT_EQ(source.vocabulary.file(), folder.path() / "mine.json");
+  EXPECT_EQ(error_of([&] { read("{}"); }), (folder.path() / "mine.json").string() + ": model.vocab has no token");
+}
+
+TEST(TokenizerFiles, AMissingVocabularyIsToldWithBothItsNames) {
+  const Folder folder;
+  std::filesystem::remove(folder.path() / "vocab.txt");
+  EXPECT_EQ(error_of([&] { folder.read(); }), folder.path().path().string() + ": holds no vocab.txt or tokenizer.json");
+}
+
 // Classes without rules of their own do as tokenizer.json says.
 TEST(TokenizerFiles, TokenizerJsonHasTheRulesOfSomeClasses) {
   for (const char* name : {"PreTrainedTokenizerFast", "TokenizersBackend"}) {
