@@ -76,9 +76,10 @@ std::int32_t numbered_label(std::string_view number, const Labels& labels) {
   return id;
 }
 
-std::int32_t named_label(std::string_view name, const Labels& labels) {
+std::int32_t named_label(std::string_view name, const Labels& labels, const char* or_else) {
   const std::int32_t id = labels.find(name);
-  if (id < 0) throw BadRow(fmt::format("label \"{}\" is unknown, expected a name of labels.txt", printable(name)));
+  if (id < 0)
+    throw BadRow(fmt::format("label \"{}\" is unknown, expected a name of labels.txt{}", printable(name), or_else));
   return id;
 }
 
@@ -91,10 +92,11 @@ void parse_labels(std::string_view list, const Labels& labels, std::vector<std::
     const std::string_view word = trimmed(list.substr(0, comma));
     if (comma != std::string_view::npos) list.remove_prefix(comma + 1);
     if (word.empty()) throw BadRow("an empty label in the list");
+    const bool number = is_integer(word);
+    numbers = numbers && number;
     // A name first: labels may be named by numbers.
-    numbers = numbers && is_integer(word);
-    const std::int32_t named = labels.find(word);
-    ids.push_back(named < 0 && is_integer(word) ? numbered_label(word, labels) : named_label(word, labels));
+    ids.push_back(number && labels.find(word) < 0 ? numbered_label(word, labels)
+                                                  : named_label(word, labels, " or an id"));
   }
   normalise_labels(ids, labels, numbers);
 }

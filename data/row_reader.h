@@ -35,8 +35,8 @@ std::unique_ptr<RowReader> read_csv_rows(const std::filesystem::path& path, cons
 
 // The id that the decimal digits of `number` say. BadRow unless 0 <= id < labels.size().
 std::int32_t numbered_label(std::string_view number, const Labels& labels);
-// BadRow when `name` is none of the labels.
-std::int32_t named_label(std::string_view name, const Labels& labels);
+// BadRow when `name` is none of the labels; `or_else` says what would have done, too.
+std::int32_t named_label(std::string_view name, const Labels& labels, const char* or_else = "");
 // Comma-separated names or ids, blanks around them ignored; empty for no label. BadRow for an unknown one or a gap.
 void parse_labels(std::string_view list, const Labels& labels, std::vector<std::int32_t>& ids);
 // BadRow for a 0 or 1 for each of `given` labels, which are no ids.

@@ -130,9 +130,9 @@ TEST_F(Examples, TsvRefusesBadRowsWithFileAndLine) {
   EXPECT_EQ(refusal("a.tsv", "a\t99999999999999999999\n"),
             "a.tsv:1: label 99999999999999999999 is out of range, expected 0 to 3");
   EXPECT_EQ(refusal("a.tsv", "a\tjoy,sad\xFF\n"),
-            "a.tsv:1: label \"sad\\xff\" is unknown, expected a name of labels.txt");
-  EXPECT_EQ(refusal("a.tsv", "a\t1.0\n"), "a.tsv:1: label \"1.0\" is unknown, expected a name of labels.txt");
-  EXPECT_EQ(refusal("a.tsv", "a\t-\n"), "a.tsv:1: label \"-\" is unknown, expected a name of labels.txt");
+            "a.tsv:1: label \"sad\\xff\" is unknown, expected a name of labels.txt or an id");
+  EXPECT_EQ(refusal("a.tsv", "a\t1.0\n"), "a.tsv:1: label \"1.0\" is unknown, expected a name of labels.txt or an id");
+  EXPECT_EQ(refusal("a.tsv", "a\t-\n"), "a.tsv:1: label \"-\" is unknown, expected a name of labels.txt or an id");
   EXPECT_EQ(refusal("a.tsv", "a\t0,,1\n"), "a.tsv:1: an empty label in the list");
   EXPECT_EQ(refusal("a.tsv", "a\t0,\n"), "a.tsv:1: an empty label in the list");
 }
