@@ -34,8 +34,7 @@ BertConfig model_shape(std::string_view name) {
   BertConfig config;
   config.labels = anonymous_labels(kLabels);
   if (name == "tinybert") return config;
-  check(name == "minilm" || name == "bert-base", "{}: no such shape; tinybert, minilm and bert-base are there",
-        printable(name));
+  check(name == "minilm" || name == "bert-base", "--shape {}: must be tinybert, minilm or bert-base", printable(name));
   const bool base = name == "bert-base";
   config.hidden = base ? 768 : 384;
   config.layers = base ? 12 : 6;

@@ -335,7 +335,7 @@ class Step(Case):
             (["--paper", "320,65", "--no-graph"], "--no-graph excludes --paper"),
             (["--paper", "320,65", "--out", "x.json"], "--out excludes --paper"),
             (["--shape", "minilm", "--model", "/tmp"], "--shape excludes --model"),
-            (["--shape", "gpt"], "gpt: no such shape"),
+            (["--shape", "gpt"], "--shape gpt: must be tinybert, minilm or bert-base"),
             (["--data", "/tmp"], "--data needs --model"),
             (["--model", "/no/such/folder"], "/no/such/folder/config.json"),
             (["--out", "/dev/full"], "/dev/full: cannot be written: No space left on device"),
