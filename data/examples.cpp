@@ -123,6 +123,7 @@ std::vector<std::string> notes_on(const ReadReport& report, const fs::path& path
     notes.push_back(fmt::format(
         "{}: {} {} bytes that are not UTF-8, the first at line {}; those are replaced by U+FFFD", path.string(),
         report.invalid_utf8, report.invalid_utf8 == 1 ? "row holds" : "rows hold", report.first_invalid_utf8));
+  if (report.labelled == 0) notes.push_back(fmt::format("{}: no row has a label", path.string()));
   return notes;
 }
 
@@ -141,6 +142,7 @@ std::vector<Example> read_examples(const fs::path& path, const Labels& labels, c
       continue;
     }
     if (rows->repaired() && count.invalid_utf8++ == 0) count.first_invalid_utf8 = rows->line();
+    count.labelled += row.labels.empty() ? 0 : 1;
     examples.push_back(std::exchange(row, {}));
   }
   count.rows = static_cast<std::int64_t>(examples.size());

@@ -50,13 +50,14 @@ struct ReadOptions {
 
 struct ReadReport {
   std::int64_t rows = 0;                // kept
+  std::int64_t labelled = 0;            // of them, those with a label
   std::int64_t skipped = 0;             // malformed, only with skip_bad_rows
   std::string first_skipped;            // the message of the first of them
   std::int64_t invalid_utf8 = 0;        // rows whose text, in JSONL whose line, had invalid UTF-8; they are kept
   std::int64_t first_invalid_utf8 = 0;  // line of the first of them
 };
 
-// What the user should know of a file that was read: rows skipped, bytes replaced.
+// What the user should know of a file that was read: rows skipped, bytes replaced, and that no row has a label.
 std::vector<std::string> notes_on(const ReadReport& report, const std::filesystem::path& path);
 
 // All examples of one file; the format follows from the name's ending. Error for a malformed row or one with a label

@@ -303,6 +303,16 @@ TEST_F(Examples, KeepsRowsWithInvalidUtf8AndCountsThem) {
   }
 }
 
+TEST_F(Examples, AFileWithoutAnyLabelIsTold) {
+  const auto notes = [&](const std::string& content) {
+    ReadReport report;
+    read("a.csv", content, &report);
+    return notes_on(report, "a.csv");
+  };
+  EXPECT_EQ(notes("text,labels\na,\nb,\n"), std::vector<std::string>{"a.csv: no row has a label"});
+  EXPECT_EQ(notes("text,labels\na,\nb,0\n"), std::vector<std::string>{});
+}
+
 TEST_F(Examples, ReadsVeryLongLines) {
   // Longer than any buffer, with line ends falling everywhere around a buffer's edge.
   for (const std::size_t length :
