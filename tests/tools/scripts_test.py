@@ -1,6 +1,7 @@
-"""What the developers' scripts answer to wrong arguments: python3 scripts_test.py [unittest's arguments].
+"""What the developers' scripts, and the build's configuration, answer to wrong arguments:
+python3 scripts_test.py [unittest's arguments].
 
-They look at their arguments before they look for their packages, which therefore need not be there.
+The scripts look at their arguments before they look for their packages, which therefore need not be there.
 """
 
 import os
@@ -54,6 +55,13 @@ class Refused(Refusals):
                 for name in "train_torch.py", "hf_trainer.py", "infer.py", "sdpa.py":
                     self.refused(f"bench/peers/{name}", *PEERS[name], "--device", "cuda",
                                  contains="--device cuda: PyTorch finds no GPU here")
+
+    def test_build_type(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=Relase"], capture_output=True,
+                                  text=True, timeout=TIMEOUT)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("CMAKE_BUILD_TYPE is 'Relase'; Release, RelWithDebInfo,", done.stderr)
 
     def test_device_code(self):
         with tempfile.NamedTemporaryFile() as empty:
