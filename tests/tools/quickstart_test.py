@@ -53,6 +53,12 @@ class MadeUp(unittest.TestCase):
                               timeout=60, env=environment)
 
 
+class Toolkit(MadeUp):
+    def test_one_that_is_not_used_is_named(self):
+        self.program("bin/cmake", "echo '-- CUDA 11.5.119 is older than 12.2: the CUDA backend is not built'")
+        self.assertIn("\nCUDA 11.5.119 is older than 12.2: the CUDA backend is not built\n", self.quickstart().stdout)
+
+
 class Interrupted(MadeUp):
     def test_says_how_to_go_on(self):
         self.program("build/train/train", "mkdir -p out/quickstart/checkpoints/step-1; exit 130")
