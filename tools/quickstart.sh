@@ -56,7 +56,8 @@ fi
 echo "== build"
 mkdir -p build
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF -DEMBER_BENCH=OFF >build/configure.log 2>&1 ||
-  { tail -n 20 build/configure.log >&2; die "the build could not be configured"; }
+  { tail -n 20 build/configure.log >&2
+    die "the build could not be configured; what another place or generator left in $PWD/build goes with rm -r"; }
 sed -n 's/^-- \(CUDA [0-9]\)/\1/p' build/configure.log  # which toolkit, or that it is too old
 cmake --build build  # ninja counts the processors, also of a container with a quota of their time
 

@@ -53,10 +53,17 @@ class MadeUp(unittest.TestCase):
                               timeout=60, env=environment)
 
 
-class Toolkit(MadeUp):
-    def test_one_that_is_not_used_is_named(self):
+class Configuration(MadeUp):
+    def test_a_toolkit_that_is_not_used_is_named(self):
         self.program("bin/cmake", "echo '-- CUDA 11.5.119 is older than 12.2: the CUDA backend is not built'")
         self.assertIn("\nCUDA 11.5.119 is older than 12.2: the CUDA backend is not built\n", self.quickstart().stdout)
+
+    def test_a_build_that_cannot_be_configured(self):
+        self.program("bin/cmake", "echo Does not match the generator used previously; exit 1")
+        done = self.quickstart()
+        self.assertEqual((done.returncode, done.stderr), (2, (
+            "Does not match the generator used previously\nquickstart: the build could not be configured; what another "
+            f"place or generator left in {self.root}/build goes with rm -r\n")))
 
 
 class Interrupted(MadeUp):
