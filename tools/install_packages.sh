@@ -39,7 +39,7 @@ if [ "$(id -u)" -ne 0 ]; then
   as_root=(sudo)
 fi
 echo "Installing ${missing[*]}"
-log=$(mktemp)
+log=$(mktemp 2>/dev/null) || die "TMPDIR, ${TMPDIR:-/tmp}: no file can be made there"
 trap 'rm -f "$log"' EXIT
 install() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \

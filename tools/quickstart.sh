@@ -54,7 +54,7 @@ if { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } &&
 fi
 
 echo "== build"
-mkdir -p build
+{ mkdir -p build && : >build/configure.log; } 2>/dev/null || die "$PWD/build: cannot be written"
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEMBER_TESTS=OFF -DEMBER_BENCH=OFF >build/configure.log 2>&1 ||
   { tail -n 20 build/configure.log >&2
     die "the build could not be configured; what another place or generator left in $PWD/build goes with rm -r"; }

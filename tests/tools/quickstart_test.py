@@ -58,6 +58,21 @@ class Configuration(MadeUp):
         self.program("bin/cmake", "echo '-- CUDA 11.5.119 is older than 12.2: the CUDA backend is not built'")
         self.assertIn("\nCUDA 11.5.119 is older than 12.2: the CUDA backend is not built\n", self.quickstart().stdout)
 
+    def test_a_build_folder_that_cannot_be_written(self):
+        (self.root / "build" / "configure.log").mkdir()
+        done = self.quickstart()
+        self.assertEqual((done.returncode, done.stderr), (2, f"quickstart: {self.root}/build: cannot be written\n"))
+
+    def test_packages_need_a_temporary_file(self):
+        self.program("none/id", "echo 0")
+        self.program("none/apt-get", "exit 1")  # and no dpkg-query, which would find them installed
+        for name in "bash", "sed", "grep", "mktemp":
+            (self.root / "none" / name).symlink_to(shutil.which(name))
+        done = subprocess.run([self.root / "none/bash", ROOT / "tools" / "install_packages.sh"], capture_output=True,
+                              text=True, timeout=60, env={"PATH": f"{self.root}/none", "TMPDIR": "/nonexistent"})
+        self.assertEqual((done.returncode, done.stderr),
+                         (2, "install_packages: TMPDIR, /nonexistent: no file can be made there\n"))
+
     def test_a_build_that_cannot_be_configured(self):
         self.program("bin/cmake", "echo Does not match the generator used previously; exit 1")
         done = self.quickstart()
