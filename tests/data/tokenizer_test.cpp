@@ -266,8 +266,8 @@ std::string vocabulary_error(const std::filesystem::path& path) {
 TEST(Vocabulary, ErrorsNameTheFileAndWhatIsWrong) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "vocab.txt";
-  EXPECT_NE(vocabulary_error(path).find(path.string()), std::string::npos);
-  EXPECT_NE(vocabulary_error(folder.path()).find(folder.path().string()), std::string::npos);
+  EXPECT_CONTAINS(vocabulary_error(path), path.string());
+  EXPECT_CONTAINS(vocabulary_error(folder.path()), folder.path().string());
   const std::string all = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n";
   for (const char* name : {"[PAD]", "[UNK]", "[CLS]", "[SEP]"}) {
     std::string lines = all;
@@ -278,9 +278,9 @@ TEST(Vocabulary, ErrorsNameTheFileAndWhatIsWrong) {
   write_file_atomically(path, "");
   EXPECT_EQ(vocabulary_error(path), path.string() + ": the vocabulary of 0 lines has no [PAD]");
   write_file_atomically(path, all + "ok\nb\xC3\n");
-  EXPECT_NE(vocabulary_error(path).find("vocab.txt:6: not UTF-8"), std::string::npos) << vocabulary_error(path);
+  EXPECT_CONTAINS(vocabulary_error(path), "vocab.txt:6: not UTF-8");
   std::filesystem::resize_file(path, kMostVocabularyBytes + 1);
-  EXPECT_NE(vocabulary_error(path).find("more than the 268435456 allowed"), std::string::npos);
+  EXPECT_CONTAINS(vocabulary_error(path), "more than the 268435456 allowed");
 }
 
 // 64-bit FNV-1a, one digest for every `block` results.

@@ -263,9 +263,9 @@ TEST(ConfigJson, HoldsWhatHuggingFaceReads) {
   EXPECT_EQ(object.at("id2label"), (json{{"0", "joy"}, {"1", "sadness"}}));
   EXPECT_EQ(object.at("label2id"), (json{{"joy", 0}, {"sadness", 1}}));
   // Written as people write them, not as the float's digits in double.
-  EXPECT_NE(config_json(config).find("\"hidden_dropout_prob\": 0.1,"), std::string::npos);
-  EXPECT_NE(config_json(config).find("\"initializer_range\": 0.02,"), std::string::npos);
-  EXPECT_NE(config_json(config).find("\"layer_norm_eps\": 1e-12,"), std::string::npos);
+  EXPECT_CONTAINS(config_json(config), "\"hidden_dropout_prob\": 0.1,");
+  EXPECT_CONTAINS(config_json(config), "\"initializer_range\": 0.02,");
+  EXPECT_CONTAINS(config_json(config), "\"layer_norm_eps\": 1e-12,");
 }
 
 TEST(ConfigJson, RefusesALabelThatIsNotUtf8) {

@@ -86,7 +86,7 @@ TEST(SaveHuggingFace, AFullDiskLeavesTheOldWeightsWhole) {
     const testing::FullDisk disk(4096);  // less than the weights, more than any other file
     save_hugging_face(directory.path(), model.config, model.weights, kernels(), model.tokenizer);
   });
-  EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "cannot be written: File too large");
   EXPECT_EQ(read_file(directory.path() / "model.safetensors"), before);
   EXPECT_NO_THROW(load_hugging_face(directory.path(), kernels()));
   for (const auto& entry : fs::directory_iterator(directory.path()))

@@ -87,7 +87,7 @@ TEST(LoadHuggingFace, RefusesTwoNamesForOneTensor) {
             "bert.pooler.dense.bias");
   directory.tensors.back().name = "bert.embeddings.LayerNorm.beta";
   directory.write();
-  EXPECT_NE(complaint(directory).find("are both bert.embeddings.LayerNorm.bias"), std::string::npos);
+  EXPECT_CONTAINS(complaint(directory), "are both bert.embeddings.LayerNorm.bias");
 }
 
 TEST(LoadHuggingFace, IgnoresAndListsWhatItHasNoUseFor) {
@@ -151,7 +151,7 @@ TEST(LoadHuggingFace, RefusesATransposedMatrix) {
   std::swap(directory.find("bert.encoder.layer.0.output.dense.weight").shape[0],
             directory.find("bert.encoder.layer.0.output.dense.weight").shape[1]);
   directory.write();
-  EXPECT_NE(complaint(directory).find("is F32 [5, 6], expected [6, 5]"), std::string::npos);
+  EXPECT_CONTAINS(complaint(directory), "is F32 [5, 6], expected [6, 5]");
 }
 
 TEST(LoadHuggingFace, ConvertsOtherFloatsAndRefusesIntegers) {

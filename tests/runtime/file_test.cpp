@@ -279,7 +279,7 @@ TEST(WriteFileAtomically, AFullDiskLeavesTheOldFileAlone) {
     const FullDisk full(1000);
     message = error_of([&] { write_file_atomically(directory / "file", std::string(5000, 'n')); });
   }
-  EXPECT_NE(message.find("cannot be written: File too large"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "cannot be written: File too large");
   EXPECT_EQ(read_file(directory / "file"), "old");
   EXPECT_EQ(entries(directory.path()), 1u);
 }
@@ -407,7 +407,7 @@ TEST(RequireWritableDirectory, MakesItOrSaysWhyNot) {
   if (geteuid() != 0) {  // root may write anywhere
     fs::create_directory(directory / "locked");
     chmod((directory / "locked").c_str(), 0555);
-    EXPECT_NE(complaint_of(directory / "locked").find("Permission denied"), std::string::npos);
+    EXPECT_CONTAINS(complaint_of(directory / "locked"), "Permission denied");
   }
 }
 

@@ -180,9 +180,9 @@ TEST_F(CheckpointTest, SaysWhatDiffers) {
   other = identity, other.flags["--new"] = "1";  // that an Ember of before does not know
   EXPECT_CONTAINS(complaint(other), "was made with --new unknown, this run has 1; ");
   other = identity, other.data = "other";
-  EXPECT_NE(complaint(other).find("other data"), std::string::npos);
+  EXPECT_CONTAINS(complaint(other), "other data");
   other = identity, other.model = "other";
-  EXPECT_NE(complaint(other).find("another model"), std::string::npos);
+  EXPECT_CONTAINS(complaint(other), "another model");
   other = identity, other.device = "cpu (7 threads)";
   EXPECT_EQ(complaint(other), "");
 }
@@ -197,10 +197,10 @@ TEST_F(CheckpointTest, PassesOverDamagedOnes) {
   fs::create_directory(checkpoints / "step-x");
   EXPECT_EQ(newest_checkpoint(out, notes).value().state.step, 9);
   ASSERT_EQ(notes.size(), 4u);
-  EXPECT_NE(notes[0].find("step-13/config.json"), std::string::npos) << notes[0];
-  EXPECT_NE(notes[1].find("step-12/optimizer.safetensors"), std::string::npos) << notes[1];
-  EXPECT_NE(notes[2].find("step-11/model.safetensors"), std::string::npos) << notes[2];
-  EXPECT_NE(notes[3].find("step-10/state.json"), std::string::npos) << notes[3];
+  EXPECT_CONTAINS(notes[0], "step-13/config.json");
+  EXPECT_CONTAINS(notes[1], "step-12/optimizer.safetensors");
+  EXPECT_CONTAINS(notes[2], "step-11/model.safetensors");
+  EXPECT_CONTAINS(notes[3], "step-10/state.json");
 }
 
 // As a copy that was put aside, which is neither resumed nor counted nor removed.
@@ -224,7 +224,7 @@ TEST_F(CheckpointTest, AFileThatCannotBeReadIsNoDamage) {
     fs::rename(file, kept);
     fs::create_symlink(file, file);  // a loop; permissions are nothing to root
     const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
-    EXPECT_NE(message.find("step-9/" + name + ": Too many levels"), std::string::npos) << message;
+    EXPECT_CONTAINS(message, "step-9/" + name + ": Too many levels");
     EXPECT_TRUE(notes.empty());
     fs::rename(kept, file);
   }
@@ -250,7 +250,7 @@ TEST_F(CheckpointTest, WeightsThatAreNotFiniteAreNotSaved) {
   save(8, 1);
   weights.list[3].value.f32()[1] = std::numeric_limits<float>::infinity();
   const std::string message = testing::error_of([&] { save(9, 1); });
-  EXPECT_NE(message.find(weights.list[3].name + " has numbers that are not finite"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, weights.list[3].name + " has numbers that are not finite");
   EXPECT_EQ(names(), (std::vector<std::string>{"step-8"}));
 }
 
@@ -307,7 +307,7 @@ TEST_F(CheckpointTest, RefusesWhenAllAreDamaged) {
   std::ofstream(out / "checkpoints" / "step-12" / "state.json") << "{\"format\": 7}";
   const std::string message = testing::error_of([&] { newest_checkpoint(out, notes); });
   EXPECT_EQ(message.find("no checkpoint can be resumed: "), 0u) << message;
-  EXPECT_NE(message.find("step-12/state.json: "), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "step-12/state.json: ");
 }
 
 TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
@@ -337,7 +337,7 @@ TEST_F(CheckpointTest, ImpossibleNumbersAreDamage) {
     notes.clear();
     EXPECT_THROW(newest_checkpoint(out, notes), Error) << pointer << " " << value;
     ASSERT_EQ(notes.size(), 1u);
-    EXPECT_NE(notes[0].find("step-12/state.json: "), std::string::npos) << notes[0];
+    EXPECT_CONTAINS(notes[0], "step-12/state.json: ");
   }
 }
 

@@ -40,7 +40,7 @@ TEST(MetricsLog, WhereItCannotBe) {
   const testing::TemporaryDirectory folder;
   const std::filesystem::path path = folder / "none" / "metrics.jsonl";
   const std::string message = testing::error_of([&] { MetricsLog(path, ""); });
-  EXPECT_NE(message.find("metrics.jsonl"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "metrics.jsonl");
 }
 
 }  // namespace

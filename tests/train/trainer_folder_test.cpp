@@ -49,7 +49,7 @@ TEST_F(TrainerFolderTest, DoesNotWriteOverARun) {
   TrainOptions o = options("out");
   run(o);
   const std::string before = model(o.out);
-  EXPECT_NE(complaint(o).find("--resume"), std::string::npos);
+  EXPECT_CONTAINS(complaint(o), "--resume");
   EXPECT_EQ(model(o.out), before);
   o.overwrite = true, o.recipe.seed = 5;
   run(o);
@@ -62,7 +62,7 @@ TEST_F(TrainerFolderTest, OverwritesOnlyForARunThatCanBe) {
   run(o);
   const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
   o.overwrite = true, o.recipe.epochs = 1 << 30;
-  EXPECT_NE(complaint(o).find("--epochs"), std::string::npos);
+  EXPECT_CONTAINS(complaint(o), "--epochs");
   EXPECT_EQ(model(o.out), before);
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
   EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48"));
@@ -138,12 +138,12 @@ TEST_F(TrainerFolderTest, LeavesForeignModelsAlone) {
   o.resume = true;
   EXPECT_NE(complaint(o), "");
   o = options("fine"), o.out = o.model;
-  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+  EXPECT_CONTAINS(complaint(o), "--model");
   o.overwrite = true;
-  EXPECT_NE(complaint(o).find("--model"), std::string::npos);
+  EXPECT_CONTAINS(complaint(o), "--model");
   fs::create_directory_symlink(o.out, scratch / "link");
   o.model = scratch / "link";
-  EXPECT_NE(complaint(o).find("is the folder of --model"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), "is the folder of --model");
 }
 
 TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
@@ -153,20 +153,20 @@ TEST_F(TrainerFolderTest, LeavesForeignFilesAlone) {
     TrainOptions o = options(name + ".folder");
     fs::create_directories(o.out);
     std::ofstream(o.out / name) << "precious";
-    EXPECT_NE(complaint(o).find(": holds " + name), std::string::npos) << complaint(o);
+    EXPECT_CONTAINS(complaint(o), ": holds " + name);
     o.resume = true;
-    EXPECT_NE(complaint(o).find(": holds " + name + " but no metrics.jsonl"), std::string::npos) << complaint(o);
+    EXPECT_CONTAINS(complaint(o), ": holds " + name + " but no metrics.jsonl");
     EXPECT_EQ(read_file(o.out / name), "precious");
     EXPECT_FALSE(fs::exists(o.out / "metrics.jsonl"));
   }
   TrainOptions o = options("with a log");
   fs::create_directories(o.out);
   std::ofstream(o.out / "metrics.jsonl") << "precious";
-  EXPECT_NE(complaint(o).find(": holds metrics.jsonl"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), ": holds metrics.jsonl");
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), "precious");
   o = options("with checkpoints");
   fs::create_directories(o.out / "checkpoints");
-  EXPECT_NE(complaint(o).find(": holds checkpoints"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), ": holds checkpoints");
   for (const std::string name : {"tokenizer.json", "added_tokens.json", "adapter_config.json"}) {
     o = options(name + ".folder");
     o.overwrite = true;
@@ -186,7 +186,7 @@ TEST_F(TrainerFolderTest, OneRunAtATimeInAFolder) {
   fs::create_directory(o.out);
   const int other = ::open(o.out.c_str(), O_RDONLY);
   ASSERT_EQ(::flock(other, LOCK_EX), 0);
-  EXPECT_NE(complaint(o).find("another train"), std::string::npos);
+  EXPECT_CONTAINS(complaint(o), "another train");
   EXPECT_THROW(OutputFolder{o}, Error) << "before it reads what the other writes";
   ::close(other);
   EXPECT_EQ(complaint(o), "");

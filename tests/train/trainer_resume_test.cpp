@@ -115,17 +115,17 @@ TEST_F(TrainerResumeTest, ResumeRefusesAnotherRun) {
   o.resume = true;
   TrainOptions other = o;
   other.recipe.learning_rate = 1e-3;
-  EXPECT_NE(complaint(other).find("--lr 0.003"), std::string::npos) << complaint(other);
+  EXPECT_CONTAINS(complaint(other), "--lr 0.003");
   other = o, other.recipe.seed = 1;
-  EXPECT_NE(complaint(other).find("--seed 42"), std::string::npos) << complaint(other);
+  EXPECT_CONTAINS(complaint(other), "--seed 42");
   other = o, other.data = scratch / "other";
   testing::write_tiny_data(other.data);
   testing::write_tiny_split(other.data / "dev.tsv", 20, 9);
-  EXPECT_NE(complaint(other).find("other data"), std::string::npos) << complaint(other);
+  EXPECT_CONTAINS(complaint(other), "other data");
   // From weights in a file instead of drawn ones.
   other = o, other.from_scratch = false, other.model = scratch / "weights";
   fs::copy(o.out / "checkpoints/step-5", other.model);
-  EXPECT_NE(complaint(other).find("another model"), std::string::npos) << complaint(other);
+  EXPECT_CONTAINS(complaint(other), "another model");
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
   other = o, other.keep = 1, other.save.steps = 9;
   EXPECT_EQ(complaint(other), "");
@@ -172,7 +172,7 @@ TEST_F(TrainerResumeTest, ABestModelThatIsNowhereIsNoticed) {
   for (const fs::directory_entry& entry : fs::directory_iterator(o.out / "checkpoints"))
     fs::remove(entry.path() / "best.safetensors");
   o.resume = true;
-  EXPECT_NE(complaint(o).find("is gone"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), "is gone");
   fs::rename(scratch / "best", o.out / "model.safetensors");
   EXPECT_EQ(complaint(o), "") << "one place is enough";
 }
@@ -204,7 +204,7 @@ TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
   const std::string before = model(o.out);
   TrainOptions other = o;
   other.resume = true, other.recipe.learning_rate *= 2;
-  EXPECT_NE(complaint(other).find("--lr"), std::string::npos);
+  EXPECT_CONTAINS(complaint(other), "--lr");
   EXPECT_TRUE(complaint(other).ends_with("; --overwrite starts afresh")) << complaint(other);
   EXPECT_EQ(model(o.out), before);
   EXPECT_EQ(read_file(o.out / "metrics.jsonl"), part);
@@ -219,7 +219,7 @@ TEST_F(TrainerResumeTest, ARunWithoutACheckpointIsStartedOverAsTheSameAlone) {
   o.resume = true;
   const std::size_t second = log.find("\"checkpoint\"", part.size());
   std::ofstream(o.out / "metrics.jsonl") << log.substr(0, log.find("\n", second) + 1);
-  EXPECT_NE(complaint(o).find("tells of checkpoints, and none is there"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), "tells of checkpoints, and none is there");
   std::ofstream(o.out / "metrics.jsonl") << part;
   run(o);
   EXPECT_EQ(events(o.out), whole);
@@ -258,7 +258,7 @@ TEST_F(TrainerResumeTest, ACheckpointOfAStepAfterTheLastIsNotResumed) {
   std::ofstream(later / "state.json") << state;
   o.resume = true;
   const std::string message = complaint(o);
-  EXPECT_NE(message.find("step-64/state.json: is damaged: step 64 of 48"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "step-64/state.json: is damaged: step 64 of 48");
 }
 
 TEST_F(TrainerResumeTest, ACheckpointUnderAnotherStepsNameIsNotResumed) {
@@ -269,7 +269,7 @@ TEST_F(TrainerResumeTest, ACheckpointUnderAnotherStepsNameIsNotResumed) {
   fs::rename(checkpoints / "step-12", checkpoints / "step-20");
   o.resume = true;
   const std::string message = complaint(o);
-  EXPECT_NE(message.find("checkpoints/step-20: the state is of step 12"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "checkpoints/step-20: the state is of step 12");
   // The one before is taken where there is one, and the run is that of step 12.
   fs::copy(scratch / "step-12", checkpoints / "step-12", fs::copy_options::recursive);
   run(o);

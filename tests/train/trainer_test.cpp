@@ -176,10 +176,10 @@ TEST_F(TrainerTest, DrawsANewClassifierForOtherLabels) {
   testing::write_tiny_data(data);
   std::ofstream(data / "labels.txt") << "north\neast\nsouth\nwest\n";
   o = options("second"), o.model = scratch / "first", o.data = data, o.from_scratch = false;
-  EXPECT_NE(complaint(o).find("--new-classifier"), std::string::npos) << complaint(o);
+  EXPECT_CONTAINS(complaint(o), "--new-classifier");
   o.new_classifier = true;
   run(o);
-  EXPECT_NE(read_file(o.out / "config.json").find("south"), std::string::npos);
+  EXPECT_CONTAINS(read_file(o.out / "config.json"), "south");
 }
 
 TEST_F(TrainerTest, DrawsANewClassifierForTheSameLabelsIfTold) {
@@ -368,7 +368,7 @@ TEST_F(TrainerTest, DivergenceIsAnError) {
   TrainOptions o = options("out");
   o.recipe.learning_rate = 1e30, o.recipe.weight_decay = 0;
   const std::string message = complaint(o);
-  EXPECT_NE(message.find("--lr"), std::string::npos) << message;
+  EXPECT_CONTAINS(message, "--lr");
 }
 
 }  // namespace
