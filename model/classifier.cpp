@@ -28,7 +28,7 @@ struct Classifier::Implementation {
         model(load_hugging_face(from, *kernels)),
         labels(model.config.labels),
         max_length(length_to_keep(options.max_length, model)),
-        limits{std::max(kernels->tokens_at_once(), max_length), kBatchSequences},
+        limits(scoring_limits(*kernels, max_length)),
         tokenizer(model.tokenizer),
         bert(model.config, model.weights, *kernels, Purpose::inference, limits) {}
 

@@ -8,6 +8,11 @@
 
 namespace ember {
 
+BatchLimits scoring_limits(const Kernels& kernels, std::int64_t max_length) {
+  constexpr std::int64_t kSequences = 256;
+  return {std::max(kernels.tokens_at_once(), max_length), kSequences};
+}
+
 std::int64_t length_to_keep(const std::optional<std::int64_t>& asked, std::int64_t otherwise,
                             const BertConfig& config) {
   if (!asked) return std::min(otherwise, config.positions);

@@ -7,13 +7,14 @@
 #include <string>
 
 #include "data/dataset.h"
+#include "kernels/kernels.h"
+#include "model/batches.h"
 #include "model/hugging_face.h"
 
 namespace ember {
 
-// The texts of a batch are so many at most, and have Kernels::tokens_at_once tokens together, or as many as one text
-// may have where that is more.
-inline constexpr std::int64_t kBatchSequences = 256;
+// Of a batch of texts to score: Kernels::tokens_at_once tokens, or the longest text's where that is more.
+BatchLimits scoring_limits(const Kernels& kernels, std::int64_t max_length);
 
 // Tokens of a text that count: what was asked for, or else `otherwise` or the model's positions where those are fewer.
 // Error for a request below 2 or above the model's positions.

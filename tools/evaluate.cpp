@@ -76,9 +76,8 @@ Dataset tokenised(const Options& options, const LoadedModel& model, std::span<co
 
 Evaluation score(const Options& options, const LoadedModel& model, Kernels& kernels, const Dataset& dataset) {
   const std::int64_t max_length = length_to_keep(options.model.max_length, model);
-  const std::int64_t tokens = kernels.tokens_at_once();
-  Bert bert(model.config, model.weights, kernels, Purpose::inference, {std::max(tokens, max_length), kBatchSequences});
-  Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, tokens);
+  Bert bert(model.config, model.weights, kernels, Purpose::inference, scoring_limits(kernels, max_length));
+  Evaluation evaluation = evaluate(bert, kernels, model.config, dataset, kernels.tokens_at_once());
   check(std::isfinite(evaluation.loss), "{}: the loss is {}: the model's weights are damaged", options.model.directory,
         evaluation.loss);
   return evaluation;

@@ -1,7 +1,6 @@
 // What evaluate found, as a table to read or as JSON.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

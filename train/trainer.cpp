@@ -6,7 +6,6 @@
 #include <limits>
 #include <numeric>
 #include <optional>
-#include <utility>
 
 #include "model/batches.h"
 #include "model/bert.h"
@@ -356,7 +355,7 @@ void Run::checkpoint() {
   const MetricsEvent event = {{"event", "checkpoint"},
                               {"step", state_.step},
                               {"epoch", epochs(state_.step)},
-                              {"path", fmt::format("checkpoints/step-{}", state_.step)}};
+                              {"path", checkpoint_path({}, state_.step).string()}};
   // The checkpoint's own copy tells of it already: whoever reads it knows that it was written. This run's tells of it
   // when its writing begins; if that fails, the run ends.
   const std::string metrics = log_->content() + MetricsLog::line(event);
@@ -404,8 +403,8 @@ void require_resumable(const TrainOptions& options, const OutputFolder& out, con
   }
   require_same_run(out.checkpoint()->identity, out.checkpoint()->path, identity);
   check(out.checkpoint()->state.best.step == 0 || holds_best(*out.checkpoint()) || out.holds_model(),
-        "--resume: {}/model.safetensors, the best model so far (step {}), is gone; --overwrite starts afresh",
-        out.path().string(), out.checkpoint()->state.best.step);
+        "--resume: {}, the best model so far (step {}), is gone; --overwrite starts afresh",
+        (out.path() / kWeightsFile).string(), out.checkpoint()->state.best.step);
 }
 
 void note_resumption(const Checkpoint& checkpoint, const RunIdentity& now, Progress& progress) {
