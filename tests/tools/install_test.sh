@@ -33,7 +33,8 @@ cat >"$scratch/example/kernels.cpp" <<'END'
 int main() {
   ember::TrainOptions options;
   options.device = "cpu";
-  return ember::make_kernels(options)->on_host() ? 0 : 1;
+  std::string note;
+  return ember::make_kernels(options, note)->on_host() ? 0 : 1;
 }
 END
 cmake -G Ninja -S "$scratch/example" -B "$scratch/example build" -DCMAKE_PREFIX_PATH="$scratch/the prefix" \
