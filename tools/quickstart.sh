@@ -62,9 +62,11 @@ sed -n 's/^-- \(CUDA [0-9]\)/\1/p' build/configure.log  # which toolkit, or that
 cmake --build build  # ninja counts the processors, also of a container with a quota of their time
 
 # What is not given is downloaded once and kept in cache/. The sample's data and model stand in for both together.
-# An answer that refuses is one, too: what it says is then the fetch's error.
+# A refusal is an answer, too, and then the fetch's error; but for those of a gateway on the way there.
 reachable() {
-  [ "$(curl --silent --head --location --max-time 10 --output /dev/null --write-out '%{http_code}' "$1")" != 000 ]
+  case $(curl --silent --head --location --max-time 10 --output /dev/null --write-out '%{http_code}' "$1") in
+    000 | 403 | 407 | 511) return 1 ;;
+  esac
 }
 source tools/sources.sh
 cached_data=cache/goemotions cached_model=cache/tinybert-ember

@@ -104,9 +104,11 @@ class Interrupted(MadeUp):
         self.assertNotIn("To go on", done.stdout)
 
 
-class NotFound(http.server.BaseHTTPRequestHandler):
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """With the status that the address begins with."""
+
     def do_HEAD(self):
-        self.send_error(404)
+        self.send_error(int(self.path.split("/")[1]))
 
     do_GET = do_HEAD
 
@@ -126,14 +128,23 @@ class Network(MadeUp):
                              "--data\n"))
 
     def test_a_wrong_address_is_no_lack_of_one(self):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+        url = self.refusing_server() + "/404"
         done = self.quickstart(url=url)
         self.assertEqual((done.returncode, done.stderr),
                          (2, f"fetch_goemotions.sh: {url}/emotions.txt: the server answers HTTP 404\n"))
+
+    def test_what_a_gateway_forbids_cannot_be_reached(self):
+        url = self.refusing_server() + "/403"
+        done = self.quickstart(url=url)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"No network ({url}/test.tsv cannot be reached)", done.stdout)
+
+    def refusing_server(self):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
 
 
 class Help(unittest.TestCase):
