@@ -258,6 +258,15 @@ TEST_F(Examples, CsvRefusesBadRowsAtTheLineWhereTheyStart) {
   }
 }
 
+TEST_F(Examples, ANumberIsTheLabelOfThatName) {
+  const Labels ratings({"5", "4", "3"});
+  const auto rows = read_examples(write("a.tsv", "a\t5\nb\t3,4\nc\t2\n"), ratings);
+  ASSERT_EQ(rows.size(), 3u);
+  expect_row(rows[0], "a", {0});
+  expect_row(rows[1], "b", {1, 2});
+  expect_row(rows[2], "c", {2});  // an id
+}
+
 TEST_F(Examples, SkipsBadRowsAndCountsThem) {
   const std::array<std::pair<std::string, std::string>, 3> files = {{
       {"a.tsv", "a\t0\nbad\nb\t2,9\nc\t1\n"},
@@ -280,6 +289,7 @@ TEST_F(Examples, SkipsBadRowsAndCountsThem) {
     EXPECT_EQ(report.invalid_utf8, 0);
     EXPECT_EQ(report.first_invalid_utf8, 0);
   }
+  EXPECT_EQ(refusal("a.tsv", "bad\na\t0\n", true), "") << "one good row will do";
   EXPECT_EQ(refusal("a.tsv", "bad\nworse\n", true),
             "a.tsv: no good row, 2 skipped; the first: a.tsv:1: one column only, expected text <tab> labels");
 }
