@@ -58,8 +58,8 @@ class Refused(Refusals):
 
     def test_build_type(self):
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=Relase"], capture_output=True,
-                                  text=True, timeout=TIMEOUT)
+            done = subprocess.run(["cmake", "-G", "Ninja", "-S", ROOT, "-B", folder, "-DCMAKE_BUILD_TYPE=Relase"],
+                                  capture_output=True, text=True, timeout=TIMEOUT)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn("CMAKE_BUILD_TYPE is 'Relase'; Release, RelWithDebInfo,", done.stderr)
 
