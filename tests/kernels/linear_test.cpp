@@ -243,8 +243,7 @@ constexpr std::uint32_t kNans[] = {0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF};
 
 // By kernels for fp32 too, where any processor may test it.
 TEST(LinearEdge, WeightsAreRoundedToTheNearest) {
-  std::vector<float> values = {0x1p-130f};
-  std::vector<float> expected = values;
+  std::vector<float> values = {0x1p-130f}, expected = {0x1p-130f};
   for (const auto& [number, nearest] : kRounded) values.push_back(number), expected.push_back(nearest);
   for (const std::uint32_t nan : kNans) {
     values.push_back(std::bit_cast<float>(nan));
