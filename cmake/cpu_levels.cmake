@@ -27,8 +27,11 @@ else()
   set(EMBER_VISIBLE_FLAGS ${EMBER_HERE_FLAGS})
 endif()
 
-# errno and floating-point traps are never read, and both keep loops from being vectorised.
-set(EMBER_CPU_FLAGS $<$<CONFIG:Release>:-O3> -fno-math-errno -fno-trapping-math)
+# errno and floating-point traps are never read, and both keep loops from being vectorised. GCC 14, and
+# older ones where -march names a Zen, takes the fma out of loops with a single sum: a row would have other bits alone
+# than among others, and with one compiler than with another.
+set(EMBER_CPU_FLAGS $<$<CONFIG:Release>:-O3> -fno-math-errno -fno-trapping-math
+  $<$<CXX_COMPILER_ID:GNU>:--param=avoid-fma-max-bits=0>)
 
 # ember_cpu_objects(<target> <factory> <source>...): an object library of those of the CPU kernels' sources, whose factory
 # has that name.
