@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t kLogEvery = 100;           // steps
 constexpr std::int64_t kEvaluationTokens = 1024;  // per batch
-constexpr std::int64_t kMostSkippedInARow = 48;   // steps: as many halve the largest loss scale to the smallest
+constexpr std::int64_t kMostHalvings = 48;        // of the loss scale, from its largest to its smallest
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -250,7 +250,7 @@ void Run::take_record(const StepRecord& record) {
   speed_.finish();
   step_state_ = record.state;
   skipped_in_a_row_ = step_state_.finite != 0 ? 0 : skipped_in_a_row_ + 1;
-  const bool may_recover = optimizer_.can_lower_scale(step_state_) && skipped_in_a_row_ < kMostSkippedInARow;
+  const bool may_recover = optimizer_.can_lower_scale(step_state_) && skipped_in_a_row_ < kMostHalvings;
   require_finite(step_state_.finite != 0 || may_recover, step_state_.steps, "the gradient");
   if (std::isfinite(record.loss)) {  // a skipped step's may not be
     state_.loss_sum += static_cast<double>(record.loss);
@@ -376,7 +376,7 @@ void Run::finish() {
   watch(StepRunner::Wait::yes);
   saver_.finish();
   // A few are usual: the loss scale is found by what is too much.
-  if (const std::int64_t skipped = step_state_.skipped; skipped > kMostSkippedInARow && skipped > state_.step / 100)
+  if (const std::int64_t skipped = step_state_.skipped; skipped > kMostHalvings && skipped > state_.step / 100)
     progress_.note(
         fmt::format("{} of {} steps were skipped, since a number of theirs was beyond fp16 (up to 65504); "
                     "--device cpu trains in fp32",

@@ -55,16 +55,11 @@ bool is_defect(cudaError_t status) {
 
 // What the user can do about it, as a clause.
 std::string remedy(cudaError_t status) {
-  switch (status) {
-    case cudaErrorUnsupportedPtxVersion:  // minor versions share a driver, but it translates for no newer one
-      return "; build with -DCMAKE_CUDA_ARCHITECTURES for this GPU (86 for compute capability 8.6), or install a "
-             "driver "
-             "as new as the toolkit";
-    case cudaErrorNoKernelImageForDevice:
-      return "; build with -DCMAKE_CUDA_ARCHITECTURES for this GPU (86 for compute capability 8.6)";
-    default:
-      return "";
-  }
+  if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorUnsupportedPtxVersion) return "";
+  std::string clause = "; build with -DCMAKE_CUDA_ARCHITECTURES for this GPU (86 for compute capability 8.6)";
+  // A driver runs the code of any toolkit of its major version, but translates no newer one's PTX.
+  if (status == cudaErrorUnsupportedPtxVersion) clause += ", or install a driver as new as the toolkit";
+  return clause;
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/cuda_kernels.h"
 #include "runtime/file.h"
+#include "tests/cuda/briefly.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
 #include "train/saver.h"
@@ -119,46 +120,66 @@ TEST(Saving, WhatCannotBeWrittenIsTheRunsError) {
   }
 }
 
-// A text whose sums are too large for fp16 has no finite loss, and its steps are skipped. A checkpoint soon after it
-// can be resumed nevertheless, with the bits of a run that was not interrupted.
-TEST(Saving, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
-  testing::TemporaryDirectory scratch;
-  testing::write_tiny_model(scratch / "given");
-  testing::write_tiny_data(scratch / "data");
-  constexpr int kLarge = 9;  // a word of every third text
-  std::ofstream rows(scratch / "data/train.tsv");
-  for (int row = 0; row < 24; ++row)
-    rows << "word" << (row % 3 == 0 ? kLarge : 5 + row % 4) << "\t0\tid" << row << "\n";
-  rows.close();
-  std::ofstream(scratch / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
-  const BertConfig config = testing::tiny_config();
-  const auto host = make_cpu_kernels(Precision::fp32, 1);
-  BertWeights weights(config, *host);
-  draw_all(weights, 0.2f, 7, *host);
-  std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
-  std::filesystem::create_directories(scratch / "model");
-  save_hugging_face(scratch / "model", config, weights, *host, {read_vocabulary(scratch / "given/vocab.txt"), true});
-
-  const auto options = [&](const char* out) {
-    TrainOptions options = testing::tiny_options(scratch / "", out);
-    options.recipe.epochs = 1, options.from_scratch = false;
+// A third of the texts have a word whose sums are too large for fp16, so that they have no finite loss: steps that have
+// one of these are skipped.
+class LargeWordTest : public ::testing::Test {
+ protected:
+  LargeWordTest() {
+    testing::write_tiny_model(scratch_ / "given");
+    testing::write_tiny_data(scratch_ / "data");
+    constexpr int kLarge = 9;
+    std::ofstream rows(scratch_ / "data/train.tsv");
+    for (int row = 0; row < 24; ++row)
+      rows << "word" << (row % 3 == 0 ? kLarge : 5 + row % 4) << "\t0\tid" << row << "\n";
+    std::ofstream(scratch_ / "data/dev.tsv") << "word5\t0\tid0\nword6\t1\tid1\n";
+    const BertConfig config = testing::tiny_config();
+    const auto host = make_cpu_kernels(Precision::fp32, 1);
+    BertWeights weights(config, *host);
+    draw_all(weights, 0.2f, 7, *host);
+    std::fill_n(weights.list.front().value.row(kLarge), config.hidden, 70000.0f);
+    std::filesystem::create_directories(scratch_ / "model");
+    save_hugging_face(scratch_ / "model", config, weights, *host,
+                      {read_vocabulary(scratch_ / "given/vocab.txt"), true});
+  }
+  TrainOptions options(const char* out, std::int64_t epochs) const {
+    TrainOptions options = testing::tiny_options(scratch_ / "", out);
+    options.recipe.epochs = epochs, options.from_scratch = false;
     return options;
-  };
-  CudaKernels whole, first, second;
-  const auto never = [] { return 0; };
-  train(options("whole"), whole, Progress::Style::silent, never);
-  EXPECT_NE(read_file(scratch / "whole/metrics.jsonl").find("\"skipped_steps\":"), std::string::npos);
-  EXPECT_EQ(read_file(scratch / "whole/metrics.jsonl").find("\"skipped_steps\":0"), std::string::npos);
-  int asked = 0;
-  train(options("halves"), first, Progress::Style::silent, [&asked] { return asked++ == 2 ? 2 : 0; });
+  }
+  static void run(const TrainOptions& options, Progress::Style style = Progress::Style::silent, int steps = -1) {
+    CudaKernels kernels;
+    int made = 0;
+    train(options, kernels, style, [&] { return made++ == steps ? SIGTERM : 0; });
+  }
+
+  const testing::TemporaryDirectory scratch_;
+};
+
+// A checkpoint soon after such a step can be resumed, with the bits of a run that was not interrupted.
+TEST_F(LargeWordTest, ASkippedStepWithoutALossSpoilsNoCheckpoint) {
+  run(options("whole", 1));
+  EXPECT_NE(read_file(scratch_ / "whole/metrics.jsonl").find("\"skipped_steps\":"), std::string::npos);
+  EXPECT_EQ(read_file(scratch_ / "whole/metrics.jsonl").find("\"skipped_steps\":0"), std::string::npos);
+  run(options("halves", 1), Progress::Style::silent, 2);
   std::vector<std::string> notes;
-  const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch / "halves", notes);
+  const std::optional<Checkpoint> checkpoint = newest_checkpoint(scratch_ / "halves", notes);
   ASSERT_TRUE(checkpoint && notes.empty());
   EXPECT_GT(checkpoint->step_state.skipped, 0);
-  TrainOptions rest = options("halves");
+  TrainOptions rest = options("halves", 1);
   rest.resume = true;
-  train(rest, second, Progress::Style::silent, never);
-  EXPECT_TRUE(read_file(scratch / "whole/model.safetensors") == read_file(scratch / "halves/model.safetensors"));
+  run(rest);
+  EXPECT_TRUE(read_file(scratch_ / "whole/model.safetensors") == read_file(scratch_ / "halves/model.safetensors"));
+}
+
+TEST_F(LargeWordTest, ManySkippedStepsAreTold) {
+  if (testing::kBriefly) GTEST_SKIP() << "66 steps";
+  const auto said = [&](std::int64_t epochs) {
+    TrainOptions o = options("out", epochs);
+    o.overwrite = true, o.evaluate.steps = o.save.steps = 66;
+    return testing::stderr_of([&] { run(o, Progress::Style::lines); });
+  };
+  EXPECT_EQ(said(1).find("skipped"), std::string::npos) << "a few are usual";
+  EXPECT_CONTAINS(said(11), " of 66 steps were skipped, since a number of theirs was beyond fp16 (up to 65504); ");
 }
 
 }  // namespace

@@ -40,6 +40,7 @@ class OldDriverTest(unittest.TestCase):
     def test_whoever_asks_for_less_is_told_nothing(self):
         self.assertNotIn("driver", self.train("--device", "cpu").stderr)
         self.assertNotIn("driver", self.train("--precision", "fp32", "--overwrite").stderr)
+        self.assertEqual(self.train("--quiet", "--overwrite").stderr, "")
 
     def test_what_only_a_gpu_can_do_is_refused(self):
         for flags, says in ((["--device", "cuda"], "--device cuda: " + TOO_OLD),
