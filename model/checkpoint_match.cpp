@@ -30,9 +30,22 @@ constexpr std::string_view kClassifier = "classifier";
 // The file's tensors under the names that the model uses.
 using Index = std::map<std::string, const StoredTensor*>;
 
-// The model's name for a stored one: checkpoints of a bare BertModel lack `bert.`, early ones call LayerNorm's weight
-// and bias gamma and beta.
-std::string model_name(std::string name) {
+// What DistributedDataParallel, torch.compile and a module of one's own, as Lightning has it, put before every name.
+constexpr std::array<std::string_view, 3> kWrappers{"module.", "_orig_mod.", "model."};
+
+std::string_view unwrapped(std::string_view name) {
+  const auto leads = [&](std::string_view wrapper) { return name.starts_with(wrapper); };
+  for (;;) {
+    const auto* found = std::find_if(kWrappers.begin(), kWrappers.end(), leads);
+    if (found == kWrappers.end()) return name;
+    name.remove_prefix(found->size());
+  }
+}
+
+// The model's name for a stored one: wrappers go before it, checkpoints of a bare BertModel lack `bert.`, early ones
+// call LayerNorm's weight and bias gamma and beta.
+std::string model_name(std::string_view stored) {
+  std::string name(unwrapped(stored));
   for (const char* part : {"embeddings.", "encoder.", "pooler."})
     if (name.starts_with(part)) name = "bert." + name;
   constexpr std::array<std::pair<std::string_view, const char*>, 2> kOldNames{

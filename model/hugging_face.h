@@ -57,13 +57,13 @@ struct LoadedModel {
   LoadReport report;
 };
 
-// Reads a directory. Names: `bert.` may be missing, LayerNorm.gamma/beta are weight/bias; what else there is, such as
-// position_ids, cls.* and fit_dense*, is ignored, unless it is of an encoder layer, which is an Error; a missing
-// classifier is drawn where `options` allow it, and a missing pooler beside it; any other missing or mis-shaped tensor
-// is an Error that names it, the file, what was expected and what is there. So is a classifier that is kept but whose
-// problem_type is not multi-label or that has no pooler beside it, a tokenizer with other tokens than BertTokenizer
-// (tokenizer_files.h), an adapter, a weight that is not finite, and a vocabulary of more than
-// config.vocabulary lines, or of fewer by 128 or more.
+// Reads a directory. Names: `module.`, `_orig_mod.` and `model.` may go before, `bert.` may be missing,
+// LayerNorm.gamma/beta are weight/bias; what else there is, such as position_ids, cls.* and fit_dense*, is ignored,
+// unless it is of an encoder layer, which is an Error; a missing classifier is drawn where `options` allow it, and a
+// missing pooler beside it; any other missing or mis-shaped tensor is an Error that names it, the file, what was
+// expected and what is there. So is a classifier that is kept but whose problem_type is not multi-label or that has
+// no pooler beside it, a tokenizer with other tokens than BertTokenizer (tokenizer_files.h), an adapter, a weight
+// that is not finite, and a vocabulary of more than config.vocabulary lines, or of fewer by 128 or more.
 LoadedModel load_hugging_face(const std::filesystem::path& directory, Kernels& kernels,
                               const LoadOptions& options = {});
 

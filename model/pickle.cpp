@@ -339,7 +339,9 @@ class Interpreter {
     const std::string_view both(module.data(), module.size() + name.size());
     const auto* found =
         std::find_if(kGlobals.begin(), kGlobals.end(), [&](const auto& known) { return known.first == both; });
-    require(found != kGlobals.end(), "the global {}.{} is refused, a pickle with it may run code",
+    require(found != kGlobals.end(),
+            "the global {}.{} is refused, a pickle with it may run code; expected what "
+            "torch.save(model.state_dict(), FILE) writes",
             printable(module.substr(0, module.size() - 1)), printable(name.substr(0, name.size() - 1)));
     return found->second;
   }

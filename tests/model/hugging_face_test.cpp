@@ -76,6 +76,20 @@ TEST(LoadHuggingFace, TakesBareAndOldNames) {
             1);
 }
 
+// As they are in the state dict of a model that was wrapped for several GPUs, compiled or made part of another.
+TEST(LoadHuggingFace, TakesNamesOfAWrappedModel) {
+  ModelDirectory directory;
+  const std::vector<Stored> expected = directory.tensors;
+  directory.rename([](const std::string& name) {
+    return name.starts_with("classifier.") ? "model." + name : "module._orig_mod." + name;
+  });
+  directory.write();
+  const LoadedModel model = load_hugging_face(directory.path(), kernels());
+  for (const Stored& tensor : expected) EXPECT_TRUE(holds(model, tensor, tensor.name));
+  EXPECT_EQ(model.report.renamed.size(), expected.size());
+  EXPECT_EQ(model.report.renamed.back(), "model.classifier.bias -> classifier.bias");
+}
+
 TEST(LoadHuggingFace, RefusesTwoNamesForOneTensor) {
   ModelDirectory directory;
   Stored twin = directory.find("bert.pooler.dense.bias");

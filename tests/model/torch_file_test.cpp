@@ -208,6 +208,9 @@ TEST(TorchPickle, RefusesCodeByName) {
   const auto at_start = [](const std::string& opcodes) { return complaint_of(opcodes); };
   EXPECT_CONTAINS(at_start("cos\nsystem\n" + tuple(text("id")) + "R"), "opcode GLOBAL at 2: the global os.system is");
   EXPECT_CONTAINS(at_start("cbuiltins\neval\n" + tuple(text("1")) + "R"), "the global builtins.eval is refused");
+  // A whole model.
+  EXPECT_CONTAINS(at_start("ctorch.nn.modules.linear\nLinear\n)R"),
+                  "expected what torch.save(model.state_dict(), FILE)");
   EXPECT_CONTAINS(at_start("c__builtin__\neval\n"), "__builtin__.eval");
   EXPECT_CONTAINS(at_start("ctorch._utils\n_rebuild_tensor\n"), "torch._utils._rebuild_tensor is refused");
   EXPECT_CONTAINS(at_start("ctorch\nFloatStorage.__reduce__\n"), "is refused");
