@@ -55,6 +55,8 @@ Labels Labels::read(const fs::path& path) {
     std::string name(trimmed(without_line_end(line)));
     check(!repair_utf8(name), "{}:{}: the label is not UTF-8", path.string(), lines.line());
     check(!name.empty(), "{}:{}: the line is empty, expected a label", path.string(), lines.line());
+    check(name.find('\t') == name.npos, "{}:{}: the label {} has a tab, expected a name alone", path.string(),
+          lines.line(), printable(name));
     check(seen.insert(name).second, "{}:{}: the label {} stands twice", path.string(), lines.line(), printable(name));
     names.push_back(std::move(name));
     check(std::ssize(names) <= kMaxLabels, "{}:{}: more labels than {}", path.string(), lines.line(), kMaxLabels);

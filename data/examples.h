@@ -31,8 +31,8 @@ class Labels {
  public:
   Labels() = default;
   explicit Labels(std::vector<std::string> names);
-  // Blanks around a name are trimmed. Error naming file and line for an empty, repeated or non-UTF-8 name, no
-  // name, or more than kMaxLabels.
+  // One a line, blanks around it trimmed. Error naming file and line for a name that is empty, not UTF-8, repeated or
+  // has a tab within, for no name, or for more than kMaxLabels.
   static Labels read(const std::filesystem::path& path);
   std::int64_t size() const { return static_cast<std::int64_t>(names_.size()); }
   const std::string& name(std::int64_t id) const { return names_.at(static_cast<std::size_t>(id)); }

@@ -426,6 +426,7 @@ TEST_F(Examples, ReadsLabels) {
   EXPECT_EQ(refused("joy\n \nanger\n"), ":2: the line is empty, expected a label");
   EXPECT_EQ(refused("joy\nanger\njoy \n"), ":3: the label joy stands twice");
   EXPECT_EQ(refused("joy\nc\xE9\n"), ":2: the label is not UTF-8");
+  EXPECT_EQ(refused("0\tjoy\n"), ":1: the label 0\\x09joy has a tab, expected a name alone");
   EXPECT_EQ(Labels::read(write("labels.txt", std::string(kMostRowBytes, 'a'))).size(), 1);
   std::string most;
   for (std::int64_t i = 0; i < kMaxLabels; ++i) most += std::to_string(i) + '\n';
@@ -451,60 +452,6 @@ TEST_F(Examples, FindsTheFileOfASplit) {
             folder + "/test.tsv: Too many levels of symbolic links");
   EXPECT_EQ(error_of([&] { find_split(csv, "dev"); }), csv.string() + ": is a file, a folder was expected (of data)");
   EXPECT_EQ(error_of([&] { find_split(folder_ / "none", "dev"); }), folder + "/none: no such folder (of data)");
-}
-
-// FNV-1a over text, NUL, comma-separated ids and a line feed for every row.
-std::uint64_t digest(const std::vector<Example>& rows) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  const auto add = [&](std::string_view text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  };
-  for (const Example& row : rows) {
-    add(row.text);
-    add(std::string_view("\0", 1));
-    for (std::size_t i = 0; i < row.labels.size(); ++i) {
-      if (i > 0) add(",");
-      add(std::to_string(row.labels[i]));
-    }
-    add("\n");
-  }
-  return hash;
-}
-
-// The expected values are those of Python's csv module: tests/data/expected_values.py prints them.
-TEST(GoEmotions, IsReadAsPythonsCsvModuleReadsIt) {
-  const fs::path path = testing::shared_dir() / "goemotions";
-  EMBER_NEEDS_DATA(path);
-  struct Split {
-    const char* name;
-    std::int64_t rows, with_quote;
-    std::uint64_t digest;
-  };
-  const Labels labels = Labels::read(path / "labels.txt");
-  EXPECT_EQ(labels.size(), 28);
-  for (const Split& split :
-       {Split{"train", 43410, 1097, 0x891115c0eac8174d}, Split{"dev", 5426, 137, 0xd742346390624c6d},
-        Split{"test", 5427, 149, 0x52c11164646c4376}}) {
-    ReadReport report;
-    const auto rows = read_examples(find_split(path, split.name), labels, {}, &report);
-    EXPECT_EQ(report.rows, split.rows);
-    EXPECT_EQ(report.invalid_utf8, 0);
-    const auto quoted = [](const Example& row) { return row.text.find('"') != std::string::npos; };
-    EXPECT_EQ(std::count_if(rows.begin(), rows.end(), quoted), split.with_quote);
-    EXPECT_EQ(digest(rows), split.digest) << split.name;
-  }
-}
-
-TEST(GoEmotions, HasThePublishedLabelCounts) {
-  const fs::path path = testing::shared_dir() / "goemotions";
-  EMBER_NEEDS_DATA(path);
-  const std::vector<std::int64_t> expected = {4130, 2328, 1567, 2470, 2939, 1087, 1368, 2191, 641,  1269,
-                                              2022, 793,  303,  853,  596,  2662, 77,   1452, 2086, 164,
-                                              1581, 111,  1110, 153,  545,  1326, 1060, 14219};
-  std::vector<std::int64_t> counts(28);
-  for (const Example& row : read_examples(path / "train.tsv", Labels::read(path / "labels.txt")))
-    for (const std::int32_t label : row.labels) ++counts[static_cast<std::size_t>(label)];
-  EXPECT_EQ(counts, expected);
 }
 
 }  // namespace

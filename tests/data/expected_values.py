@@ -1,4 +1,4 @@
-"""Prints the expected values in examples_test.cpp and dataset_test.cpp, computed apart from Ember.
+"""Prints the expected values in goemotions_test.cpp and dataset_test.cpp, computed apart from Ember.
 
     python3 tests/data/expected_values.py [directory with GoEmotions' train.tsv, dev.tsv and test.tsv]
 """
