@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "data/row_reader.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "runtime/parse_whole.h"
 #include "runtime/utf8.h"
 
 namespace ember {
@@ -71,11 +71,10 @@ std::int32_t Labels::find(std::string_view name) const {
 }
 
 std::int32_t numbered_label(std::string_view number, const Labels& labels) {
-  std::int32_t id = -1;
-  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), id);
-  if (parsed.ec != std::errc() || id < 0 || id >= labels.size())
+  const auto id = parse_whole<std::int32_t>(number);
+  if (!id || *id < 0 || *id >= labels.size())
     throw BadRow(fmt::format("label {} is out of range, expected 0 to {}", printable(number), labels.size() - 1));
-  return id;
+  return *id;
 }
 
 std::int32_t named_label(std::string_view name, const Labels& labels, const char* or_else) {

@@ -7,12 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <utility>
 
 #include "runtime/descriptor.h"
 #include "runtime/error.h"
+#include "runtime/parse_whole.h"
 
 namespace ember {
 namespace {
@@ -76,11 +76,9 @@ std::optional<TemporaryName> parse_temporary_name(std::string_view name) {
   const std::size_t last = name.rfind('.'),
                     dot = last == name.npos || last == 0 ? name.npos : name.rfind('.', last - 1);
   if (!name.starts_with('.') || dot == name.npos || dot < 2 || last + 1 == name.size()) return std::nullopt;
-  TemporaryName parsed{std::string(name.substr(1, dot - 1)), 0, std::string(name.substr(last + 1))};
-  const char *digits = name.data() + dot + 1, *end = name.data() + last;
-  const auto [stop, problem] = std::from_chars(digits, end, parsed.process);
-  if (problem != std::errc{} || stop != end || parsed.process <= 0) return std::nullopt;
-  return parsed;
+  const auto process = parse_whole<pid_t>(name.substr(dot + 1, last - dot - 1));
+  if (!process || *process <= 0) return std::nullopt;
+  return TemporaryName{std::string(name.substr(1, dot - 1)), *process, std::string(name.substr(last + 1))};
 }
 
 std::string read_file(const fs::path& path, std::size_t most) {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -12,6 +11,7 @@
 #include "model/checkpoint_match.h"
 #include "model/json_file.h"
 #include "runtime/file.h"
+#include "runtime/parse_whole.h"
 
 namespace ember {
 namespace {
@@ -180,10 +180,9 @@ std::vector<std::int64_t> steps_in(const fs::path& out) {
   std::vector<std::int64_t> steps;
   for (const fs::path& path : entries(folder(out))) {
     const std::string name = path.filename().string();
-    std::int64_t step = 0;
     if (!name.starts_with(kPrefix)) continue;
-    const auto [last, problem] = std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
-    if (problem == std::errc{} && last == name.data() + name.size()) steps.push_back(step);
+    if (const auto step = parse_whole<std::int64_t>(std::string_view(name).substr(kPrefix.size())))
+      steps.push_back(*step);
   }
   std::sort(steps.rbegin(), steps.rend());
   return steps;

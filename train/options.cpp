@@ -1,10 +1,10 @@
 #include "train/options.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <limits>
 
 #include "runtime/error.h"
+#include "runtime/parse_whole.h"
 #include "runtime/shares.h"
 
 namespace ember {
@@ -14,20 +14,17 @@ constexpr std::int64_t kMostSteps = std::int64_t{1} << 31;  // the dropout strea
 
 Every parse_every(const std::string& flag, const std::string& text) {
   if (text == "epoch") return {};
-  std::int64_t steps = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
-  check(error == std::errc{} && end == text.data() + text.size() && steps >= 1 && steps < kMostSteps,
-        "{} {}: must be `epoch` or a number of steps from 1 on", flag, printable(text));
-  return {steps};
+  const auto steps = parse_whole<std::int64_t>(text);
+  check(steps && *steps >= 1 && *steps < kMostSteps, "{} {}: must be `epoch` or a number of steps from 1 on", flag,
+        printable(text));
+  return {*steps};
 }
 
 // By hand because CLI11 takes -1 for 2^64 - 1.
 std::uint64_t parse_seed(const std::string& text) {
-  std::uint64_t seed = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-  check(error == std::errc{} && end == text.data() + text.size(),
-        "--seed {}: must be a whole number from 0 to 2^64 - 1", printable(text));
-  return seed;
+  const auto seed = parse_whole<std::uint64_t>(text);
+  check(seed.has_value(), "--seed {}: must be a whole number from 0 to 2^64 - 1", printable(text));
+  return *seed;
 }
 
 Metric parse_metric(const std::string& text) {

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
+#include <limits>
 
 #include "runtime/cuda/check.h"
 #include "runtime/error.h"
+#include "runtime/parse_whole.h"
 
 namespace ember {
 namespace {
@@ -20,18 +21,11 @@ std::string version_text(int version) {
 }
 
 int index_of(std::string_view name) {
-  constexpr std::string_view kPrefix = "cuda";
-  int index = 0;
-  bool valid = name.starts_with(kPrefix);
-  if (valid && name != kPrefix) {
-    const char* end = name.data() + name.size();
-    const char* digits = name.data() + kPrefix.size() + 1;
-    const auto [stop, error] =
-        name[kPrefix.size()] == ':' ? std::from_chars(digits, end, index) : std::from_chars_result{end, std::errc{1}};
-    valid = error == std::errc{} && stop == end && *digits != '-';
-  }
-  check(valid, "--device {}: must be cuda or cuda:N", printable(name));
-  return index;
+  if (name == "cuda") return 0;
+  constexpr std::string_view kPrefix = "cuda:";
+  const auto index = name.starts_with(kPrefix) ? parse_whole<unsigned>(name.substr(kPrefix.size())) : std::nullopt;
+  check(index && *index <= std::numeric_limits<int>::max(), "--device {}: must be cuda or cuda:N", printable(name));
+  return static_cast<int>(*index);
 }
 
 struct Devices {
