@@ -115,13 +115,11 @@ int run(const Options& options, const std::string& program, const std::vector<st
   // The file would be begun anew and stay empty.
   ember::check(options.out.empty() || !prints_itself(rest),
                "--out: nothing goes there of what Google Benchmark prints by itself; use --benchmark_out");
-  for (const std::string& argument : rest) {
-    ember::check_flag(argument);
+  ember::initialize_benchmark(program, rest, {"--benchmark_repetitions=9"}, [](const std::string& argument) {
     ember::check(!argument.starts_with("--benchmark_min_"),
                  "{}: has no say here; --seconds is what a repetition measures, after a warm-up of its own",
                  ember::printable(argument));
-  }
-  ember::initialize_benchmark(program, rest, {"--benchmark_repetitions=9"});
+  });
   std::vector<std::string> absent;
   auto backends = ember::make_backends(ember::Job::operations, options.device, options.threads, absent);
   ember::Suite suite(std::move(backends), {options.seconds}, options.large);

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <initializer_list>
 #include <iostream>
 #include <memory>
@@ -54,14 +55,18 @@ inline void check_flag(const std::string& argument) {
 }
 
 // Hands Google Benchmark its flags: `defaults`, and the arguments that no option of the program's own has taken.
-inline void initialize_benchmark(const std::string& program, const std::vector<std::string>& arguments,
-                                 std::initializer_list<const char*> defaults = {}) {
+// `refuse` throws for those that this program does not take, of any value that the flag may have.
+inline void initialize_benchmark(
+    const std::string& program, const std::vector<std::string>& arguments,
+    std::initializer_list<const char*> defaults = {},
+    const std::function<void(const std::string&)>& refuse = [](const std::string&) {}) {
   // Google Benchmark keeps where the program's name lies, for its own forms' context.
   static std::vector<std::string> words{program};
   words.insert(words.end(), defaults.begin(), defaults.end());
   for (const std::string& argument : arguments) {
     check(argument.starts_with("--benchmark_"), "{}: no such option (see {} --help)", printable(argument), program);
     check_flag(argument);
+    refuse(argument);
     words.push_back(argument);
   }
   std::vector<char*> argv;
