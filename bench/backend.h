@@ -54,6 +54,9 @@ std::unique_ptr<Backend> make_cpu_backend(Precision precision, int threads);
 // Defined only where Ember is built with CUDA. Error when the device, "cuda" or "cuda:N", cannot be used.
 std::unique_ptr<Backend> make_cuda_backend(const std::string& device);
 
+// That of the first GPU; null where it cannot be measured, and `absent` then receives a line that says why.
+std::unique_ptr<Backend> make_cuda_backend_if_present(std::vector<std::string>& absent);
+
 // What backends are for: training has none in int8.
 enum class Job { operations, training };
 

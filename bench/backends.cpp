@@ -26,23 +26,23 @@ void add_cuda(Backends& backends, const std::string& device) {
 #endif
 }
 
-void add_cuda_if_present(Backends& backends, std::vector<std::string>& absent) {
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend_if_present(std::vector<std::string>& absent) {
+  std::string reason;
 #ifdef EMBER_WITH_CUDA
-  std::string fault;
-  if (!cuda_device_present(fault))
-    return absent.push_back(fmt::format("cuda: not measured: {}", fault.empty() ? "no GPU" : fault));
   try {
-    backends.push_back(make_cuda_backend("cuda"));
+    if (cuda_device_present(reason)) return make_cuda_backend("cuda");
+    if (reason.empty()) reason = "no GPU";
   } catch (const Error& error) {
-    absent.push_back(fmt::format("cuda: not measured: {}", error.what()));
+    reason = error.what();
   }
 #else
-  static_cast<void>(backends);
-  absent.push_back("cuda: not measured: this build has no CUDA backend");
+  reason = "this build has no CUDA backend";
 #endif
+  absent.push_back("cuda: not measured: " + reason);
+  return nullptr;
 }
-
-}  // namespace
 
 Backends make_backends(Job job, const std::string& device, int threads, std::vector<std::string>& absent) {
   const bool cuda = device == "cuda" || device.rfind("cuda:", 0) == 0, any = device == "auto";
@@ -54,7 +54,8 @@ Backends make_backends(Job job, const std::string& device, int threads, std::vec
   if (any) add_bf16(backends, threads, absent);
   if (device == "cpu-bf16") backends.push_back(make_cpu_backend(Precision::bf16, threads));
   if (int8 || (any && all)) backends.push_back(make_cpu_backend(Precision::int8, threads));
-  if (any) add_cuda_if_present(backends, absent);
+  if (any)
+    if (auto present = make_cuda_backend_if_present(absent)) backends.push_back(std::move(present));
   if (cuda) add_cuda(backends, device);
   return backends;
 }

@@ -113,19 +113,13 @@ void run(const std::vector<std::string>& arguments) {
   Suite cpu("cpu", *all, cpu_ladders(*one, *all, threads), 1);
   cpu.add();
   std::vector<std::string> absent;
+  const std::unique_ptr<Backend> device = make_cuda_backend_if_present(absent);
 #ifdef EMBER_WITH_CUDA
-  std::unique_ptr<Kernels> device;
   std::unique_ptr<Suite> cuda;
-  std::string fault;
-  if (cuda_device_present(fault)) {
-    device = make_cuda_kernels("cuda");
-    cuda = std::make_unique<Suite>("cuda", *device, cuda_ladders(*device), 100);
+  if (device != nullptr) {
+    cuda = std::make_unique<Suite>("cuda", device->kernels(), cuda_ladders(device->kernels()), 100);
     cuda->add();
-  } else {
-    absent.push_back(fmt::format("cuda: not measured: {}", fault.empty() ? "no GPU" : fault));
   }
-#else
-  absent.emplace_back("cuda: not measured: built without CUDA");
 #endif
   const std::string filter = checked_filter(absent);
   print_absent(absent);
