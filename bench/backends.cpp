@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <regex>
 
 #include "bench/backend.h"
 
@@ -9,11 +10,15 @@ namespace {
 
 using Backends = std::vector<std::unique_ptr<Backend>>;
 
-void add_bf16(Backends& backends, int threads, std::vector<std::string>& absent) {
+// Where the processor lacks bf16, Error in the words of --device, or a line for `absent` if that is not null. The
+// kernels have it in the words of --precision.
+void add_bf16(Backends& backends, int threads, std::vector<std::string>* absent) {
   try {
     backends.push_back(make_cpu_backend(Precision::bf16, threads));
   } catch (const Error& error) {
-    absent.push_back(fmt::format("cpu-bf16: not measured: {}", error.what()));
+    static const std::regex words("--precision bf16: (.*); use fp32");
+    if (absent == nullptr) fail("{}", std::regex_replace(error.what(), words, "--device cpu-bf16: $1; use cpu"));
+    absent->push_back("cpu-bf16: not measured: " + std::regex_replace(error.what(), words, "$1"));
   }
 }
 
@@ -51,8 +56,7 @@ Backends make_backends(Job job, const std::string& device, int threads, std::vec
         "--device {}: must be auto, cpu, cpu-bf16,{} cuda or cuda:N", printable(device), all ? " cpu-int8," : "");
   Backends backends;
   if (any || device == "cpu") backends.push_back(make_cpu_backend(Precision::fp32, threads));
-  if (any) add_bf16(backends, threads, absent);
-  if (device == "cpu-bf16") backends.push_back(make_cpu_backend(Precision::bf16, threads));
+  if (any || device == "cpu-bf16") add_bf16(backends, threads, any ? &absent : nullptr);
   if (int8 || (any && all)) backends.push_back(make_cpu_backend(Precision::int8, threads));
   if (any)
     if (auto present = make_cuda_backend_if_present(absent)) backends.push_back(std::move(present));
