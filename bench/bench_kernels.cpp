@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -54,20 +53,12 @@ class Reporter : public benchmark::BenchmarkReporter {
   std::map<std::string, std::size_t> cases_;
 };
 
-// All of them in every run, as the form csv wants it (else it ends the program); NaN: the peak is not known yet.
-void set_counters(benchmark::State& state, const ember::Suite& suite, std::size_t i, double seconds) {
-  const ember::Case& measured = suite.at(i);
-  const ember::Peaks peaks = suite.peaks(*measured.backend);
-  const double bytes = measured.work.bytes, flop = measured.work.flop;
-  state.counters["bytes"] = bytes;
-  state.counters["FLOP"] = flop;
-  state.counters["GB/s"] = bytes / seconds * 1e-9;
-  state.counters["TFLOP/s"] = flop / seconds * 1e-12;
-  const auto percent = [](double rate, double peak) {
-    return rate == 0 ? 0 : peak > 0 ? 100 * rate / peak : std::numeric_limits<double>::quiet_NaN();
-  };
-  state.counters["%copy"] = percent(bytes / seconds, peaks.bytes_per_second);
-  state.counters["%product"] = percent(flop / seconds, peaks.flop_per_second);
+// For Google Benchmark's own forms, which have no percentages: in an order of its own the peaks come last, if at all.
+void set_counters(benchmark::State& state, const ember::Work& work, double seconds) {
+  state.counters["bytes"] = work.bytes;
+  state.counters["FLOP"] = work.flop;
+  state.counters["GB/s"] = work.bytes / seconds * 1e-9;
+  state.counters["TFLOP/s"] = work.flop / seconds * 1e-12;
 }
 
 // Every repetition is one iteration, whose time is the median of what ember::time_call samples: so the emptying of the
@@ -78,7 +69,7 @@ void register_all(ember::Suite& suite) {
                                  [&suite, i](benchmark::State& state) {
                                    double seconds = 0;
                                    for (auto _ : state) state.SetIterationTime(seconds = suite.run(i));
-                                   set_counters(state, suite, i, seconds);
+                                   set_counters(state, suite.at(i).work, seconds);
                                  })
         ->Iterations(1)
         ->UseManualTime()
