@@ -27,20 +27,20 @@ Prepared forward(Workspace& w, Queries queries, bool training) {
             w.kernels().attention_forward(out, in.query, in.key, in.value, batch, heads, positions, queries,
                                           dropout(training));
           },
-          work::attention_forward(w.batch_size(), static_cast<double>(model.hidden), static_cast<double>(model.heads),
-                                  queries, training, w.widths())};
+          work::attention_forward(w.batch_size(), number(model.hidden), number(model.heads), queries, training,
+                                  w.widths())};
 }
 
 Prepared backward(Workspace& w, Queries queries) {
   const BertConfig& model = w.model();
   const Qkv in(w, queries), gradients(w, queries);
   const Tensor dout = w.activations(in.query.rows, model.hidden);
-  return {[=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
-            w.kernels().attention_backward(gradients.query, gradients.key, gradients.value, dout, in.query, in.key,
-                                           in.value, batch, heads, positions, queries, dropout(true));
-          },
-          work::attention_backward(w.batch_size(), static_cast<double>(model.hidden), static_cast<double>(model.heads),
-                                   queries, true, w.widths())};
+  return {
+      [=, &w, heads = model.heads, positions = model.positions, batch = w.batch()] {
+        w.kernels().attention_backward(gradients.query, gradients.key, gradients.value, dout, in.query, in.key,
+                                       in.value, batch, heads, positions, queries, dropout(true));
+      },
+      work::attention_backward(w.batch_size(), number(model.hidden), number(model.heads), queries, true, w.widths())};
 }
 
 // The operands of the last layer's attention, from rows to [CLS].
@@ -62,8 +62,7 @@ Prepared first_forward(Workspace& w) {
             w.kernels().first_attention_forward(out, x.kept, x.query, x.in, x.weight, x.bias, batch, heads, positions,
                                                 dropout(true));
           },
-          work::first_attention_forward(w.batch_size(), static_cast<double>(model.hidden),
-                                        static_cast<double>(model.heads), true, w.widths())};
+          work::first_attention_forward(w.batch_size(), number(model.hidden), number(model.heads), true, w.widths())};
 }
 
 Prepared first_backward(Workspace& w) {
@@ -78,8 +77,7 @@ Prepared first_backward(Workspace& w) {
                                                  x.weight, x.bias, batch, heads, positions, dropout(true));
             w.kernels().finish_gradients();
           },
-          work::first_attention_backward(w.batch_size(), static_cast<double>(model.hidden),
-                                         static_cast<double>(model.heads), true, w.widths())};
+          work::first_attention_backward(w.batch_size(), number(model.hidden), number(model.heads), true, w.widths())};
 }
 
 // The same with the queries, from the layer's input.
@@ -101,8 +99,7 @@ Prepared cls_forward(Workspace& w) {
             w.kernels().cls_attention_forward(out, x.first, x.kept, x.in, x.weight, x.bias, batch, heads, positions,
                                               dropout(true));
           },
-          work::cls_attention_forward(w.batch_size(), static_cast<double>(model.hidden),
-                                      static_cast<double>(model.heads), true, w.widths())};
+          work::cls_attention_forward(w.batch_size(), number(model.hidden), number(model.heads), true, w.widths())};
 }
 
 Prepared cls_backward(Workspace& w) {
@@ -117,8 +114,7 @@ Prepared cls_backward(Workspace& w) {
                                                x.weight, x.bias, batch, heads, positions, dropout(true));
             w.kernels().finish_gradients();
           },
-          work::cls_attention_backward(w.batch_size(), static_cast<double>(c), static_cast<double>(model.heads), true,
-                                       w.widths())};
+          work::cls_attention_backward(w.batch_size(), number(c), number(model.heads), true, w.widths())};
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ Prepared embeddings_forward(Workspace& w, const Dropout& dropout) {
   return {[=, &w, batch = w.batch()] {
             w.kernels().embeddings_forward(out, sum, moments, batch, tables, norm, 1e-12f, dropout);
           },
-          work::embeddings_forward(w.batch_size(), static_cast<double>(c), dropout.active(), w.widths())};
+          work::embeddings_forward(w.batch_size(), number(c), dropout.active(), w.widths())};
 }
 
 Prepared embeddings_backward(Workspace& w) {
@@ -33,8 +33,8 @@ Prepared embeddings_backward(Workspace& w) {
             w.kernels().embeddings_backward(dtables, dnorm, dsum, dout, dbranch, sum, moments, batch, norm, dropout);
             w.kernels().finish_gradients();
           },
-          work::embeddings_backward(w.batch_size(), static_cast<double>(c), static_cast<double>(model.positions),
-                                    static_cast<double>(model.types), true, true, w.widths())};
+          work::embeddings_backward(w.batch_size(), number(c), number(model.positions), number(model.types), true, true,
+                                    w.widths())};
 }
 
 }  // namespace

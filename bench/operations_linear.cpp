@@ -24,18 +24,11 @@ struct Size {
   Size(const Workspace& w, const Product& product)
       : m(w.batch().tokens), o(product.outputs(w.model())), i(product.inputs(w.model())) {}
   std::int64_t m, o, i;
-  Work of(Work (*count)(double, double, double, bool, Widths), bool flag, Widths widths) const {
-    return count(static_cast<double>(m), static_cast<double>(o), static_cast<double>(i), flag, widths);
-  }
 };
 
 // Queries, keys and values alone have a bias in the product (model/bert.cpp).
 bool has_bias(const Product& product) {
   return product.name == std::string_view("qkv");
-}
-
-Work forward_work(double m, double o, double i, bool bias, Widths widths) {
-  return work::linear_forward(m, o, i, bias, widths.activation, widths);
 }
 
 // Frozen: as inference has it, with a weight that is frozen as long as the call is there.
@@ -53,7 +46,8 @@ Prepared forward(Workspace& w, const Product& product, bool frozen) {
             static_cast<void>(thaw_at_end);
             w.kernels().linear_forward(out, in, weights.front(), bias);
           },
-          size.of(forward_work, has_bias(product), frozen ? w.frozen_widths() : w.widths())};
+          work::linear_forward(number(size.m), number(size.o), number(size.i), has_bias(product), w.widths().activation,
+                               frozen ? w.frozen_widths() : w.widths())};
 }
 
 Prepared backward_input(Workspace& w, const Product& product) {
@@ -61,8 +55,7 @@ Prepared backward_input(Workspace& w, const Product& product) {
   const Tensor din = w.activations(size.m, size.i), dout = w.activations(size.m, size.o, 1e-3f);
   const Tensor weight = w.product_weights(size.o, size.i);
   return {[=, &w] { w.kernels().linear_backward_input(din, dout, weight); },
-          work::linear_backward_input(static_cast<double>(size.m), static_cast<double>(size.o),
-                                      static_cast<double>(size.i), w.widths())};
+          work::linear_backward_input(number(size.m), number(size.o), number(size.i), w.widths())};
 }
 
 Prepared backward_weight(Workspace& w, const Product& product) {
@@ -73,7 +66,7 @@ Prepared backward_weight(Workspace& w, const Product& product) {
             w.kernels().linear_backward_weight(dweight, dbias, dout, in);
             w.kernels().finish_gradients();
           },
-          size.of(work::linear_backward_weight, has_bias(product), w.widths())};
+          work::linear_backward_weight(number(size.m), number(size.o), number(size.i), has_bias(product), w.widths())};
 }
 
 Prepared linear_gelu_forward(Workspace& w) {
@@ -82,8 +75,7 @@ Prepared linear_gelu_forward(Workspace& w) {
   const Tensor in = w.activations(size.m, size.i), weight = w.product_weights(size.o, size.i),
                bias = w.floats(1, size.o);
   return {[=, &w] { w.kernels().linear_gelu_forward(out, before, in, weight, bias); },
-          work::linear_gelu_forward(static_cast<double>(size.m), static_cast<double>(size.o),
-                                    static_cast<double>(size.i), w.widths())};
+          work::linear_gelu_forward(number(size.m), number(size.o), number(size.i), w.widths())};
 }
 
 Prepared linear_gelu_backward(Workspace& w) {
@@ -95,15 +87,14 @@ Prepared linear_gelu_backward(Workspace& w) {
             w.kernels().linear_gelu_backward(din, dbias, dout, weight, before, bias);
             w.kernels().finish_gradients();
           },
-          work::linear_gelu_backward(static_cast<double>(size.m), static_cast<double>(size.o),
-                                     static_cast<double>(size.i), w.widths())};
+          work::linear_gelu_backward(number(size.m), number(size.o), number(size.i), w.widths())};
 }
 
 Prepared round_weights(Workspace& w) {
   const std::int64_t rows = w.model().ffn, cols = w.model().hidden;
   const Tensor working = w.product_weights(rows, cols), weight = w.floats(rows, cols);
   return {[=, &w] { w.kernels().round_weights(working, weight); },
-          work::round_weights(static_cast<double>(rows * cols), w.widths())};
+          work::round_weights(number(rows * cols), w.widths())};
 }
 
 }  // namespace

@@ -9,10 +9,6 @@ namespace {
 
 constexpr std::int32_t kMissed = 16;  // updates that a row of adamw_replay has missed
 
-double number(std::int64_t value) {
-  return static_cast<double>(value);
-}
-
 // Coefficients with which weights and moments stay of one size however often they are updated. Multiplying by them
 // costs what it costs by any others.
 AdamWUpdate steady_update() {

@@ -5,10 +5,6 @@
 namespace ember {
 namespace {
 
-double number(std::int64_t value) {
-  return static_cast<double>(value);
-}
-
 Prepared residual_layernorm_forward(Workspace& w, const Dropout& dropout) {
   const std::int64_t m = w.batch().tokens, c = w.model().hidden;
   const Tensor out = w.activations(m, c), sum = w.activations(m, c), in = w.activations(m, c);

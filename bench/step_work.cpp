@@ -10,10 +10,6 @@
 namespace ember {
 namespace {
 
-double number(std::int64_t value) {
-  return static_cast<double>(value);
-}
-
 // Memory that is never touched: addresses that differ, and nothing behind them.
 class Counter final : public Kernels {
  public:

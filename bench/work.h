@@ -31,6 +31,11 @@ struct BatchSize {
   double sequences = 0, tokens = 0, max_length = 0, unique = 0, pairs = 0;
 };
 
+// A count as the functions below take it.
+inline double number(std::int64_t count) {
+  return static_cast<double>(count);
+}
+
 namespace work {
 
 // Labels of one per text.
