@@ -34,13 +34,7 @@ bool first_of_model(const Shape& shape) {
 }
 
 bool measured_on(const Operation& operation, const Shape& shape) {
-  switch (operation.extent) {
-    case Extent::batches:
-      return true;
-    case Extent::model:
-      return first_of_model(shape);
-  }
-  return false;
+  return operation.extent == Extent::batches || first_of_model(shape);
 }
 
 Problem problem_of(const std::string& model, std::int64_t tokens) {
