@@ -38,6 +38,11 @@ struct Operation {
   std::string name() const { return variant.empty() ? method : method + ":" + variant; }
 };
 
+// Dropout as in training, with probability 0.1.
+inline Dropout training_dropout(Site site) {
+  return {0.1f, 42, static_cast<std::uint32_t>(site), 1};
+}
+
 // In the order of kernels.h.
 std::vector<Operation> all_operations();
 

@@ -1,5 +1,4 @@
 #include "bench/operations.h"
-#include "bench/training_dropout.h"
 
 namespace ember {
 namespace {

@@ -1,6 +1,5 @@
 // What lies between the products, the head and the loss.
 #include "bench/operations.h"
-#include "bench/training_dropout.h"
 
 namespace ember {
 namespace {
