@@ -94,8 +94,7 @@ std::string context(const Options& options, const ember::Suite& suite) {
   nlohmann::ordered_json json = nlohmann::ordered_json::parse(ember::machine_json());
   json["program"] = "bench_kernels";
   json["seconds_per_repetition"] = options.seconds;
-  for (std::size_t i = 0; i < suite.backend_count(); ++i)
-    json["devices"][suite.backend(i).name()] = suite.backend(i).device_name();
+  for (const auto& backend : suite.backends()) json["devices"][backend->name()] = backend->device_name();
   return json.dump();
 }
 

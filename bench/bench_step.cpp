@@ -123,7 +123,7 @@ void measure_lengths(ember::TrainingStep& step, const std::string& backend, cons
 
 void measure_training(ember::Backend& backend, const ember::StepInputs& inputs, const Options& options,
                       Output& output) {
-  const ember::Peaks peaks = ember::measure_peaks(backend, options.budget.repetitions, {});
+  const ember::Peaks peaks = ember::measure_peaks(backend, options.budget.repetitions);
   output.say(fmt::format("\n{}: {:.1f} GB/s copied, {:.1f} GFLOP/s in a large product\n", backend.name(),
                          peaks.bytes_per_second * 1e-9, peaks.flop_per_second * 1e-9));
   ember::TrainingStep step(backend, inputs.config(), peaks);

@@ -36,8 +36,7 @@ class Suite {
 
   std::size_t size() const;
   const Case& at(std::size_t i) const;
-  const Backend& backend(std::size_t i) const { return *backends_[i]; }
-  std::size_t backend_count() const { return backends_.size(); }
+  const std::vector<std::unique_ptr<Backend>>& backends() const { return backends_; }
   // One repetition of case i, whose seconds it returns and remembers.
   double run(std::size_t i);
   // As measured in this run.

@@ -19,6 +19,25 @@ std::string rate(double per_second) {
   return per_second > 0 ? fmt::format("{:.1f}", per_second * 1e-9) : "-";
 }
 
+// Medians over the repetitions, and how they compare with the peaks.
+struct Summary {
+  double seconds = 0;
+  double variation = 0;  // of the repetitions, as bench/statistics.h has it
+  double bytes_per_second = 0, flop_per_second = 0;
+  double copy_percent = 0, product_percent = 0;  // of the peaks; 0 where those were not measured
+};
+
+Summary summarize(const Case& measured, const Peaks& peaks) {
+  Summary s;
+  s.seconds = median(measured.seconds);
+  s.variation = variation(measured.seconds);
+  s.bytes_per_second = measured.work.bytes / s.seconds;
+  s.flop_per_second = measured.work.flop / s.seconds;
+  if (peaks.bytes_per_second > 0) s.copy_percent = 100 * s.bytes_per_second / peaks.bytes_per_second;
+  if (peaks.flop_per_second > 0) s.product_percent = 100 * s.flop_per_second / peaks.flop_per_second;
+  return s;
+}
+
 }  // namespace
 
 std::string time_text(double seconds) {
@@ -33,17 +52,6 @@ std::string time_text(double seconds) {
 
 std::string variation_text(double variation) {
   return std::isnan(variation) ? "-" : fmt::format("{:.1f}%", 100 * variation);
-}
-
-Summary summarize(const Case& measured, const Peaks& peaks) {
-  Summary s;
-  s.seconds = median(measured.seconds);
-  s.variation = variation(measured.seconds);
-  s.bytes_per_second = measured.work.bytes / s.seconds;
-  s.flop_per_second = measured.work.flop / s.seconds;
-  if (peaks.bytes_per_second > 0) s.copy_percent = 100 * s.bytes_per_second / peaks.bytes_per_second;
-  if (peaks.flop_per_second > 0) s.product_percent = 100 * s.flop_per_second / peaks.flop_per_second;
-  return s;
 }
 
 std::string table_head() {

@@ -4,6 +4,7 @@
 
 #include "bench/shapes.h"
 #include "bench/statistics.h"
+#include "bench/time_call.h"
 
 namespace ember {
 
@@ -25,14 +26,13 @@ Prepared peak_product(Backend& backend, Workspace& workspace) {
           work::linear_forward(size, size, size, false, widths.activation, widths)};
 }
 
-Peaks measure_peaks(Backend& backend, int repetitions, Budget budget) {
+Peaks measure_peaks(Backend& backend, int repetitions) {
   const BertConfig config = model_shape("tinybert");
   const Problem problem{config, synthetic_texts(lengths_of_texts(1), config.vocabulary, config.label_count())};
   Workspace workspace(backend.kernels(), problem);
   const auto seconds = [&](const Prepared& prepared) {
     std::vector<double> all;
-    for (int r = 0; r < repetitions; ++r)
-      all.push_back(time_call(backend, prepared.call, nullptr, Cache::warm, budget));
+    for (int r = 0; r < repetitions; ++r) all.push_back(time_call(backend, prepared.call, nullptr, Cache::warm, {}));
     return median(all);
   };
   Peaks peaks;

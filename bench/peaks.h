@@ -3,7 +3,6 @@
 
 #include "bench/backend.h"
 #include "bench/operations.h"
-#include "bench/time_call.h"
 
 namespace ember {
 
@@ -17,6 +16,6 @@ Prepared peak_copy(Backend& backend);
 Prepared peak_product(Backend& backend, Workspace& workspace);
 
 // Both, each the median of `repetitions`.
-Peaks measure_peaks(Backend& backend, int repetitions, Budget budget);
+Peaks measure_peaks(Backend& backend, int repetitions);
 
 }  // namespace ember

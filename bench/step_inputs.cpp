@@ -1,7 +1,6 @@
 #include "bench/step_inputs.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "bench/shapes.h"
 #include "model/hugging_face.h"

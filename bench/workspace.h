@@ -58,10 +58,10 @@ class Workspace {
     kernels_.upload(to, values.data(), values.size() * sizeof(T));
     return to;
   }
-  Tensor tensor(std::int64_t rows, std::int64_t cols, DType type, float scale, float offset = 0);
 
  private:
   Batch gather_all();
+  Tensor tensor(std::int64_t rows, std::int64_t cols, DType type, float scale, float offset = 0);
   void* allocate(std::size_t bytes);
 
   Kernels& kernels_;
