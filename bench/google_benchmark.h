@@ -1,5 +1,5 @@
-// Google Benchmark's flags, looked at before anything is measured or printed. Only for the programs, which link that
-// library.
+// Google Benchmark with errors in one line: its flags are looked at before anything is measured or printed, and what
+// cannot be written is told. Only for the programs, which link that library.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -92,7 +92,11 @@ class CountingReporter : public benchmark::BenchmarkReporter {
   std::ostream nowhere_{nullptr};
 };
 
-inline void require_matches(const std::string& filter, const std::vector<std::string>& absent) {
+// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least; `absent`,
+// lines that say what is not registered and why, is part of it.
+inline std::string checked_filter(const std::vector<std::string>& absent) {
+  std::string filter = benchmark::GetBenchmarkFilter();
+  if (filter.empty()) return filter;
   const std::string shown = "--benchmark_filter=" + printable(filter);
   try {
     static_cast<void>(std::regex(filter, std::regex::extended));
@@ -103,13 +107,6 @@ inline void require_matches(const std::string& filter, const std::vector<std::st
   check(benchmark::RunSpecifiedBenchmarks(&counter, filter) > 0,
         "{}: no benchmark has a name like that{}{}; --benchmark_list_tests lists all", shown,
         absent.empty() ? "" : "; ", fmt::join(absent, ", "));
-}
-
-// The filter that was given; empty: none. Error unless it leaves one of the registered benchmarks at least; `absent`,
-// lines that say what is not registered and why, is part of it.
-inline std::string checked_filter(const std::vector<std::string>& absent) {
-  std::string filter = benchmark::GetBenchmarkFilter();
-  if (!filter.empty()) require_matches(filter, absent);
   return filter;
 }
 
