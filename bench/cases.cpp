@@ -16,8 +16,8 @@ struct Shape {
   bool large;
 };
 
-// 20 tokens are one text, 308 a batch of 16, 2,048 two of evaluation; the operands of 16,384 leave any cache. The first
-// of a model is where Extent::model is measured.
+// 20 tokens are one text, 308 a batch of 16, 2,048 about a hundred texts; the operands of 16,384 leave any cache. The
+// first of a model is where Extent::model is measured.
 constexpr Shape kShapes[] = {
     {"tinybert", 308, false},  {"tinybert", 20, false},    {"tinybert", 2048, false}, {"tinybert", 16384, false},
     {"minilm", 308, false},    {"minilm", 2048, false},    {"minilm", 16384, true},   {"bert-base", 308, false},

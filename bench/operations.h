@@ -29,8 +29,8 @@ struct Operation {
   std::string method;   // its name in kernels.h
   std::string variant;  // "" or how it is called: "ffn_in"
   Extent extent;
-  // Whether it reads or writes product weights or the optimizer's working copies, which are all that differs between
-  // fp32 and bf16 on the CPU.
+  // Whether it computes with product weights, makes their gradient or writes the optimizer's working copies, which is
+  // all that differs between fp32 and bf16 on the CPU.
   bool differs_in_bf16;
   std::function<Prepared(Workspace&)> prepare;
   bool frozen = false;  // with weights that were promised not to change: all that int8 has, and no use on a GPU

@@ -24,8 +24,8 @@ struct StepTypes {
 
 // The calls of a step, in order, on a batch of those numbers, with training's dropout; joined operations
 // (linear_gelu_forward) count as one, on any backend, and the norm without the gradients' bytes. Rows of the word
-// embedding that a batch reads count as if they had missed no update, which a step does not know; that all of them are
-// brought up to date now and then is left out.
+// embedding that a batch reads are brought up to date for their bytes alone, since a step does not know how many
+// updates they have missed; that all of them are brought up to date now and then is left out.
 std::vector<OperationWork> step_work(const BertConfig& config, const BatchSize& batch, StepTypes types);
 
 // The time of a step whose every operation runs at the device's peak, reading and writing each operand above once, in
