@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "bench/statistics.h"
+#include "bench/time_call.h"
 #include "data/tokenizer.h"
 #include "model/classifier.h"
 #include "model/hugging_face.h"
@@ -37,13 +37,6 @@ struct Options {
   std::string task = "inference", model, texts, precision = "fp32";
   int threads = 1;
 };
-
-template <typename Function>
-double seconds(Function&& function) {
-  const auto start = std::chrono::steady_clock::now();
-  function();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 std::vector<std::string> lines_of(const std::string& path) {
   const std::string all = read_file(path);
@@ -82,11 +75,11 @@ class Inference : public Task {
                                     .precision = precision_named(options.precision)}) {}
 
   json round() override {
-    const double all = seconds([&] { classifier_.predict(texts_); });
+    const double all = seconds_of([&] { classifier_.predict(texts_); });
     Scores scores;
     std::vector<double> single;
     for (std::size_t i = 0; i < std::min(kLatencyTexts, texts_.size()); ++i)
-      single.push_back(seconds([&] { classifier_.predict(texts_[i], scores); }));
+      single.push_back(seconds_of([&] { classifier_.predict(texts_[i], scores); }));
     return {{"texts_per_second", static_cast<double>(texts_.size()) / all}, {"latency_ms", 1e3 * median(single)}};
   }
 
@@ -107,7 +100,7 @@ class Tokenisation : public Task {
       : texts_(lines_of(options.texts)), tokenizer_(tokenizer_of(options.model)) {}
 
   json round() override {
-    const double all = seconds([&] {
+    const double all = seconds_of([&] {
       ids_.clear();
       for (const std::string& text : texts_) tokenizer_.encode(text, kMaxLength, ids_);
     });

@@ -1,21 +1,18 @@
 #include "bench/inference.h"
 
-#include <chrono>
-
 #include "bench/statistics.h"
+#include "bench/time_call.h"
 
 namespace ember {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 double predict_all(Classifier& classifier, const std::vector<std::string>& texts, Scores& scores) {
-  const Clock::time_point start = Clock::now();
-  if (texts.size() == 1)
-    classifier.predict(texts.front(), scores);
-  else
-    classifier.predict(texts);
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return seconds_of([&] {
+    if (texts.size() == 1)
+      classifier.predict(texts.front(), scores);
+    else
+      classifier.predict(texts);
+  });
 }
 
 }  // namespace

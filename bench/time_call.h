@@ -1,11 +1,20 @@
 // Timing one call.
 #pragma once
 
+#include <chrono>
 #include <functional>
 
 #include "bench/backend.h"
 
 namespace ember {
+
+// The seconds that `call` takes by the host's clock.
+template <typename Call>
+double seconds_of(const Call& call) {
+  const auto start = std::chrono::steady_clock::now();
+  call();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 enum class Cache {
   warm,  // the same call ran just before

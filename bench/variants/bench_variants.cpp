@@ -7,7 +7,6 @@
 #include <benchmark/benchmark.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <string>
@@ -15,6 +14,7 @@
 
 #include "bench/backend.h"
 #include "bench/google_benchmark.h"
+#include "bench/time_call.h"
 #include "bench/variants/operands.h"
 #include "runtime/program.h"
 #include "runtime/shares.h"
@@ -90,10 +90,10 @@ class Suite {
   template <typename Work>
   double seconds(const Work& work) const {
     ladders_.synchronize();
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    ladders_.synchronize();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return seconds_of([&] {
+      work();
+      ladders_.synchronize();
+    });
   }
 
   std::string name_;
