@@ -25,7 +25,6 @@ from one_line import OneLine
 
 CUDA_MACHINE = 190
 HMMA = 0x23C  # fp16 product on tensor cores (Turing and later)
-LDSM = 0x83B  # ldmatrix
 LDL = 0x983  # load from local memory
 STL = 0x387  # store to local memory
 
