@@ -43,7 +43,7 @@ class Suite {
         for (const auto& rung : ladders_.layernorm) add("layernorm", rung, call, size(rows));
       }
       for (const std::int64_t copies : {1, 16}) {
-        const Batch& batch = sequences_.emplace_back(memory_, copies).batch;
+        const Batch& batch = batches_.emplace_back(packed_batch(memory_, copies));
         const AttentionCall& call = attentions_.emplace_back(attention_call(memory_, batch, dropout));
         for (const auto& rung : ladders_.attention) add("attention", rung, call, size(batch.tokens));
       }
@@ -102,7 +102,7 @@ class Suite {
   int calls_;  // between two waits
   Memory memory_;
   std::deque<LayerNormCall> layernorms_;
-  std::deque<Sequences> sequences_;
+  std::deque<Batch> batches_;
   std::deque<AttentionCall> attentions_;
   std::unique_ptr<AdamWTraining> dense_training_, lazy_training_;
 };

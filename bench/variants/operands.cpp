@@ -26,16 +26,18 @@ Tensor Memory::random(std::int64_t rows, std::int64_t cols, DType type, float sc
   return rounded;
 }
 
-Sequences::Sequences(Memory& memory, std::int64_t copies) {
+Batch packed_batch(Memory& memory, std::int64_t copies) {
   const std::int64_t lengths[] = {5, 8, 9, 11, 13, 15, 16, 17, 19, 20, 22, 24, 26, 29, 33, 41};
   std::vector<std::int32_t> ends{0};
   for (std::int64_t copy = 0; copy < copies; ++copy)
     for (std::size_t i = 0; i < std::size(lengths); ++i)  // long and short ones mixed
       ends.push_back(ends.back() + static_cast<std::int32_t>(lengths[i * 7 % std::size(lengths)]));
+  Batch batch;
   batch.sequences = static_cast<std::int64_t>(ends.size()) - 1;
   batch.tokens = ends.back();
   batch.max_length = *std::max_element(std::begin(lengths), std::end(lengths));
   batch.cu_seqlens = memory.copy(ends);
+  return batch;
 }
 
 LayerNormCall layernorm_call(Memory& memory, std::int64_t rows, float dropout) {

@@ -33,11 +33,7 @@ class Memory {
 };
 
 // 16 sequences of 308 tokens in all, GoEmotions' mean, and of 41 at most, as often as `copies` says.
-class Sequences {
- public:
-  Sequences(Memory& memory, std::int64_t copies);
-  Batch batch;
-};
+Batch packed_batch(Memory& memory, std::int64_t copies);
 
 LayerNormCall layernorm_call(Memory& memory, std::int64_t rows, float dropout);
 AttentionCall attention_call(Memory& memory, const Batch& batch, float dropout);
