@@ -292,8 +292,7 @@ class Step(Case):
                 done = run(STEP, "--model", model, "--part", "training", "--batches", "2", "--out", self.out, *flags,
                            *SMALL_STEP)
                 self.assertEqual(done.returncode, 0, done.stderr)
-                with open(self.out) as file:
-                    results = json.load(file)
+                results = self.results()
                 self.assertEqual(results["context"]["graph"], not flags)
                 for step in results["results"]:
                     cuda = step["backend"] == "cuda"
