@@ -24,7 +24,7 @@ struct Summary {
   double seconds = 0;
   double variation = 0;  // of the repetitions, as bench/statistics.h has it
   double bytes_per_second = 0, flop_per_second = 0;
-  double copy_percent = 0, product_percent = 0;  // of the peaks; 0 where those were not measured
+  double copy_percent = 0, product_percent = 0;  // of the peaks; no numbers where those were not measured
 };
 
 Summary summarize(const Case& measured, const Peaks& peaks) {
@@ -33,8 +33,8 @@ Summary summarize(const Case& measured, const Peaks& peaks) {
   s.variation = variation(measured.seconds);
   s.bytes_per_second = measured.work.bytes / s.seconds;
   s.flop_per_second = measured.work.flop / s.seconds;
-  if (peaks.bytes_per_second > 0) s.copy_percent = 100 * s.bytes_per_second / peaks.bytes_per_second;
-  if (peaks.flop_per_second > 0) s.product_percent = 100 * s.flop_per_second / peaks.flop_per_second;
+  s.copy_percent = 100 * s.bytes_per_second / peaks.bytes_per_second;
+  s.product_percent = 100 * s.flop_per_second / peaks.flop_per_second;
   return s;
 }
 
@@ -80,10 +80,8 @@ std::string as_json(const Case& measured, const Peaks& peaks) {
   json["flop"] = measured.work.flop;
   json["bytes_per_second"] = s.bytes_per_second;
   json["flop_per_second"] = s.flop_per_second;
-  // Not measured: no number.
-  json["copy_percent"] = peaks.bytes_per_second > 0 ? nlohmann::ordered_json(s.copy_percent) : nlohmann::ordered_json();
-  json["product_percent"] =
-      peaks.flop_per_second > 0 ? nlohmann::ordered_json(s.product_percent) : nlohmann::ordered_json();
+  json["copy_percent"] = s.copy_percent;  // what is no number becomes null
+  json["product_percent"] = s.product_percent;
   return json.dump();
 }
 
