@@ -1,5 +1,5 @@
 // Counts what a program takes from operator new: one that is linked with count_allocations.cpp, whose operators are
-// those of the whole program.
+// those of the whole program. What oneDNN takes, whose sgemm packs its operands in memory of its own, is not counted.
 #pragma once
 
 #include <atomic>
