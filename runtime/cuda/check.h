@@ -27,7 +27,7 @@ void check_launched(const char* kernel, cudaStream_t stream);
 std::int64_t launches() noexcept;
 void count_launch() noexcept;
 
-// How often this thread has waited for a device so far, through Stream and Event.
+// How often this thread has waited for a device so far: through Stream and Event, or as it gave memory back.
 std::int64_t synchronisations() noexcept;
 void count_synchronisation() noexcept;
 

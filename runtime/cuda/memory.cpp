@@ -24,7 +24,10 @@ Buffer device_buffer(std::size_t bytes) {
   }
   check_cuda(status, "allocating memory");
   device_bytes_given += bytes;
-  return Buffer(data, bytes, [](void* pointer) { report_cuda(cudaFree(pointer), "releasing memory"); });
+  return Buffer(data, bytes, [](void* pointer) {
+    count_synchronisation();  // it waits for all that the device has to do
+    report_cuda(cudaFree(pointer), "releasing memory");
+  });
 }
 
 std::size_t device_bytes() noexcept {
@@ -44,7 +47,10 @@ Buffer pinned_buffer(std::size_t bytes) {
   if (bytes == 0) return {};
   void* data = nullptr;
   check_cuda(cudaMallocHost(&data, bytes), "allocating page-locked memory");
-  return Buffer(data, bytes, [](void* pointer) { report_cuda(cudaFreeHost(pointer), "releasing page-locked memory"); });
+  return Buffer(data, bytes, [](void* pointer) {
+    count_synchronisation();  // likewise
+    report_cuda(cudaFreeHost(pointer), "releasing page-locked memory");
+  });
 }
 
 }  // namespace ember
