@@ -197,6 +197,21 @@ TEST(FewRowsProduct, EveryDivisionAgreesWithTheOracle) {
         }
 }
 
+TEST(LinearEdge, AnEmptySumIsZero) {
+  const DeviceMatrix none(kHalf, 2, 0), weight(kHalf, 8, 0), to_none(kHalf, 0, 8);
+  const std::vector<double> values = draw_halves(8, 1);
+  for (const DType type : {kHalf, kFloat}) {
+    const DeviceMatrix out(type, 2, 8, {}, {8, 8}), plain(type, 2, 8), din(kHalf, 2, 8), bias(type, 1, 8, values);
+    testing::device().linear_forward(out.view, none.view, weight.view, bias.view);
+    testing::device().linear_forward(plain.view, none.view, weight.view, {});
+    testing::device().linear_backward_input(din.view, none.view, to_none.view);
+    std::vector<double> twice = values;
+    twice.insert(twice.end(), values.begin(), values.end());
+    const std::vector<float> zeros(16);
+    EXPECT_EQ(device_results({&out, &plain, &din}), (Results{floats(twice), zeros, zeros}));
+  }
+}
+
 // Of products that are ours where grids start early, which Matmul does not look at.
 TEST(LinearShapes, WrongOnesAreRefused) {
   const DeviceMatrix in(kHalf, 3, 8, draw_halves(24, 1)), out(kHalf, 3, 16, draw_halves(48, 2)), weight(kHalf, 16, 8),
