@@ -384,14 +384,6 @@ void Matmul::backward_input(Tensor din, Tensor dout, Tensor weight) {
 void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch, const Stream* beside) {
   require_backward_weight_operands(dweight, dout, in);
   if (dweight.empty()) return;
-  if (in.rows == 0) {
-    require(batch.count == 1, "matmul weight: a batch without rows");
-    for (std::int64_t r = 0; r < dweight.rows; ++r)
-      check_cuda(cudaMemsetAsync(dweight.row(r), 0, static_cast<std::size_t>(dweight.cols) * 4,
-                                 beside == nullptr ? state_->stream : beside->get()),
-                 "clearing");
-    return;
-  }
   const Shape shape{Use::backward_weight,
                     in.rows,
                     in.cols,

@@ -1,6 +1,6 @@
-// Matrix products on the device: f16 operands, sums in f32, by cuBLASLt (tests/simt/matmul_cpu.cpp under the emulator).
-// Rows may lie apart (Tensor::stride), so blocks of columns are operands like any other. All work goes to the stream
-// but what is to go beside it.
+// Matrix products on the device: f16 operands, sums in f32, of one term or more, by cuBLASLt (tests/simt/matmul_cpu.cpp
+// under the emulator). Rows may lie apart (Tensor::stride), so blocks of columns are operands like any other. All work
+// goes to the stream but what is to go beside it.
 //
 // The same product gives the same bits, run after run: cuBLASLt has several algorithms for a shape, whose sums differ
 // in order. The fastest of its suggestions is found by measurement the first time that a shape comes up, and kept (see
@@ -39,9 +39,8 @@ class Matmul {
   void forward(Tensor out, Tensor in, Tensor weight, Tensor bias);
   // din = dout weight.  din: (M, I) f16, dout: (M, O) f16.
   void backward_input(Tensor din, Tensor dout, Tensor weight);
-  // dweight = doutᵀ in, for each product of the batch.  dweight: (O, I) f32; dout: (M, O), in: (M, I) f16. No rows (M =
-  // 0) give zeros, of one product only. On the stream `beside`, if given, of which there may be one, with a workspace
-  // of its own.
+  // dweight = doutᵀ in, for each product of the batch.  dweight: (O, I) f32; dout: (M, O), in: (M, I) f16. On the
+  // stream `beside`, if given, of which there may be one, with a workspace of its own.
   void backward_weight(Tensor dweight, Tensor dout, Tensor in, const ProductBatch& batch = {},
                        const Stream* beside = nullptr);
 

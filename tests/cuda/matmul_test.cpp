@@ -211,17 +211,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MatmulOf,
 
 class MatmulEdge : public MatmulOf {};
 
-TEST_F(MatmulEdge, NoRows) {
+TEST_F(MatmulEdge, NothingToWrite) {
   Matmul matmul(stream_);
   const ProductMatrix some(stream_, DType::f16, 1, 8, 0), weight(stream_, DType::f16, 4, 8, 0),
       dout(stream_, DType::f16, 1, 4, 0);
-  const ProductMatrix dweight(stream_, DType::f32, 4, 8, 2);
   const Tensor in = some.view.row_block(0, 0), out = dout.view.row_block(0, 0);
   matmul.forward(out, in, weight.view, {});
   matmul.backward_input(in, out, weight.view);
-  matmul.backward_weight(dweight.view, out, in);
-  EXPECT_EQ(dweight.values(), std::vector<float>(32, 0.0f));
-  matmul.backward_weight(dweight.view.row_block(0, 0), dout.view.columns(0, 0), some.view);
+  matmul.backward_weight(matrix(nullptr, 0, 8), dout.view.columns(0, 0), some.view);
 }
 
 // One plan for two of these would take one's distances, or count, for the other's.

@@ -441,20 +441,6 @@ TEST_F(MatmulChoice, WorkBesideHasAStreamAndAWorkspaceOfItsOwn) {
   EXPECT_EQ(second.workspace, third.workspace) << "a graph refers to it";
 }
 
-TEST_F(MatmulChoice, NoRowsGiveZerosWhereTheProductWouldBe) {
-  const Stream beside;
-  const DeviceArray<float> dweight(std::vector<float>(kOutputs * kInputs, 5.0f));
-  Matmul matmul(stream_);
-  const Tensor dout = matrix(out_.data(), 0, kOutputs, DType::f16), in = matrix(in_.data(), 0, kInputs, DType::f16);
-  const Graph graph(beside,
-                    [&] { matmul.backward_weight(matrix(dweight.data(), kOutputs, kInputs), dout, in, {}, &beside); });
-  EXPECT_EQ(dweight.values()[0], 5.0f) << "cleared in another stream";
-  graph.launch(beside);
-  EXPECT_EQ(dweight.values(), std::vector<float>(kOutputs * kInputs));
-  EXPECT_THROW(matmul.backward_weight(matrix(dweight.data(), 1, kInputs), dout.columns(0, 1), in, {2, kInputs, 0, 0}),
-               std::logic_error);
-}
-
 // What the machine lacks is an error that the user can read, all else a defect.
 TEST_F(MatmulChoice, FailuresOfCublaslt) {
   Matmul matmul(stream_);

@@ -129,9 +129,8 @@ void Matmul::backward_weight(Tensor dweight, Tensor dout, Tensor in, const Produ
       [=] {
         for (std::int64_t n = 0; n < batch.count; ++n) {
           std::vector<float> sums(static_cast<std::size_t>(dweight.size()));
-          if (in.rows > 0)
-            product(sums, dweight.rows, dweight.cols, in.rows, true, nth(dout, batch.dout, n), false,
-                    nth(in, batch.in, n));
+          product(sums, dweight.rows, dweight.cols, in.rows, true, nth(dout, batch.dout, n), false,
+                  nth(in, batch.in, n));
           store(nth(dweight, batch.dweight, n), sums);
         }
       },
