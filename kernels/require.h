@@ -18,7 +18,8 @@ inline void require(bool condition, const char* message) {
 inline bool has_shape(const Tensor& tensor, std::int64_t rows, std::int64_t cols, DType dtype = DType::f32) {
   return tensor.rows == rows && tensor.cols == cols && tensor.dtype == dtype;
 }
-inline bool all_have_shape(std::initializer_list<Tensor> tensors, std::int64_t rows, std::int64_t cols, DType dtype) {
+inline bool all_have_shape(std::initializer_list<Tensor> tensors, std::int64_t rows, std::int64_t cols,
+                           DType dtype = DType::f32) {
   return std::all_of(tensors.begin(), tensors.end(), [&](const Tensor& t) { return has_shape(t, rows, cols, dtype); });
 }
 

@@ -15,8 +15,7 @@ AttentionCall::AttentionCall(Tensor query, Tensor key, Tensor value, const Batch
   require(heads > 0 && query.cols % heads == 0, "attention: the heads do not divide the columns");
   const std::int64_t rows = queries == Queries::all ? batch.tokens : batch.sequences;
   require(has_shape(query, rows, query.cols), "attention: shape of the query");
-  for (const Tensor& tensor : {key, value})
-    require(has_shape(tensor, batch.tokens, query.cols), "attention: shape of the key or value");
+  require(all_have_shape({key, value}, batch.tokens, query.cols), "attention: shape of the key or value");
   require(batch.max_length <= positions, "attention: a sequence is longer than the positions");
   for (std::int64_t b = 0; b < batch.sequences; ++b) {
     const std::int64_t length = batch.cu_seqlens[b + 1] - batch.cu_seqlens[b];

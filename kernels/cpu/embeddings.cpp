@@ -64,11 +64,11 @@ void CpuKernels::embeddings_forward(Tensor out, Tensor sum, Moments moments, con
                                     const EmbeddingTensors& tables, const LayerNormTensors& norm, float epsilon,
                                     const Dropout& dropout) {
   const std::int64_t rows = batch.tokens, cols = out.cols;
-  require(has_shape(out, rows, cols) && has_shape(sum, rows, cols) && has_room(moments.mean, moments.rstd, rows) &&
+  require(all_have_shape({out, sum}, rows, cols) && has_room(moments.mean, moments.rstd, rows) &&
               has_shape(tables.word, tables.word.rows, cols) &&
               has_shape(tables.position, tables.position.rows, cols) &&
               has_shape(tables.type, tables.type.rows, cols) && tables.type.rows > 0 &&
-              has_shape(norm.weight, 1, cols) && has_shape(norm.bias, 1, cols),
+              all_have_shape({norm.weight, norm.bias}, 1, cols),
           "embeddings_forward: shapes");
   check_batch(batch, tables.word.rows, tables.position.rows);
   const RowPass pass(rows, cols, 1, threads_);
@@ -93,12 +93,11 @@ void CpuKernels::embeddings_backward(const EmbeddingTensors& dtables, const Laye
                                      Tensor dout, Tensor dbranch, Tensor sum, Moments moments, const Batch& batch,
                                      const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = batch.tokens, cols = dout.cols;
-  require(has_shape(dsum, rows, cols) && has_shape(dout, rows, cols) &&
-              (dbranch.empty() || has_shape(dbranch, rows, cols)) && has_shape(sum, rows, cols) &&
+  require(all_have_shape({dsum, dout, sum}, rows, cols) && (dbranch.empty() || has_shape(dbranch, rows, cols)) &&
               has_room(moments.mean, moments.rstd, rows) && has_shape(dtables.word, batch.unique, cols) &&
               has_shape(dtables.position, dtables.position.rows, cols) &&
               has_shape(dtables.type, dtables.type.rows, cols) && dtables.type.rows > 0 &&
-              has_shape(dnorm.weight, 1, cols) && has_shape(dnorm.bias, 1, cols) && has_shape(norm.weight, 1, cols),
+              all_have_shape({dnorm.weight, dnorm.bias, norm.weight}, 1, cols),
           "embeddings_backward: shapes");
   require(batch.max_length <= dtables.position.rows, "embeddings: a sequence longer than the table of positions");
   const std::array sums{dnorm.weight, dnorm.bias, dtables.type.row_block(0, 1)};

@@ -260,8 +260,7 @@ void CpuKernels::first_attention_backward(Tensor dquery, Tensor din, Tensor dwei
                                              batch, heads, positions, dropout);
   const AttentionCall call(query, in, in, batch, heads, positions, Queries::first, dropout);
   require_weight(call, weight, bias);
-  for (const Tensor& tensor : {dquery, dout})
-    require(has_shape(tensor, query.rows, query.cols), "first_attention_backward: shape of dquery or dout");
+  require(all_have_shape({dquery, dout}, query.rows, query.cols), "first_attention_backward: shape of dquery or dout");
   require(has_shape(din, in.rows, in.cols), "first_attention_backward: shape of din");
   require(has_shape(dweight, weight.rows, weight.cols), "first_attention_backward: shape of dweight");
   require(dbias.empty() || has_shape(dbias, 1, weight.rows), "first_attention_backward: shape of dbias");

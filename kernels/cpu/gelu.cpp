@@ -30,7 +30,7 @@ void gelu_row_backward(float* din, float* dbias, const float* dout, const float*
 
 void CpuKernels::gelu_forward(Tensor out, Tensor in, Tensor bias) {
   const std::int64_t rows = out.rows, cols = out.cols;
-  require(has_shape(out, rows, cols) && has_shape(in, rows, cols) && has_shape(bias, 1, cols), "gelu_forward: shapes");
+  require(all_have_shape({out, in}, rows, cols) && has_shape(bias, 1, cols), "gelu_forward: shapes");
   RowPass(rows, cols, 0, threads_).run(nullptr, {}, [&](std::int64_t begin, std::int64_t end, const auto&) {
     for (std::int64_t r = begin; r < end; ++r) gelu_row(out.row(r), in.row(r), bias.f32(), cols);
   });
@@ -38,8 +38,7 @@ void CpuKernels::gelu_forward(Tensor out, Tensor in, Tensor bias) {
 
 void CpuKernels::gelu_backward(Tensor din, Tensor dbias, Tensor dout, Tensor in, Tensor bias) {
   const std::int64_t rows = dout.rows, cols = dout.cols;
-  require(has_shape(din, rows, cols) && has_shape(dout, rows, cols) && has_shape(in, rows, cols) &&
-              has_shape(dbias, 1, cols) && has_shape(bias, 1, cols),
+  require(all_have_shape({din, dout, in}, rows, cols) && all_have_shape({dbias, bias}, 1, cols),
           "gelu_backward: shapes");
   const std::array sums{dbias};
   const RowPass pass(rows, cols, 1, threads_);

@@ -46,9 +46,8 @@ void CpuKernels::residual_layernorm_forward(Tensor out, Tensor sum, Moments mome
                                             Tensor residual, const LayerNormTensors& norm, float epsilon,
                                             const Dropout& dropout) {
   const std::int64_t rows = out.rows, cols = out.cols;
-  require(has_shape(out, rows, cols) && has_shape(sum, rows, cols) && has_shape(in, rows, cols) &&
-              has_shape(residual, rows, cols) && has_shape(bias, 1, cols) && has_shape(norm.weight, 1, cols) &&
-              has_shape(norm.bias, 1, cols) && has_room(moments.mean, moments.rstd, rows),
+  require(all_have_shape({out, sum, in, residual}, rows, cols) &&
+              all_have_shape({bias, norm.weight, norm.bias}, 1, cols) && has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_forward: shapes");
   const RowPass pass(rows, cols, 1, threads_);
   pass.run(scratch(pass.scratch_bytes()), {}, [&](std::int64_t begin, std::int64_t end, const auto& vector) {
@@ -68,10 +67,9 @@ void CpuKernels::residual_layernorm_backward(Tensor dresidual, Tensor din, Tenso
                                              Tensor dout, Tensor dbranch, Tensor sum, Moments moments,
                                              const LayerNormTensors& norm, const Dropout& dropout) {
   const std::int64_t rows = dout.rows, cols = dout.cols;
-  require(has_shape(dresidual, rows, cols) && has_shape(din, rows, cols) && has_shape(dout, rows, cols) &&
-              (dbranch.empty() || has_shape(dbranch, rows, cols)) && has_shape(sum, rows, cols) &&
-              has_shape(dbias, 1, cols) && has_shape(dnorm.weight, 1, cols) && has_shape(dnorm.bias, 1, cols) &&
-              has_shape(norm.weight, 1, cols) && has_room(moments.mean, moments.rstd, rows),
+  require(all_have_shape({dresidual, din, dout, sum}, rows, cols) &&
+              all_have_shape({dbias, dnorm.weight, dnorm.bias, norm.weight}, 1, cols) &&
+              (dbranch.empty() || has_shape(dbranch, rows, cols)) && has_room(moments.mean, moments.rstd, rows),
           "residual_layernorm_backward: shapes");
   const std::array sums{dnorm.weight, dnorm.bias, dbias};
   const RowPass pass(rows, cols, 4, threads_);

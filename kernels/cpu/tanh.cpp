@@ -24,9 +24,7 @@ void fill_multipliers(float* multipliers, std::int64_t row, std::int64_t cols, c
 
 void CpuKernels::tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bias, const Dropout& dropout) {
   const std::int64_t rows = out.rows, cols = out.cols;
-  require(has_shape(out, rows, cols) && has_shape(activated, rows, cols) && has_shape(in, rows, cols) &&
-              has_shape(bias, 1, cols),
-          "tanh_forward: shapes");
+  require(all_have_shape({out, activated, in}, rows, cols) && has_shape(bias, 1, cols), "tanh_forward: shapes");
   const RowPass pass(rows, cols, 1, threads_);
   pass.run(scratch(pass.scratch_bytes()), {}, [&](std::int64_t begin, std::int64_t end, const auto& vector) {
     for (std::int64_t r = begin; r < end; ++r) {
@@ -45,9 +43,7 @@ void CpuKernels::tanh_forward(Tensor out, Tensor activated, Tensor in, Tensor bi
 
 void CpuKernels::tanh_backward(Tensor din, Tensor dbias, Tensor dout, Tensor activated, const Dropout& dropout) {
   const std::int64_t rows = dout.rows, cols = dout.cols;
-  require(has_shape(din, rows, cols) && has_shape(dout, rows, cols) && has_shape(activated, rows, cols) &&
-              has_shape(dbias, 1, cols),
-          "tanh_backward: shapes");
+  require(all_have_shape({din, dout, activated}, rows, cols) && has_shape(dbias, 1, cols), "tanh_backward: shapes");
   const std::array sums{dbias};
   const RowPass pass(rows, cols, 2, threads_);
   pass.run(scratch(pass.scratch_bytes()), sums, [&](std::int64_t begin, std::int64_t end, const auto& vector) {
