@@ -5,7 +5,6 @@
 
 #include "kernels/cpu/attention_head.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -34,16 +33,8 @@ void CpuKernels::attention_forward(Tensor out, Tensor query, Tensor key, Tensor 
                                    const Dropout& dropout) {
   const AttentionCall call(query, key, value, batch, heads, positions, queries, dropout);
   require(has_shape(out, query.rows, query.cols), "attention_forward: shape of the output");
-  Arena measure;
-  AttentionScratch(measure, call, false);
-  const std::size_t bytes = measure.used();
-  auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads_)));
-  in_team(threads_, [&](const Team& team) {
-    Arena arena(memory + bytes * static_cast<std::size_t>(team.thread()), bytes);
-    const AttentionScratch own(arena, call, false);
-    team.deal(call.pairs(), call.pairs_per_task(threads_),
-              [&](std::int64_t pair) { forward_head(out, call, AttentionHead(call, pair), own); });
-  });
+  for_each_head(call, false, scratch_, threads_,
+                [&](const AttentionHead& head, const AttentionScratch& own) { forward_head(out, call, head, own); });
 }
 
 }  // namespace ember

@@ -7,7 +7,6 @@
 #include "kernels/cpu/attention_head.h"
 #include "kernels/cpu/attention_probabilities.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/team.h"
 #include "kernels/require.h"
 
 namespace ember {
@@ -52,20 +51,11 @@ void CpuKernels::attention_backward(Tensor dquery, Tensor dkey, Tensor dvalue, T
                                     Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
                                     Queries queries, const Dropout& dropout) {
   const AttentionCall call(query, key, value, batch, heads, positions, queries, dropout);
-  for (const Tensor& tensor : {dquery, dout})
-    require(has_shape(tensor, query.rows, query.cols), "attention_backward: shape of dquery or dout");
-  for (const Tensor& tensor : {dkey, dvalue})
-    require(has_shape(tensor, key.rows, key.cols), "attention_backward: shape of dkey or dvalue");
+  require(all_have_shape({dquery, dout}, query.rows, query.cols), "attention_backward: shape of dquery or dout");
+  require(all_have_shape({dkey, dvalue}, key.rows, key.cols), "attention_backward: shape of dkey or dvalue");
   const Gradients gradients{dquery, dkey, dvalue, dout};
-  Arena measure;
-  AttentionScratch(measure, call, true);
-  const std::size_t bytes = measure.used();
-  auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads_)));
-  in_team(threads_, [&](const Team& team) {
-    Arena arena(memory + bytes * static_cast<std::size_t>(team.thread()), bytes);
-    const AttentionScratch own(arena, call, true);
-    team.deal(call.pairs(), call.pairs_per_task(threads_),
-              [&](std::int64_t pair) { backward_head(gradients, call, AttentionHead(call, pair), own); });
+  for_each_head(call, true, scratch_, threads_, [&](const AttentionHead& head, const AttentionScratch& own) {
+    backward_head(gradients, call, head, own);
   });
 }
 

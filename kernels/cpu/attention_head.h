@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "kernels/cpu/attention_probabilities.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/small_product.h"
+#include "kernels/cpu/team.h"
 #include "kernels/kernels.h"
 #include "runtime/arena.h"
 
@@ -20,9 +22,6 @@ struct AttentionCall {
   AttentionCall(Tensor query, Tensor key, Tensor value, const Batch& batch, std::int64_t heads, std::int64_t positions,
                 Queries queries, const Dropout& dropout);
   std::int64_t pairs() const { return batch.sequences * heads; }
-  // Handed out as threads become free, because lengths differ; several at once, because neighbouring heads share cache
-  // lines.
-  std::int64_t pairs_per_task(int threads) const { return std::max<std::int64_t>(1, pairs() / (8 * threads)); }
 
   Tensor query, key, value;
   const Batch& batch;
@@ -55,6 +54,22 @@ struct AttentionScratch {
   float *queries, *dout;                       // (kQueryRows, D)
   float *scores, *dscores, *multipliers;       // (kQueryRows, L)
 };
+
+// work(head, scratch of its thread) for every head of a call. They are handed out as threads become free, because
+// lengths differ; several at once, because neighbouring heads share cache lines.
+template <typename Work>
+void for_each_head(const AttentionCall& call, bool backward, Scratch& scratch, int threads, const Work& work) {
+  Arena measure;
+  AttentionScratch(measure, call, backward);
+  const std::size_t bytes = measure.used();
+  auto* memory = static_cast<std::byte*>(scratch(bytes * static_cast<std::size_t>(threads)));
+  in_team(threads, [&](const Team& team) {
+    Arena arena(memory + bytes * static_cast<std::size_t>(team.thread()), bytes);
+    const AttentionScratch own(arena, call, backward);
+    const std::int64_t together = std::max<std::int64_t>(1, call.pairs() / (8 * threads));
+    team.deal(call.pairs(), together, [&](std::int64_t pair) { work(AttentionHead(call, pair), own); });
+  });
+}
 
 // to[r][c] = scale from[r][c], and its transpose to[c][r]. Rows of `to` are filled with zeros to the end of their
 // panel: what lay there before may be denormal numbers, at which Intel's processors stop for a hundred cycles.
