@@ -262,7 +262,9 @@ Batch CudaKernels::gather_batch(const BatchArrays& arrays, const RowQueue& queue
                                 std::int32_t padding_id) {
   const auto tokens = static_cast<int>(shape.tokens);
   const bool scored = !arrays.targets.empty();
-  require(shape.sequences - shape.rows <= 1 && (!scored || arrays.targets.rows == shape.rows), "gather_batch: shapes");
+  require((shape.sequences == shape.rows || shape.sequences == shape.rows + 1) &&
+              (!scored || arrays.targets.rows == shape.rows),
+          "gather_batch: shapes");
   const Gather gather{arrays.token_ids,
                       arrays.cu_seqlens,
                       rows_of<float>(arrays.targets),

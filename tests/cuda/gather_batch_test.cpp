@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
 
 #include "model/batches.h"
 #include "tests/cuda/cuda_support.h"
@@ -144,6 +145,14 @@ TEST(GatherBatchAlone, OfPaddingAndOfNothing) {
   EXPECT_EQ(padding.unique_offsets, std::vector<std::int32_t>(33, 0));
   const Batch nothing = batches.gather(batches.exact_shape(0));
   EXPECT_EQ(host(testing::device(), nothing).cu_seqlens, std::vector<std::int32_t>{0});
+}
+
+// Beside the rows; refused before any memory is touched.
+TEST(GatherBatchAlone, OneFillingAtMost) {
+  for (const std::int64_t sequences : {2, 5}) {
+    const BatchShape shape{.rows = 3, .sequences = sequences, .tokens = 64, .max_length = 32};
+    EXPECT_THROW(testing::device().gather_batch({}, {}, shape, kPadding), std::logic_error) << sequences;
+  }
 }
 
 }  // namespace
