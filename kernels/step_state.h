@@ -32,8 +32,9 @@ EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling
 EMBER_HOST_DEVICE inline void finish(StepState& state, const LossScaling& scaling, const StepLog& log) {
   if (log.before != nullptr) *log.before = state;
   const std::int32_t step = state.steps;
-  count(state, scaling, log.loss == nullptr ? 0 : *log.loss);
-  if (log.records != nullptr) log.records[step % log.capacity] = {*log.loss, state};
+  const float loss = log.loss == nullptr ? 0 : *log.loss;
+  count(state, scaling, loss);
+  if (log.records != nullptr) log.records[step % log.capacity] = {loss, state};
 }
 
 }  // namespace ember

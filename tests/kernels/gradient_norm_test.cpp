@@ -117,5 +117,15 @@ TEST(FinishStep, LeavesAFixedScaleAlone) {
   EXPECT_EQ(state.skipped, 1);
 }
 
+TEST(FinishStep, RecordsAStepWhoseLossIsNotTold) {
+  const auto kernels = make_cpu_kernels(Precision::fp32, 1);
+  StepState state{.gradient_norm = 3, .steps = 5};
+  std::vector<StepRecord> records(4, {7, {}});
+  kernels->finish_step(&state, {}, {nullptr, records.data(), 4, nullptr});
+  EXPECT_EQ(records[1].loss, 0);
+  EXPECT_EQ(records[1].state.gradient_norm, 3);
+  EXPECT_EQ(records[1].state.steps, 6);
+}
+
 }  // namespace
 }  // namespace ember
