@@ -166,15 +166,15 @@ __device__ void update_row(const RowUpdates& rows, int row, AdamWUpdate update, 
   if (threadIdx.x == 0 && rows.ids[row] >= 0) rows.row_updates[rows.ids[row]] = updates + 1;
 }
 
-// What a block takes from the step's state. Its first thread reads that for all, so that the state may change once
-// every block's first thread has come to the end (last_block).
+// What a block takes from the step's state.
 struct StepAtHand {
   float scale;
   std::int32_t updates;
   bool finite;
 };
 
-// The state of the step at hand, read by the block's first thread for all. All threads call.
+// Read by the block's first thread for all, so that the state may change once every block's first thread has come to
+// the end (last_block). All threads call.
 __device__ StepAtHand read_step(const StepState& step, float max_norm) {
   EMBER_SHARED(StepAtHand, at_hand, 1);
   if (threadIdx.x == 0) at_hand[0] = {gradient_scale(step, max_norm), step.updates, step.finite != 0};
