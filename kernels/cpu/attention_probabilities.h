@@ -5,8 +5,6 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/small_product.h"
-
 namespace ember {
 
 constexpr std::int64_t kProbabilityRows = 36;  // of whole small products, of 6 rows or 12

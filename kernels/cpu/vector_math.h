@@ -4,7 +4,6 @@
 // 1961) in double precision.
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstddef>
