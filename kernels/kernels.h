@@ -1,5 +1,6 @@
 // The index of every operation: one method each, with its contract. A backend implements an operation in one file of
-// the operation's name (kernels/cpu/attention.cpp, ...). The model (model/bert.h) is written once against this class.
+// the operation's name, kernels/cpu/attention.cpp say, or of the one that it is a form of: adamw_rows stands in adamw,
+// cls_attention in attention. The model (model/bert.h) is written once against this class.
 //
 // Letters: B sequences, N tokens of the batch (the sum of the lengths), C hidden size, H heads, D = C / H head dim,
 // F feed-forward size, V vocabulary, K labels, M rows of any operand, U different tokens of the batch.
