@@ -106,6 +106,7 @@ int run(const Options& options) {
   const Dataset dataset = tokenised(options, model, examples, data_file);
   const Evaluation evaluation = score(options, model, *kernels, dataset);
   report.loss = evaluation.loss;
+  report.calibration_error = expected_calibration_error(evaluation.probabilities, evaluation.targets, labels.size());
   report.metrics = measure(evaluation.probabilities, evaluation.targets, labels.size(), options.threshold);
   if (options.sweep) report.sweep = sweep(evaluation.probabilities, evaluation.targets, labels.size());
   if (options.model.precision() == Precision::int8) {  // both keep the weights in fp32, on the host
@@ -121,7 +122,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   ember::adapt_spinning(argv);
-  CLI::App app("Measures a fine-tuned model on labelled texts: loss, precision, recall and F1.");
+  CLI::App app("Measures a fine-tuned model on labelled texts: loss, calibration, precision, recall and F1.");
   Options options;
   add_options(app, options);
   return run_program(app, argc, argv, [&] { return run(options); });

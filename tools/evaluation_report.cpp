@@ -62,10 +62,17 @@ Json json_of(const SweepPoint& point) {
 
 std::string as_text(const EvaluationReport& report) {
   const Metrics& metrics = report.metrics;
-  std::string out = fmt::format("model            {}, in {}\ndata             {}, {} rows\n", report.model,
-                                report.computed_in, report.data, report.rows.rows);
-  out += fmt::format("loss             {:.5f}\nthreshold        {}\nsubset accuracy  {:.4f}\n\n", report.loss,
-                     metrics.threshold, metrics.subset_accuracy);
+  std::string out;
+  const auto line = [&out](const char* name, const std::string& value) {
+    out += fmt::format("{:<26}  {}\n", name, value);
+  };
+  line("model", fmt::format("{}, in {}", report.model, report.computed_in));
+  line("data", fmt::format("{}, {} rows", report.data, report.rows.rows));
+  line("loss", fmt::format("{:.5f}", report.loss));
+  line("expected calibration error", fmt::format("{:.5f}", report.calibration_error));
+  line("threshold", fmt::format("{}", metrics.threshold));
+  line("subset accuracy", fmt::format("{:.4f}", metrics.subset_accuracy));
+  out += '\n';
   std::size_t width = 8;
   for (const std::string& name : report.labels.names()) width = std::max(width, name.size());
   out += fmt::format("{:<{}}  precision  recall      f1  support\n", "", width);
@@ -91,6 +98,7 @@ std::string as_json(const EvaluationReport& report) {
                {"invalid_utf8_rows", report.rows.invalid_utf8},
                {"threshold", metrics.threshold},
                {"loss", report.loss},
+               {"expected_calibration_error", report.calibration_error},
                {"subset_accuracy", metrics.subset_accuracy},
                {"micro", json_of(metrics.micro)},
                {"macro", json_of(metrics.macro)},

@@ -1,5 +1,5 @@
 // Quality of multi-label predictions: counts at a threshold, and precision, recall and F1 from them, defined as
-// scikit-learn's precision_recall_fscore_support with zero_division=0.
+// scikit-learn's precision_recall_fscore_support with zero_division=0; and how far the scores are from probabilities.
 #pragma once
 
 #include <cstdint>
@@ -40,5 +40,13 @@ std::vector<SweepPoint> sweep(std::span<const float> probabilities, std::span<co
 
 // The point of the highest F1-micro; of equal ones the lowest threshold.
 const SweepPoint& best_micro(std::span<const SweepPoint> points);
+
+// The expected calibration error (Naeini, Cooper, Hauskrecht, AAAI 2015) of the scores as probabilities of their
+// labels, each pair of a row and a label for itself as a binary prediction. Of B = 15 bins of equal width, as in Guo et
+// al., ICML 2017, bin b has the pairs with b / B <= score < (b + 1) / B, the last a score of 1 too:
+//   sum over the bins of (pairs in it / all pairs) * |mean score in it - share of its pairs whose label is set|
+// In double; a score's bin is that of its exact value. Takes and refuses what measure does.
+double expected_calibration_error(std::span<const float> probabilities, std::span<const float> targets,
+                                  std::int64_t label_count);
 
 }  // namespace ember

@@ -50,10 +50,14 @@ def evaluate(*arguments):
     return done.stdout.decode(), done.stderr.decode()
 
 
-def logits(rows):
+def predictions(rows):
     done = subprocess.run([PREDICT, "--model", model, "--all", "--format", "jsonl"], timeout=TIMEOUT,
                           input="".join(text + "\n" for text, _ in rows).encode(), capture_output=True, check=True)
-    return [json.loads(line)["logits"] for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def logits(rows):
+    return [row["logits"] for row in predictions(rows)]
 
 
 def ratio(part, whole):
@@ -78,6 +82,17 @@ def expected(rows, threshold):
                      sum(k in t for _, t in sets)) for k in range(len(LABELS))]
     micro = Counts(*(sum(getattr(label, name) for label in labels) for name in ("hits", "predicted", "support")))
     return loss / (len(rows) * len(LABELS)), sum(p == t for p, t in sets) / len(rows), labels, micro
+
+
+def expected_calibration_error(rows, bins=15):
+    """Per bin of the score the mean score beside the share of labels that are set, weighted by its pairs."""
+    pairs = [(label["score"], k in ids) for row, (_, ids) in zip(predictions(rows), rows)
+             for k, label in enumerate(row["labels"])]
+    of_bins = [[pair for pair in pairs if i <= pair[0] * bins < i + 1 or (pair[0] == 1 and i == bins - 1)]
+               for i in range(bins)]
+    assert sum(len(pairs) > 0 for pairs in of_bins) > 5, of_bins
+    return sum(len(bin) / len(pairs) * abs(sum(score for score, _ in bin) / len(bin) - sum(is_set for _, is_set in bin)
+                                           / len(bin)) for bin in of_bins if bin)
 
 
 class Figures(unittest.TestCase):
@@ -108,6 +123,14 @@ class Figures(unittest.TestCase):
         untold = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json")[0])
         self.assertEqual(untold["threshold"], 0.5)
 
+    def test_calibration_agrees_with_an_independent_computation(self):
+        error = expected_calibration_error(ROWS)
+        self.assertGreater(error, 0.01)
+        for threshold in "0.5", "0.9":
+            report = json.loads(evaluate("--model", model, "--data", data_directory("plain"), "--split", "dev",
+                                         "--format", "json", "--threshold", threshold)[0])
+            self.assertAlmostEqual(report["expected_calibration_error"], error, places=6)
+
     def test_sweep(self):
         data = data_directory("plain")
         report = json.loads(evaluate("--model", model, "--data", data, "--split", "dev", "--format", "json",
@@ -126,10 +149,11 @@ class Figures(unittest.TestCase):
         data = data_directory("plain")
         arguments = ["--model", model, "--data", data, "--split", "dev", "--sweep"]
         report, text = json.loads(evaluate(*arguments, "--format", "json")[0]), evaluate(*arguments)[0]
-        self.assertIn("model            %s, in fp32\n" % model, text)
+        self.assertIn("model                       %s, in fp32\n" % model, text)
         self.assertEqual(report["computed_in"], "fp32")
-        self.assertIn("loss             %.5f\n" % report["loss"], text)
-        self.assertIn("subset accuracy  %.4f\n" % report["subset_accuracy"], text)
+        self.assertIn("\nloss                        %.5f\n" % report["loss"], text)
+        self.assertIn("\nexpected calibration error  %.5f\n" % report["expected_calibration_error"], text)
+        self.assertIn("\nsubset accuracy             %.4f\n" % report["subset_accuracy"], text)
         lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
         for name in "micro", "macro", "weighted":
             self.assertEqual(lines[name], ["%.4f" % report[name][key] for key in ("precision", "recall", "f1")])

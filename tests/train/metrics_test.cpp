@@ -1,8 +1,10 @@
-// Expected values are scikit-learn's 1.9.1: precision_recall_fscore_support(y, p >= threshold, zero_division=0) and
-// accuracy_score, with the probabilities in float32 (which matters at 0.7 and 0.9, which no float is).
+// Expected values of counts are scikit-learn's 1.9.1: precision_recall_fscore_support(y, p >= threshold,
+// zero_division=0) and accuracy_score, with the probabilities in float32 (which matters at 0.7 and 0.9, which no float
+// is).
 #include "train/metrics.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -170,6 +172,56 @@ TEST(Metrics, HaveTheirPropertiesOnRandomData) {
   EXPECT_EQ(here.subset_accuracy, there.subset_accuracy);
 }
 
+// Sixty-fourths, so that every sum is exact.
+TEST(CalibrationError, IsTheOneComputedByHand) {
+  const std::vector<float> probabilities = {34 / 64.0f, 1 / 64.0f, 1,          32 / 64.0f,
+                                            16 / 64.0f, 3 / 64.0f, 62 / 64.0f, 33 / 64.0f},
+                           targets = {1, 0, 0, 0, 0, 1, 1, 1};
+  const double first = 2 / 8.0 * (1 / 2.0 - 2 / 64.0),      // 1 and 3, of which one's label is set
+      fourth = 1 / 8.0 * (16 / 64.0 - 0),                   // 16
+      eighth = 3 / 8.0 * (2 / 3.0 - 33 / 64.0),             // 32, 33 and 34, two set
+      last = 2 / 8.0 * ((62 + 64) / 2.0 / 64.0 - 1 / 2.0);  // 62 and 64, one set
+  EXPECT_NEAR(first + fourth + eighth + last, 167 / 512.0, 1e-15);
+  for (const std::int64_t labels : {1, 2, 8})  // pairs are pairs, of whatever row
+    EXPECT_EQ(expected_calibration_error(probabilities, targets, labels), 167 / 512.0);
+}
+
+TEST(CalibrationError, IsZeroOfScoresThatAreRightAndOneOfThoseThatAreWrong) {
+  EXPECT_EQ(expected_calibration_error(kTargets, kTargets, kLabels), 0);
+  std::vector<float> wrong;
+  for (const float target : kTargets) wrong.push_back(1 - target);
+  EXPECT_EQ(expected_calibration_error(wrong, kTargets, kLabels), 1);
+  const std::vector<float> share(4, 0.25f), one_in_four = {0, 0, 1, 0};
+  EXPECT_EQ(expected_calibration_error(share, one_in_four, 2), 0);
+}
+
+// What a label that is set and one that is not give whose scores share a bin, and whose scores do not.
+double together(float set, float unset) {
+  return std::abs((static_cast<double>(set) + unset) / 2 - 0.5);
+}
+double apart(float set, float unset) {
+  return ((1 - static_cast<double>(set)) + unset) / 2;
+}
+
+TEST(CalibrationError, AnEdgeBelongsToTheBinAboveItAndOneToTheLast) {
+  const auto error_of = [](float set, float unset) {
+    return expected_calibration_error(std::vector{set, unset}, std::vector{1.0f, 0.0f}, 1);
+  };
+  for (int edge = 1; edge < 15; ++edge) {
+    float above = static_cast<float>(edge / 15.0);  // no edge but 0 and 1 is a float: of those not below it the first
+    if (15 * static_cast<double>(above) < edge) above = std::nextafter(above, 1.0f);
+    const float below = std::nextafter(above, 0.0f);
+    EXPECT_DOUBLE_EQ(error_of(below, above), apart(below, above)) << edge;
+    EXPECT_DOUBLE_EQ(error_of(std::nextafter(below, 0.0f), below), together(std::nextafter(below, 0.0f), below))
+        << edge;
+    EXPECT_DOUBLE_EQ(error_of(above, std::nextafter(above, 1.0f)), together(above, std::nextafter(above, 1.0f)))
+        << edge;
+  }
+  EXPECT_EQ(error_of(0.9375f, 1), together(0.9375f, 1));
+  EXPECT_EQ(error_of(0, 0.0625f), together(0, 0.0625f));
+  EXPECT_EQ(error_of(0, 1), apart(0, 1));
+}
+
 TEST(Metrics, RefuseWhatIsNoProbability) {
   for (const float wrong :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.1f, 1.1f})
@@ -178,14 +230,16 @@ TEST(Metrics, RefuseWhatIsNoProbability) {
       probabilities[place] = wrong;
       EXPECT_THROW(measure(probabilities, kTargets, kLabels, 0.5), Error) << wrong << " at " << place;
       EXPECT_THROW(sweep(probabilities, kTargets, kLabels), Error);
+      EXPECT_THROW(expected_calibration_error(probabilities, kTargets, kLabels), Error);
     }
 }
 
 TEST(Metrics, SayWhereAScoreIsNoProbability) {
   std::vector<float> probabilities = kProbabilities;
   probabilities[3 * kLabels + 2] = -0.5f;
-  EXPECT_EQ(testing::error_of([&] { measure(probabilities, kTargets, kLabels, 0.5); }),
-            "row 3, label 2: the model's score is -0.5, not a probability");
+  const std::string message = "row 3, label 2: the model's score is -0.5, not a probability";
+  EXPECT_EQ(testing::error_of([&] { measure(probabilities, kTargets, kLabels, 0.5); }), message);
+  EXPECT_EQ(testing::error_of([&] { expected_calibration_error(probabilities, kTargets, kLabels); }), message);
 }
 
 TEST(Metrics, RefuseWrongThresholdsAndShapes) {
@@ -195,6 +249,8 @@ TEST(Metrics, RefuseWrongThresholdsAndShapes) {
   EXPECT_THROW(measure(kProbabilities, kTargets, 7, 0.5), std::logic_error);
   EXPECT_THROW(measure(kProbabilities, kTargets, 0, 0.5), std::logic_error);
   EXPECT_THROW(measure(std::span(kProbabilities).first(5), kTargets, kLabels, 0.5), std::logic_error);
+  EXPECT_THROW(expected_calibration_error({}, {}, kLabels), Error);
+  EXPECT_THROW(expected_calibration_error(kProbabilities, kTargets, 7), std::logic_error);
 }
 
 }  // namespace
