@@ -1,18 +1,18 @@
 // The model and its optimizer against Hugging Face's BertForSequenceClassification and PyTorch's AdamW: logits, loss,
 // every gradient and the weights after 20 steps, on the fixtures that generate.py wrote (it says what they hold).
-#include <algorithm>
-#include <cstring>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
 #include <memory>
-#include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
 #include "model/batches.h"
 #include "model/bert.h"
-#include "model/config.h"
-#include "model/safetensors.h"
 #include "model/weights.h"
+#include "tests/golden/fixture.h"
 #include "tests/support.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -21,6 +21,8 @@ namespace ember {
 namespace {
 
 using testing::all_close;
+using testing::Fixture;
+using testing::is_key_bias;
 using testing::relative_l2;
 
 template <typename T>
@@ -28,75 +30,10 @@ std::span<const T> view_of(const std::vector<T>& values) {
   return values;
 }
 
-// A key's bias shifts all scores of a query alike, which softmax ignores: its true gradient is zero, and what is
-// computed is rounding noise, which Adam scales up to full steps.
-bool is_key_bias(const std::string& name) {
-  return name.ends_with(".key.bias");
-}
-
-struct Fixture {
-  explicit Fixture(const std::string& name)
-      : config(read_config(testing::source_dir() / "tests/golden" / (name + ".json"))),
-        file(testing::source_dir() / "tests/golden" / (name + ".safetensors")) {
-    const std::vector<std::int32_t> lengths = integers<std::int32_t>("lengths");
-    const std::vector<std::int32_t> tokens = integers<std::int32_t>("token_ids");
-    const std::vector<std::uint8_t> targets = integers<std::uint8_t>("targets");
-    std::size_t position = 0;
-    for (std::size_t i = 0; i < lengths.size(); ++i) {
-      const auto length = static_cast<std::size_t>(lengths[i]);
-      dataset.append(std::span(tokens).subspan(position, length), labels_of(targets, i));
-      position += length;
-    }
-    std::int64_t sequence = 0;
-    for (const std::int32_t count : integers<std::int32_t>("sequences")) {
-      batches.emplace_back(static_cast<std::size_t>(count));
-      std::iota(batches.back().begin(), batches.back().end(), sequence);
-      sequence += count;
-    }
-  }
-
-  const StoredTensor& stored(const std::string& name) const {
-    const StoredTensor* tensor = file.find(name);
-    check(tensor != nullptr, "the fixture lacks {}", name);
-    return *tensor;
-  }
-  std::vector<float> floats(const std::string& name) const {
-    std::vector<float> values(static_cast<std::size_t>(stored(name).elements()));
-    copy_to_f32(stored(name), values.data());
-    return values;
-  }
-  template <typename T>
-  std::vector<T> integers(const std::string& name) const {
-    const StoredTensor& tensor = stored(name);
-    std::vector<T> values(static_cast<std::size_t>(tensor.elements()));
-    check(tensor.bytes.size() == values.size() * sizeof(T), "{} has another type", name);
-    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
-    return values;
-  }
-  std::vector<double> doubles(const std::string& name) const { return integers<double>(name); }
-
-  std::vector<std::int32_t> labels_of(const std::vector<std::uint8_t>& targets, std::size_t sequence) const {
-    const auto count = static_cast<std::size_t>(config.label_count());
-    std::vector<std::int32_t> labels;
-    for (std::size_t k = 0; k < count; ++k)
-      if (targets[sequence * count + k] != 0) labels.push_back(static_cast<std::int32_t>(k));
-    return labels;
-  }
-  BertConfig config;
-  SafetensorsFile file;
-  Dataset dataset;
-  std::vector<std::vector<std::int64_t>> batches;  // indices into the data set
-};
-
 class Golden : public ::testing::TestWithParam<const char*> {
  protected:
   Golden() : fixture(GetParam()), kernels(make_cpu_kernels(Precision::fp32, 1)), weights(fixture.config, *kernels) {
-    for (const Parameter& parameter : weights.list) {
-      const StoredTensor& stored = fixture.stored("weights." + parameter.name);
-      EXPECT_EQ(stored.shape, parameter.shape) << parameter.name;
-      const std::vector<float> values = fixture.floats(stored.name);
-      kernels->upload(parameter.value.f32(), values.data(), values.size() * sizeof(float));
-    }
+    fixture.start(weights, *kernels);
   }
 
   std::vector<float> host(const Tensor& tensor) {
@@ -106,25 +43,13 @@ class Golden : public ::testing::TestWithParam<const char*> {
     return values;
   }
 
-  // The gradient of the word embedding has a row for each different token of the batch; the others are zero.
-  std::vector<float> expand(const std::vector<float>& rows, const Batch& batch) {
-    const auto width = static_cast<std::size_t>(fixture.config.hidden);
-    const auto unique = static_cast<std::size_t>(batch.unique);
-    EXPECT_EQ(rows.size(), unique * width);
-    std::vector<float> table(static_cast<std::size_t>(fixture.config.vocabulary) * width);
-    for (std::size_t u = 0; u < unique; ++u)
-      std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(u * width), width,
-                  table.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(batch.unique_ids[u]) * width));
-    return table;
-  }
-
   void expect_gradients(const Bert& model, const Batch& batch) {
     const std::vector<Parameter> list = parameters(fixture.config, model.gradients());
     std::vector<float> query_bias;
     for (std::size_t i = 0; i < list.size(); ++i) {
       const std::string& name = list[i].name;
       std::vector<float> actual = host(list[i].value);
-      if (i == 0) actual = expand(actual, batch);
+      if (i == 0) actual = fixture.expand(actual, {batch.unique_ids, static_cast<std::size_t>(batch.unique)});
       if (name.ends_with(".query.bias")) query_bias = actual;
       if (is_key_bias(name))
         expect_negligible(name, actual, query_bias);
@@ -221,9 +146,7 @@ TEST_P(Golden, TwentyAdamWSteps) {
   expect_trained(settings[0]);
 }
 
-INSTANTIATE_TEST_SUITE_P(HuggingFace, Golden,
-                         ::testing::Values("heads2_dim26_layers3", "heads2_dim32_layers1", "heads1_dim64_layers1",
-                                           "heads3_dim26_layers1"),
+INSTANTIATE_TEST_SUITE_P(HuggingFace, Golden, ::testing::ValuesIn(testing::kFixtures),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
