@@ -2,9 +2,12 @@
 // which a compiler cache can use.
 #include "tests/folders.h"
 
+#include <cstdlib>
+
 namespace ember::testing {
 
 std::filesystem::path source_dir() {
+  if (const char* path = std::getenv("EMBER_SOURCE")) return path;
   return EMBER_SOURCE_DIR;
 }
 

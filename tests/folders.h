@@ -5,6 +5,7 @@
 
 namespace ember::testing {
 
+// EMBER_SOURCE in the environment, for a program that runs elsewhere than it was built; else where that was.
 std::filesystem::path source_dir();
 std::filesystem::path binary_dir();
 

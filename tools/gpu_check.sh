@@ -85,6 +85,8 @@ make_folder build-gpu build-gpu
 make_folder "$logs" "--logs $logs"
 # The algorithms of the matrix products are measured once for all programs.
 export EMBER_CACHE_DIR=$root/build-gpu/cache
+# A bundle's tests were built elsewhere, and read what they need of the checkout from this one.
+export EMBER_SOURCE=$root
 if [ -z "$bundle" ] || ! use_bundle; then build_in_place; fi
 
 [ -n "$jobs" ] || jobs=$(($(nproc) < 8 ? $(nproc) : 8))

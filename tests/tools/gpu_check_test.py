@@ -127,6 +127,11 @@ class Passing(Case):
                          {"peers": "SKIPPED (--model and --data are needed)"})
         self.assertIn((self.root / "build-gpu" / "logs" / "table.md").read_text(), done.stdout)
 
+    def test_tests_that_were_built_elsewhere_read_this_checkout(self):
+        write(self.bundle / "tests" / TESTS[0], '#!/bin/bash\n[ "$1" = --help ] || echo "$EMBER_SOURCE" >>"$STARTED"\n')
+        self.ended(self.check("--only", "tests"), 0)
+        self.assertIn(str(self.root), self.started.read_text().splitlines())
+
     def test_hazards_are_those_of_our_kernels(self):
         self.ended(self.check("--only", "sanitizer", behaviour="hazard=nvjet_sm90_hsh_64x8"), 0)
         self.ended(self.check("--only", "sanitizer", behaviour="hazard=ember::gelu_kernel"), 1)
