@@ -9,7 +9,8 @@
 
 namespace ember {
 
-constexpr float kLargestLossScale = 16777216.0f;  // 2^24
+constexpr int kMostDoublings = 24;  // of a loss scale of 1, and as many halvings
+constexpr float kLargestLossScale = 1 << kMostDoublings;
 constexpr float kSmallestLossScale = 1 / kLargestLossScale;
 
 EMBER_HOST_DEVICE inline void count(StepState& state, const LossScaling& scaling, float loss) {

@@ -254,10 +254,10 @@ void require_writable_directory(const fs::path& path) {
         error ? error.message() : "a file of that name is in the way");
   const fs::path probe = temporary_name(path / "probe");
   const Descriptor file(::open(probe.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  const bool written = file.is_open() && ::write(file.get(), "x", 1) == 1 && ::fsync(file.get()) == 0;
-  const int problem = errno;
-  fs::remove(probe, error);
-  check(written, "{}: no file can be written there: {}", path.string(), errno_text(problem));
+  int problem = file.is_open() ? 0 : errno;
+  fs::remove(probe, error);  // before it is written, which takes time: what ends the program then leaves nothing there
+  if (problem == 0 && (::write(file.get(), "x", 1) != 1 || ::fsync(file.get()) != 0)) problem = errno;
+  check(problem == 0, "{}: no file can be written there: {}", path.string(), errno_text(problem));
 }
 
 }  // namespace ember

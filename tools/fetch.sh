@@ -51,7 +51,6 @@ fetch_start() {
   tool=$(command -v curl || command -v wget) || die 'needs curl or wget, and neither is installed'
   tool=${tool##*/}
   mkdir -p -- "$directory" 2>/dev/null || die "$directory: cannot be made"
-  [[ -w $directory ]] || die "$directory: cannot be written"
   directory=$(CDPATH='' cd -- "$directory" && pwd)
   scratch=$(mktemp -d 2>/dev/null) || die "TMPDIR, ${TMPDIR:-/tmp}: no folder can be made there"
   trap 'rm -rf -- "$scratch"' EXIT
@@ -152,6 +151,7 @@ digest() {
 # Puts URL $1 into $directory under the name $2 if its digest is $3; an empty $3 accepts anything whole.
 fetch_file() {
   local url=$1 name=$2 expected=$3 part=$directory/$2.part problem='' mismatches=0 try
+  [[ -w $directory ]] || die "$directory: cannot be written"
   for ((try = 1; try <= tries; ++try)); do
     if ((try > 1)); then
       printf '%s: %s; try %d of %d\n' "$name" "$problem" "$try" "$tries"

@@ -66,6 +66,7 @@ is_recorded() {
 }
 
 record() {
+  [[ -w $directory ]] || return 0
   { grep -vE "  $1\$" "$directory/.fetched" 2>/dev/null || true; } >"$scratch/fetched"
   printf '%s  %s\n' "$(digest "$directory/$1" sha256)" "$1" >>"$scratch/fetched"
   cp -- "$scratch/fetched" "$directory/.fetched.part"

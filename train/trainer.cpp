@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 
+#include "kernels/step_state.h"
 #include "model/batches.h"
 #include "model/bert.h"
 #include "runtime/ceil_div.h"
@@ -25,9 +26,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kLogEvery = 100;           // steps
-constexpr std::int64_t kEvaluationTokens = 1024;  // per batch
-constexpr std::int64_t kMostHalvings = 48;        // of the loss scale, from its largest to its smallest
+constexpr std::int64_t kLogEvery = 100;                     // steps
+constexpr std::int64_t kEvaluationTokens = 1024;            // per batch
+constexpr std::int64_t kMostHalvings = 2 * kMostDoublings;  // of the loss scale, from its largest to its smallest
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();

@@ -51,8 +51,7 @@ class HostReadback final : public Readback {
 
 CpuKernels::CpuKernels(Precision precision, int threads) : precision_(precision), threads_(thread_count(threads)) {
   check(precision != Precision::bf16 || kHasBf16,
-        "--precision bf16: needs a processor, and kernels, with AVX512-BF16 or AMX, here they are for {}; use fp32",
-        kInstructions);
+        "bf16: needs a processor, and kernels, with AVX512-BF16 or AMX, here they are for {}; use fp32", kInstructions);
 #if defined(__AMX_TILE__)
   check(may_use_matrix_registers(), "this build needs AMX, which the processor or the system does not have");
 #endif

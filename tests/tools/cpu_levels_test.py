@@ -124,7 +124,7 @@ class CpuLevels(unittest.TestCase):
                                               r".*(lacks it; its best is|expected one of).*\n\Z")
         done = self.predict("avx2", "bf16")
         self.assertEqual((done.returncode, done.stdout), (2, ""))
-        self.assertRegex(done.stderr, r"\Apredict: --precision bf16: needs .* here they are for AVX2; use fp32\n\Z")
+        self.assertRegex(done.stderr, r"\Apredict: bf16: needs .* here they are for AVX2; use fp32\n\Z")
         self.assertIn(LACKING, done.stderr)
 
 

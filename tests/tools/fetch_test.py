@@ -137,11 +137,12 @@ class FetchCases:
         for name in [*names, self.tool]:
             (self.path / name).symlink_to(shutil.which(name))
 
-    def script(self, name, *arguments, tries=3, timeout=20, **environment):
+    def script(self, name, *arguments, tries=3, timeout=20, tools=ROOT / "tools", user=None, **environment):
         fixed = {"PATH": str(self.path), "HOME": str(self.folder), "EMBER_FETCH_TRIES": str(tries)}
         fixed |= {"EMBER_FETCH_TIMEOUT": str(timeout), "EMBER_FETCH_PAUSE": "0"}
-        command = [str(ROOT / "tools" / name), *arguments, str(self.target)]
-        return subprocess.run(command, env=fixed | environment, capture_output=True, text=True, timeout=LIMIT)
+        command = [str(tools / name), *arguments, str(self.target)]
+        return subprocess.run(command, env=fixed | environment, capture_output=True, text=True, timeout=LIMIT,
+                              user=user)
 
     def tinybert(self, *arguments, **options):
         return self.script("fetch_tinybert.sh", "--base-url", self.server.url + "/", *arguments, **options)
@@ -192,6 +193,21 @@ class FetchCases:
         self.hub()
         self.assert_complete(self.tinybert())
         self.assert_complete(self.tinybert("--base-url=http://127.0.0.1:1"))
+
+    def test_takes_a_complete_folder_that_cannot_be_written(self):
+        self.hub()
+        self.assert_complete(self.tinybert())
+        (self.target / ".fetched").unlink()  # as of files that came in another way
+        shutil.copytree(ROOT / "tools", self.folder / "tools")
+        self.folder.chmod(0o755)
+        self.target.chmod(0o555)
+        self.addCleanup(self.target.chmod, 0o755)
+        as_another = {"tools": self.folder / "tools", "user": 65534 if os.geteuid() == 0 else None}  # root may write
+        self.assert_complete(self.tinybert(**as_another))
+        self.target.chmod(0o755)
+        (self.target / "vocab.txt").unlink()
+        self.target.chmod(0o555)
+        self.assert_failed(self.tinybert(**as_another), f"{self.target}: cannot be written")
 
     def test_checks_files_of_other_origin_by_their_digest(self):
         store = self.hub()

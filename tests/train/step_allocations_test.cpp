@@ -34,20 +34,20 @@ void expect_none(Precision precision, int threads) {
   const BertConfig config = testing::tiny_config();
   testing::Rig rig(config, make_cpu_kernels(precision, threads), {.steps = 2 * kSteps});
   const Dataset texts = texts_of_many_lengths(config);
-  Batches batches(*rig.kernels, config, texts);
-  batches.reserve(testing::kRigLimits);
+  rig.batches.take(texts);
+  rig.batches.reserve(testing::kRigLimits);
   std::vector<std::int64_t> order(kTexts);
   std::iota(order.begin(), order.end(), 0);
-  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, batches, 5, true, 0);
+  StepRunner runner(*rig.kernels, *rig.model, *rig.optimizer, rig.batches, testing::Rig::kSeed, true, 0);
   const auto epoch = [&] {
     for (int s = 0; s < kSteps; ++s) {
       runner.step(kBatch);
       for (const StepRecord& record : runner.records(StepRunner::Wait::no)) EXPECT_TRUE(std::isfinite(record.loss));
     }
   };
-  batches.reorder(order);
+  rig.batches.reorder(order);
   epoch();
-  batches.reorder(order);
+  rig.batches.reorder(order);
   const std::int64_t before = allocations;
   epoch();
   EXPECT_EQ(allocations - before, 0) << threads << " threads";
