@@ -65,12 +65,17 @@ class Steps {
     return {laps[2], laps[3], laps[1] + laps[4], std::accumulate(laps.begin(), laps.end(), 0.0)};
   }
 
-  // The seconds of the next batch's recorded step.
+  // The seconds of the next batch's step as a whole, in which the updates that a step leaves to the next take place
+  // where `train` has them.
   double whole() {
-    const Recordings* recordings = recordings_of(next_shape());
+    const BatchShape shape = next_shape();
+    const Recordings* recordings = recordings_of(shape);
     backend_.occupy();
     backend_.mark();
-    recordings->whole->run();
+    if (recordings != nullptr)
+      recordings->whole->run();
+    else
+      give_all(shape);
     backend_.mark();
     batches_.advance(batch_size_);
     return backend_.laps()[0];
@@ -116,6 +121,10 @@ class Steps {
     }
   }
 
+  void give_all(const BatchShape& shape) {
+    for (std::size_t phase = 0; phase < kPhases; ++phase) give(shape, phase);
+  }
+
   // With no work left beside it for the next phase, in a recording neither.
   void give_alone(const BatchShape& shape, std::size_t phase) {
     give(shape, phase);
@@ -129,9 +138,7 @@ class Steps {
     Kernels& kernels = backend_.kernels();
     for (std::size_t phase = 0; phase < kPhases; ++phase)
       known->second.phases[phase] = kernels.record([&] { give_alone(shape, phase); });
-    known->second.whole = kernels.record([&] {
-      for (std::size_t phase = 0; phase < kPhases; ++phase) give(shape, phase);
-    });
+    known->second.whole = kernels.record([&] { give_all(shape); });
     if (known->second.whole != nullptr) return &known->second;
     recordings_.clear();
     records_ = false;
@@ -161,12 +168,11 @@ PhaseSeconds mean(const std::vector<PhaseSeconds>& steps) {
   return {sum.forward / count, sum.backward / count, sum.optimizer / count, sum.step / count};
 }
 
-// The mean of `count` steps from the first batch on; recorded ones are given twice, by their phases and whole.
+// The mean of `count` steps from the first batch on, each given twice, by its phases and whole.
 PhaseSeconds repetition(Steps& steps, std::int64_t count) {
   std::vector<PhaseSeconds> all;
   steps.begin();
   for (std::int64_t i = 0; i < count; ++i) all.push_back(steps.by_phases());
-  if (!steps.recorded()) return mean(all);
   steps.begin();
   for (PhaseSeconds& step : all) step.step = steps.whole();
   return mean(all);
