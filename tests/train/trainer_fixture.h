@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cpu/cpu_kernels.h"
 #include "runtime/file.h"
 #include "tests/support.h"
 #include "tests/train/tiny_run.h"
@@ -21,6 +22,15 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int kNever = 1 << 30;
+
+// No step of theirs updates anything.
+struct OverflowingKernels final : CpuKernels {
+  OverflowingKernels() : CpuKernels(Precision::fp32, 1) {}
+  void gradient_norm(StepState* state, std::span<const Tensor> gradients) override {
+    CpuKernels::gradient_norm(state, gradients);
+    state->finite = 0;
+  }
+};
 
 // Runs over a tiny model and data, each into a folder of its own.
 class TrainerTest : public ::testing::Test {

@@ -38,11 +38,15 @@ TEST_F(TrainerFolderTest, TheModelThatIsThereStaysUntilAStepIsDone) {
   run(o);
   const std::string before = model(o.out), log = read_file(o.out / "metrics.jsonl");
   o.overwrite = true, o.recipe.seed = 5;
-  SmallKernels kernels;
-  EXPECT_EQ(testing::error_of([&] { train(o, kernels, Progress::Style::silent, [] { return 0; }); }), "no memory");
-  EXPECT_EQ(model(o.out), before);
-  EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
-  EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48/state.json"));
+  SmallKernels small;
+  testing::OverflowingKernels overflowing;
+  for (const auto& [kernels, said] : {std::pair<CpuKernels*, const char*>{&small, "no memory"},
+                                      {&overflowing, "step 1: the gradient is not finite"}}) {
+    EXPECT_CONTAINS(testing::error_of([&] { train(o, *kernels, Progress::Style::silent, [] { return 0; }); }), said);
+    EXPECT_EQ(model(o.out), before);
+    EXPECT_EQ(read_file(o.out / "metrics.jsonl"), log);
+    EXPECT_TRUE(fs::exists(o.out / "checkpoints/step-48/state.json"));
+  }
 }
 
 TEST_F(TrainerFolderTest, DoesNotWriteOverARun) {

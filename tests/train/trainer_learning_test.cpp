@@ -313,16 +313,8 @@ TEST_F(TrainerLearningTest, AGradientThatIsNotFiniteEndsTheRunAtItsStep) {
   EXPECT_FALSE(fs::exists(o.out / "model.safetensors"));
 }
 
-struct OverflowingKernels final : CpuKernels {
-  OverflowingKernels() : CpuKernels(Precision::fp32, 1) {}
-  void gradient_norm(StepState* state, std::span<const Tensor> gradients) override {
-    CpuKernels::gradient_norm(state, gradients);
-    state->finite = 0;
-  }
-};
-
 TEST_F(TrainerLearningTest, NoRateIsToBlameBeforeTheFirstUpdate) {
-  OverflowingKernels kernels;
+  testing::OverflowingKernels kernels;
   EXPECT_EQ(testing::error_of([&] { train(options("out"), kernels, Progress::Style::silent, [] { return 0; }); }),
             "step 1: the gradient is not finite with the weights of --model as they are, in fp32");
 }
