@@ -171,6 +171,25 @@ TEST(WriteAtomically, AFolderThatIsNotFlushedIsAnError) {
             directory.path().string() + ": cannot be flushed: Input/output error");
 }
 
+// As one that may be written and not read; the limit stands for that, which is nothing to root.
+TEST(WriteAtomically, AFolderThatCannotBeOpenedToBeFlushedKeepsItsFiles) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "file", "old");
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const std::string message = error_of([&] {
+    write_file_atomically(directory / "file", [&](FileWriter& file) {
+      file.write("new");
+      const rlimit none{0, before.rlim_max};
+      setrlimit(RLIMIT_NOFILE, &none);
+    });
+  });
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(message, directory.path().string() + ": cannot be flushed: Too many open files");
+  EXPECT_EQ(read_file(directory / "file"), "old");
+  EXPECT_EQ(entries(directory.path()), 1u);
+}
+
 TEST(WriteAtomically, WhereNothingCanBeFlushedItIsNotAsked) {
   const TemporaryDirectory directory;
   for (const fs::path& unable : {temporary_name(directory / "file"), directory.path()}) {
