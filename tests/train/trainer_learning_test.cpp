@@ -204,6 +204,46 @@ TEST_F(TrainerLearningTest, ADeviceThatIsAheadOfItsRecordsLeavesTheSame) {
   }
 }
 
+// Whose records are there only when they are waited for.
+struct LateKernels final : CpuKernels {
+  struct LateReadback final : Readback {
+    LateReadback(LateKernels& its, std::unique_ptr<Readback> of) : kernels(its), readback(std::move(of)) {}
+    void start(const void* from_device) override {
+      started = kernels.given;
+      readback->start(from_device);
+    }
+    bool ready() const override { return false; }
+    const void* wait() override {
+      kernels.waited_after.push_back(kernels.given - started);
+      return readback->wait();
+    }
+    LateKernels& kernels;
+    std::unique_ptr<Readback> readback;
+    int started = 0;
+  };
+  LateKernels() : CpuKernels(Precision::fp32, 1) {}
+  bool on_host() const override { return false; }
+  std::unique_ptr<Readback> make_readback(std::size_t bytes) override {
+    return std::make_unique<LateReadback>(*this, CpuKernels::make_readback(bytes));
+  }
+  Batch gather_batch(const BatchArrays& arrays, const RowQueue& queue, const BatchShape& shape,
+                     std::int32_t padding_id) override {
+    ++given;
+    return CpuKernels::gather_batch(arrays, queue, shape, padding_id);
+  }
+  int given = 0;                  // batches
+  std::vector<int> waited_after;  // so many more than when the records were asked for
+};
+
+// But for the first and the last, which are waited for at once, only before the next ones are asked for.
+TEST_F(TrainerLearningTest, RecordsAreNotWaitedForBeforeThereIsNeed) {
+  TrainOptions o = options("out");
+  o.recipe.epochs = 20, o.max_steps = 193, o.evaluate.steps = o.save.steps = 193;
+  LateKernels kernels;
+  train(o, kernels, Progress::Style::silent, [] { return 0; });
+  EXPECT_EQ(kernels.waited_after, (std::vector<int>{0, 64, 64, 0}));
+}
+
 TEST_F(TrainerLearningTest, TellsOfChoicesThatItCannotMakeAgain) {
   const auto said = [&](bool resume, bool of_this_version) {
     TrainOptions o = options("out");
