@@ -33,7 +33,7 @@ void print_line(const std::string& program, std::string message) {
 // would go into it. Opened the other way round, so that using the stream is the error that it was.
 void occupy_standard_streams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (fcntl(stream, F_GETFD) < 0 && errno == EBADF)
+    if (fcntl(stream, F_GETFD) < 0)  // which fails for want of the stream alone
       static_cast<void>(open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
 }
 
