@@ -1,12 +1,18 @@
 #include "runtime/file.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <stop_token>
+#include <thread>
 
 #include "runtime/error.h"
 #include "tests/full_disk.h"
@@ -265,6 +271,47 @@ TEST(WriteFile, WritesALongTextWhole) {
   for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 2654435761u >> 24);
   write_file(directory / "file", text);
   EXPECT_TRUE(read_file(directory / "file") == text);
+}
+
+// A signal whose handler lets no call begin anew, as a program that links Ember may have one.
+TEST(InterruptedCalls, GoOn) {
+  struct sigaction handler {
+  }, before{};
+  handler.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGUSR1, &handler, &before), 0);
+  const TemporaryDirectory directory;
+  const fs::path pipe = directory / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const auto interrupt = [of = pthread_self()] {
+    for (int i = 0; i < 50; ++i) {
+      pthread_kill(of, SIGUSR1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
+  int end = ::open(pipe.c_str(), O_RDWR);
+  std::jthread writer([&] {
+    interrupt();
+    EXPECT_EQ(::write(end, "content", 7), 7);
+    ::close(end);
+  });
+  EXPECT_EQ(read_file(pipe), "content");
+  writer.join();
+
+  end = ::open(pipe.c_str(), O_RDWR | O_NONBLOCK);
+  std::size_t full = 0;
+  while (::write(end, "", 1) == 1) ++full;
+  std::string read(full + 7, 'x');
+  std::jthread reader([&](const std::stop_token& gave_up) {
+    interrupt();
+    for (std::size_t got = 0; got < read.size() && !gave_up.stop_requested();)
+      if (const ssize_t more = ::read(end, read.data() + got, read.size() - got); more > 0)
+        got += static_cast<std::size_t>(more);
+  });
+  write_file(pipe, "content");
+  reader.join();
+  ::close(end);
+  sigaction(SIGUSR1, &before, nullptr);
+  EXPECT_EQ(read.substr(full), "content");
 }
 
 TEST(WriteFileAtomically, NeverShowsHalfAFile) {
