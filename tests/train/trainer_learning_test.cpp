@@ -244,6 +244,23 @@ TEST_F(TrainerLearningTest, RecordsAreNotWaitedForBeforeThereIsNeed) {
   EXPECT_EQ(kernels.waited_after, (std::vector<int>{0, 64, 64, 0}));
 }
 
+// Not only when the next model is saved, which may be an hour later.
+TEST_F(TrainerLearningTest, WhatCannotBeSavedEndsTheRunAtOnce) {
+  TrainOptions o = options("out");
+  constexpr int kSaves = 150;  // at this step and twice this
+  o.recipe.epochs = 20, o.evaluate.steps = kSaves, o.save.steps = 1000;
+  DistantKernels kernels;
+  int asked = 0;
+  const auto after_a_step = [&] {
+    if (++asked == 2) fs::create_directory(o.out / "model.safetensors");
+    if (asked > kSaves) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return 0;
+  };
+  EXPECT_EQ(testing::error_of([&] { train(o, kernels, Progress::Style::silent, after_a_step); }),
+            (o.out / "model.safetensors").string() + ": cannot be written: Is a directory");
+  EXPECT_LT(asked, 2 * kSaves);
+}
+
 TEST_F(TrainerLearningTest, TellsOfChoicesThatItCannotMakeAgain) {
   const auto said = [&](bool resume, bool of_this_version) {
     TrainOptions o = options("out");
