@@ -1,5 +1,5 @@
 // Defects of asynchronous copies, each planted in a kernel and found: used before they are awaited, read by others
-// without a barrier, into what is still read, never awaited, misaligned.
+// without a barrier, into what is still read, never awaited, misaligned, from what is not device memory.
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -13,14 +13,17 @@ using testing::DeviceArray;
 using testing::run;
 using testing::sanitizer;
 
-enum class CopyBug { none, not_awaited, no_barrier, misaligned };
+enum class CopyBug { none, not_awaited, no_barrier, misaligned, misaligned_source, source_overrun, source_in_shared };
 
 // out = in, by another thread than the one that copies.
 template <CopyBug kBug>
 __global__ void copy_through_shared(const float* in, float* out) {
   EMBER_SHARED(float, tile, 4 * 64 + 4);
   const int t = static_cast<int>(threadIdx.x), other = 63 - t;
-  begin_copy(tile + 4 * t + (kBug == CopyBug::misaligned), in + 4 * t);
+  const float* from = in + 4 * t;
+  if (kBug == CopyBug::misaligned_source) from += 1;
+  if (kBug == CopyBug::source_in_shared) from = tile;
+  begin_copy(tile + 4 * t + (kBug == CopyBug::misaligned), from);
   if (kBug == CopyBug::not_awaited) __syncthreads();
   const float early = tile[4 * t];
   await_copies();
@@ -32,7 +35,9 @@ template <CopyBug kBug>
 bool copies_right() {
   std::vector<float> values(256);
   std::iota(values.begin(), values.end(), 1.0f);
-  const DeviceArray<float> in(values), out(256);
+  std::vector<float> given = values;
+  if (kBug == CopyBug::source_overrun) given.resize(254);
+  const DeviceArray<float> in(given), out(256);
   const Stream stream;
   launch("copy", stream, 1, 64, 0, copy_through_shared<kBug>, in.data(), out.data());
   return out.values() == values;
@@ -42,6 +47,12 @@ TEST(PlantedCopyBug, CopiesThatAreUsedTooEarly) {
   EXPECT_TRUE(copies_right<CopyBug::none>());
   EXPECT_FALSE(copies_right<CopyBug::not_awaited>());
   EXPECT_DEATH(copies_right<CopyBug::misaligned>(), "begin_copy of a row whose address is not a multiple of 16");
+}
+
+TEST(PlantedCopyBug, CopiesFromWhereNoneMayComeFrom) {
+  EXPECT_DEATH(copies_right<CopyBug::misaligned_source>(), "begin_copy from an address that is not a multiple of 16");
+  EXPECT_DEATH(copies_right<CopyBug::source_overrun>(), "not within one block of device memory at .*planted_copies");
+  EXPECT_DEATH(copies_right<CopyBug::source_in_shared>(), "not within one block of device memory");
 }
 
 TEST(PlantedCopyBug, CopiesThatOthersReadWithoutABarrier) {
