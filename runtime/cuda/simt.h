@@ -92,7 +92,8 @@ __device__ __forceinline__ void await_copies_but() {
 
 // Loads 8 x 8 matrices of b16 from shared memory. Lane 8 m + i gives the address (16-byte aligned) of row i of matrix
 // m; r[m] receives, in lane 4 g + t, the elements (g, 2 t) and (g, 2 t + 1), low half first; of the transposes with
-// _trans. All lanes take part. PTX ISA, "ldmatrix".
+// _trans. All lanes take part, and of _x2 those from 16 on give the address of any row: sm_75 takes no other. PTX ISA,
+// "ldmatrix".
 __device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -7,7 +7,7 @@ void load_matrices(std::uint32_t* r, int count, bool transpose, const void* row,
   const char* operation = transpose ? "ldmatrix.trans" : "ldmatrix";
   constexpr int kSize = 8;  // rows and columns of a matrix
   const int lane = simt::lane();
-  if (lane < kSize * count) require_shared_row(row, operation, place);
+  require_shared_row(row, operation, place);  // of lanes whose row is not read, too: sm_75 takes no other address
   const void* rows[kWarpSize];
   exchange_pointers(operation, row, rows, place);
   for (int m = 0; m < count; ++m) {

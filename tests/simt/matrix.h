@@ -7,7 +7,7 @@
 namespace simt {
 
 // Fragment i of `r`: two neighbouring elements of the 8 x 8 matrix of b16 whose rows lanes 8 i .. 8 i + 7 point at
-// (PTX ISA, "ldmatrix"); `transpose`: of its transpose.
+// (PTX ISA, "ldmatrix"); `transpose`: of its transpose. Every lane gives a row, whatever `count` is.
 void load_matrices(std::uint32_t* r, int count, bool transpose, const void* row, Place place);
 
 }  // namespace simt

@@ -299,11 +299,21 @@ __global__ void ldmatrix_from(const __half* row, int offset) {
   ldmatrix_x4(r, row != nullptr ? row : s + offset);
 }
 
+// A row for each of the first `lanes` lanes, no more.
+__global__ void ldmatrix_of_two(int lanes) {
+  EMBER_SHARED(__half, s, 16 * 8);
+  const int lane = static_cast<int>(threadIdx.x);
+  std::uint32_t r[2];
+  ldmatrix_x2_trans(r, s + lane % lanes * 8);
+}
+
 TEST(PlantedBug, LdmatrixOfTheWrongAddress) {
   const DeviceArray<__half> global(64);
   EXPECT_DEATH(run(1, 32, ldmatrix_from, global.data(), 0), "not within one array of shared memory");
   EXPECT_DEATH(run(1, 32, ldmatrix_from, nullptr, 4), "not a multiple of 16 bytes");
   EXPECT_DEATH(run(1, 32, ldmatrix_from, nullptr, 128), "not within one array of shared memory");
+  run(1, 32, ldmatrix_of_two, 16);
+  EXPECT_DEATH(run(1, 32, ldmatrix_of_two, 32), "ldmatrix.trans of a row that is not within one array");
 }
 
 __global__ void reads(const float* p) {
