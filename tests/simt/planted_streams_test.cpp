@@ -185,6 +185,44 @@ TEST_F(PlantedStreams, AnEventOfARecordingHasNoTime) {
   EXPECT_TRUE(event.happened());
 }
 
+// What neither waits for the stream that is recorded nor allocates for it, either; and who overlooks the error has no
+// recording.
+TEST_F(PlantedStreams, ARecordingThatAllocatesOrWaitsIsSpoilt) {
+  const Stream other;
+  const Event event;
+  event.record(other);
+  void* memory = nullptr;
+  const std::function<void()> forbidden[] = {
+      [&] { stream_.synchronize(); }, [&] { other.synchronize(); },
+      [&] { event.synchronize(); },   [&] { static_cast<void>(event.happened()); },
+      [&] { event.block(stream_); },  [] { device_buffer(4); },
+      [] { pinned_buffer(4); },       [&] { check_cuda(cudaFreeHost(memory), "releasing"); }};
+  const auto record = [&](const std::function<void()>& call) {
+    ASSERT_EQ(cudaMallocHost(&memory, 4), cudaSuccess);
+    EXPECT_THROW(Graph(stream_,
+                       [&] {
+                         add(stream_, 1);
+                         EXPECT_THROW(call(), std::logic_error);
+                         EXPECT_THROW(add(stream_, 1), std::logic_error) << "in what is spoilt";
+                       }),
+                 std::logic_error);
+    EXPECT_EQ(cudaFreeHost(memory), cudaSuccess) << "once it has ended";
+  };
+  for (const auto& call : forbidden) record(call);
+  EXPECT_NO_THROW(Graph(stream_, [&] { add(stream_, 1); }));
+}
+
+TEST_F(PlantedStreams, AnEventOfAnEarlierRecordingIsNoneToWaitFor) {
+  const Stream other;
+  const Event event;
+  const Graph graph(stream_, [&] {
+    add(stream_, 1);
+    event.record(stream_);
+  });
+  EXPECT_THROW(event.block(other), std::logic_error);
+  EXPECT_THROW(Graph(other, [&] { event.block(other); }), std::logic_error);
+}
+
 // That a stream was joined in one recording says nothing of the next.
 TEST_F(PlantedStreams, AForkThatTheNextRecordingDoesNotJoin) {
   const SideStream side{};

@@ -160,7 +160,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
+  if (const cudaError_t error = simt::outside_captures(); error != cudaSuccess) return result(error);
   simt::wait_for_all();
   return result(cudaSuccess);
 }
@@ -186,6 +186,12 @@ const char* cudaGetErrorName(cudaError_t error) {
     EMBER_SIMT_NAME(cudaErrorIllegalState)
     EMBER_SIMT_NAME(cudaErrorIllegalAddress)
     EMBER_SIMT_NAME(cudaErrorStreamCaptureUnsupported)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureInvalidated)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureMerge)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureUnmatched)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureUnjoined)
+    EMBER_SIMT_NAME(cudaErrorStreamCaptureIsolation)
+    EMBER_SIMT_NAME(cudaErrorCapturedEvent)
     EMBER_SIMT_NAME(cudaErrorUnknown)
 #undef EMBER_SIMT_NAME
     default:

@@ -64,6 +64,14 @@ Allocations& pinned_memory() {
   return instance;
 }
 
+// On a device that is lost the memory goes all the same.
+cudaError_t release(Allocations& memory, void* pointer) {
+  const cudaError_t error = outside_captures();
+  if (error == cudaErrorStreamCaptureUnsupported) return error;
+  const cudaError_t freed = memory.free(pointer);
+  return error != cudaSuccess ? error : freed;
+}
+
 bool reachable(const void* pointer, std::size_t bytes, bool on_device) {
   return on_device ? is_device_memory(pointer, bytes) : !is_device_memory(pointer, 1);
 }
@@ -105,26 +113,21 @@ std::size_t memory_in_use() {
 using simt::result;
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
-  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
+  if (const cudaError_t error = simt::outside_captures(); error != cudaSuccess) return result(error);
   return result(simt::device_memory().allocate(pointer, bytes, simt::device().memory));
 }
 
-// On a device that is lost the memory goes all the same.
 cudaError_t cudaFree(void* pointer) {
-  const cudaError_t error = simt::ready_to_allocate();
-  if (error == cudaErrorStreamCaptureUnsupported) return result(error);
-  const cudaError_t freed = simt::device_memory().free(pointer);
-  return result(error != cudaSuccess ? error : freed);
+  return result(simt::release(simt::device_memory(), pointer));
 }
 
 cudaError_t cudaMallocHost(void** pointer, std::size_t bytes) {
-  if (const cudaError_t error = simt::ready_to_allocate(); error != cudaSuccess) return result(error);
+  if (const cudaError_t error = simt::outside_captures(); error != cudaSuccess) return result(error);
   return result(simt::pinned_memory().allocate(pointer, bytes, SIZE_MAX));
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
-  const cudaError_t freed = simt::pinned_memory().free(pointer), error = simt::state_of_device();
-  return result(error != cudaSuccess ? error : freed);
+  return result(simt::release(simt::pinned_memory(), pointer));
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {

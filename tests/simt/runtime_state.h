@@ -15,6 +15,7 @@
 // done themselves: their `number` is their place, and each launch of the graph does copies of them.
 struct SimtRecording {
   cudaStream_t origin = nullptr;
+  bool ended = false, spoilt = false;  // spoilt: by a call that no recording allows
   simt::WorkList operations;
   std::vector<cudaStream_t> forks;
 };
@@ -52,8 +53,9 @@ namespace simt {
 cudaError_t result(cudaError_t error);
 // The device's fault, if a test gave it one; an error without a device or a driver that is new enough.
 cudaError_t state_of_device();
-// The same, and an error while any stream is being captured.
-cudaError_t ready_to_allocate();
+// The same, and while any stream is being captured an error that spoils the capture: for what allocates, waits or looks
+// at how far the device is (NVIDIA, CUDA Runtime API, "cudaThreadExchangeStreamCaptureMode").
+cudaError_t outside_captures();
 // Gives the operation to the stream, or records it where that is being captured. `run` calls run_grid or run_library
 // once (simt/grid.h); `early`: it may start beside the operation before it. The null stream is refused, since Ember
 // uses none.

@@ -1,7 +1,8 @@
 // Streams, events and graphs of the emulated CUDA runtime. What a stream is given is done when the schedule has it done
 // (simt/work.h). A stream that is being captured does nothing: its operations are recorded, with their arguments by
 // value, and given each time the graph is launched. A second stream joins the capture when it waits for an event of it,
-// and must be waited for in turn before the capture ends.
+// and must be waited for in turn before the capture ends. A call that CUDA does not allow meanwhile spoils the capture,
+// so that who overlooks the error has no graph.
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -17,7 +18,12 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int captures_under_way = 0;
+using Recordings = std::vector<std::shared_ptr<SimtRecording>>;
+// That have not ended.
+Recordings& under_way() {
+  static Recordings& instance = *new Recordings;  // outlives every destructor
+  return instance;
+}
 
 void append(simt::WorkList& to, const simt::WorkList& from) {
   to.insert(to.end(), from.begin(), from.end());
@@ -60,12 +66,17 @@ void enter_capture(CUstream_st& stream, std::shared_ptr<SimtRecording> recording
   stream.rejoined = false;
 }
 
+void end(const std::shared_ptr<SimtRecording>& recording) {
+  recording->ended = true;
+  std::erase(under_way(), recording);
+}
+
 void leave_capture(CUstream_st& stream) {
   stream.recording.reset();
   stream.before_last.reset();
 }
 
-// What CUDA does not allow in a capture: waiting for the device and the like.
+// That the stream itself is not being captured.
 cudaError_t require_idle(cudaStream_t stream) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return error;
@@ -75,21 +86,23 @@ cudaError_t require_idle(cudaStream_t stream) {
 cudaError_t require_awaitable(cudaEvent_t event) {
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
   // An event of a recording marks a place in a graph, not a time.
-  return event->recording != nullptr ? cudaErrorCapturedEvent : simt::state_of_device();
+  return event->recording != nullptr ? cudaErrorCapturedEvent : simt::outside_captures();
 }
 
 }  // namespace
 
 namespace simt {
 
-cudaError_t ready_to_allocate() {
-  const cudaError_t error = state_of_device();
-  return error == cudaSuccess && captures_under_way > 0 ? cudaErrorStreamCaptureUnsupported : error;
+cudaError_t outside_captures() {
+  if (const cudaError_t error = state_of_device(); error != cudaSuccess) return error;
+  for (const auto& recording : under_way()) recording->spoilt = true;
+  return under_way().empty() ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
 }
 
 cudaError_t perform(cudaStream_t stream, std::function<void()> run, bool early) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = state_of_device(); error != cudaSuccess) return result(error);
+  if (stream->recording != nullptr && stream->recording->spoilt) return result(cudaErrorStreamCaptureInvalidated);
   WorkList& after = stream->last();
   const auto work = std::make_shared<Work>();
   work->run = function(std::move(run));
@@ -123,14 +136,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (stream->recording != nullptr && stream->recording->origin == stream) --captures_under_way;
+  if (stream->recording != nullptr && stream->recording->origin == stream) end(stream->recording);
   simt::wait_for(stream->after);  // a device does not, but no one else would
   delete stream;
   return result(simt::state_of_device());
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
+  if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
+  if (const cudaError_t error = simt::outside_captures(); error != cudaSuccess) return result(error);
   simt::wait_for(stream->after);
   return result(cudaSuccess);
 }
@@ -139,9 +153,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (event == nullptr || stream == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (const cudaError_t error = simt::state_of_device(); error != cudaSuccess) return result(error);
   const std::shared_ptr<SimtRecording>& recording = event->recording;
-  if (recording == nullptr) {
-    if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
-  } else if (stream->recording == nullptr) {
+  if (recording != nullptr && recording->ended) return result(cudaErrorCapturedEvent);
+  if (recording == nullptr && stream->recording != nullptr) {
+    stream->recording->spoilt = true;
+    return result(cudaErrorStreamCaptureIsolation);
+  }
+  if (recording != nullptr && stream->recording == nullptr) {
     enter_capture(*stream, recording);
     recording->forks.push_back(stream);
   } else if (stream->recording != recording) {
@@ -159,7 +176,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (const cudaError_t error = require_idle(stream); error != cudaSuccess) return result(error);
   enter_capture(*stream, std::make_shared<SimtRecording>());
   stream->recording->origin = stream;
-  ++captures_under_way;
+  under_way().push_back(stream->recording);
   return result(cudaSuccess);
 }
 
@@ -168,19 +185,22 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const std::shared_ptr<SimtRecording> recording = stream->recording;
   if (recording->origin != stream) return result(cudaErrorStreamCaptureUnmatched);
   leave_capture(*stream);
-  --captures_under_way;
+  end(recording);
   bool joined = true;
   for (cudaStream_t fork : recording->forks) {
     joined = joined && fork->rejoined;
     leave_capture(*fork);
   }
-  *graph = joined ? new CUgraph_st{recording->operations, stream->recorded} : nullptr;
+  *graph = joined && !recording->spoilt ? new CUgraph_st{recording->operations, stream->recorded} : nullptr;
+  if (recording->spoilt) return result(cudaErrorStreamCaptureInvalidated);
   return result(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   if (stream == nullptr) return result(cudaErrorInvalidResourceHandle);
-  *status = stream->recording == nullptr ? cudaStreamCaptureStatusNone : cudaStreamCaptureStatusActive;
+  *status = stream->recording == nullptr ? cudaStreamCaptureStatusNone
+            : stream->recording->spoilt  ? cudaStreamCaptureStatusInvalidated
+                                         : cudaStreamCaptureStatusActive;
   return result(cudaSuccess);
 }
 
