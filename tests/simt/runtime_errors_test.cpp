@@ -165,7 +165,16 @@ TEST_F(RuntimeErrors, WrongUseIsADefect) {
   EXPECT_THROW(check_cuda(cudaMemsetAsync(host.data(), 0, 8, stream), "clearing"), std::logic_error);
   EXPECT_THROW(check_cuda(cudaFree(host.data()), "freeing"), std::logic_error);
   EXPECT_THROW(launch("nothing", nullptr, 1, 1, 0, nothing, 0), std::logic_error) << "the default stream";
-  EXPECT_THROW(launch("nothing", stream, 0, 1, 0, nothing, 0), std::logic_error) << "an empty grid";
+  struct Shape {
+    dim3 grid, block;
+  };
+  const auto launch_of = [&](const Shape& shape) { launch("nothing", stream, shape.grid, shape.block, 0, nothing, 0); };
+  for (const Shape& largest : {Shape{1, 1024}, Shape{1, {1, 1024}}, Shape{1, {1, 1, 64}}, Shape{70000, 1}})
+    EXPECT_NO_THROW(launch_of(largest));
+  for (const Shape& beyond : {Shape{0, 1}, Shape{1, 0}, Shape{1, 1025}, Shape{1, {32, 33}}, Shape{1, {1, 1, 65}},
+                              Shape{{1, 65536}, 1}, Shape{{1, 1, 65536}, 1}, Shape{0x80000000u, 1}})
+    EXPECT_THROW(launch_of(beyond), std::logic_error);
+  stream.synchronize();
 }
 
 }  // namespace
