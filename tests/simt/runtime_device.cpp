@@ -17,13 +17,14 @@
 namespace simt {
 namespace {
 
+// Each host thread has its own of both.
 cudaError_t& last_error() {
-  static cudaError_t error = cudaSuccess;
+  thread_local cudaError_t error = cudaSuccess;
   return error;
 }
 
 int& current_device() {
-  static int index = 0;
+  thread_local int index = 0;
   return index;
 }
 

@@ -1,6 +1,8 @@
 // What the user reads when the device is missing, too old, full or lost.
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "kernels/kernels.h"
 #include "runtime/cuda/device.h"
 #include "runtime/error.h"
@@ -69,6 +71,20 @@ TEST_F(RuntimeErrors, TheKernelsAreThoseOfTheDeviceThatIsNamed) {
   expect_error("--device cuda:2: there are 2 CUDA devices", [] { make_cuda_kernels("cuda:2"); });
   simt::device().major = 8, simt::device().minor = 6;
   EXPECT_TRUE(make_cuda_kernels("cuda:1")->device_name().ends_with(" (sm_86)"));
+}
+
+// A thread that was not told has the first device and no error of another's.
+TEST_F(RuntimeErrors, EachThreadHasADeviceAndAnErrorOfItsOwn) {
+  simt::device().count = 2;
+  use_device("cuda:1");
+  EXPECT_EQ(cudaSetDevice(2), cudaErrorInvalidDevice);
+  std::jthread([] {
+    int index = -1;
+    EXPECT_EQ(cudaGetDevice(&index), cudaSuccess);
+    EXPECT_EQ(index, 0);
+    EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  }).join();
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidDevice);
 }
 
 TEST_F(RuntimeErrors, ADeviceThatIsTooOld) {
