@@ -122,6 +122,11 @@ bool was_offered(const cublasLtMatmulAlgo_t& algorithm) {
   return algorithm.data[kSeal] == ~algorithm.data[kName];
 }
 
+std::size_t workspace_needed(std::uint64_t name) {
+  const auto found = cublaslt().workspace_of.find(name);
+  return found == cublaslt().workspace_of.end() ? 0 : found->second;
+}
+
 // d = alpha op(a) op(b) + beta c + bias
 struct Multiplication {
   Matrices a, b, c, d;
@@ -132,13 +137,21 @@ struct Multiplication {
   std::size_t workspace_bytes;
 
   std::int64_t inner() const { return transposed_a ? a.rows : a.cols; }
+  bool valid_bias(std::uint64_t alignment) const {
+    const std::size_t bytes = static_cast<std::size_t>(d.rows) * (d.half ? 2 : 4);
+    return bias == nullptr || (aligned(bias, alignment) && is_device_memory(bias, bytes));
+  }
+  bool valid_workspace(std::size_t needed) const {
+    constexpr std::uint64_t kAlignment = 256;
+    return workspace_bytes >= needed && aligned(workspace, kAlignment) && is_device_memory(workspace, workspace_bytes);
+  }
   bool valid(const cublasLtMatmulAlgo_t& algorithm) const {
     return a.half && b.half && a.count == d.count && b.count == d.count && c.count == d.count &&
            (transposed_a ? a.cols : a.rows) == d.rows && (transposed_b ? b.rows : b.cols) == d.cols &&
            (transposed_b ? b.cols : b.rows) == inner() && a.valid(algorithm.data[kAlignedA]) &&
            b.valid(algorithm.data[kAlignedB]) && c.valid(algorithm.data[kAlignedC]) &&
-           d.valid(algorithm.data[kAlignedD]) && aligned(bias, algorithm.data[kAlignedBias]) &&
-           is_device_memory(workspace, workspace_bytes);
+           d.valid(algorithm.data[kAlignedD]) && valid_bias(algorithm.data[kAlignedBias]) &&
+           valid_workspace(workspace_needed(algorithm.data[kName]));
   }
   void run() const {
     // As an algorithm may that uses all of it.
@@ -286,8 +299,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, c
                                        const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulHeuristicResult_t* result) {
   *result = {};
   const std::uint64_t name = algorithm->data[simt::kName];
-  if (const auto found = cublaslt().workspace_of.find(name); found != cublaslt().workspace_of.end())
-    result->workspaceSize = found->second;
+  result->workspaceSize = simt::workspace_needed(name);
   return !simt::was_offered(*algorithm) || cublaslt().refused.contains(name) ? CUBLAS_STATUS_NOT_SUPPORTED
                                                                              : CUBLAS_STATUS_SUCCESS;
 }

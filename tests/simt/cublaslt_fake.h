@@ -1,6 +1,7 @@
 // A cuBLASLt for the emulator: it multiplies as its descriptors say, on the CPU, offers the algorithms that a test says
 // and remembers what it was asked. What the library may rely on it checks: operands in the device's memory and as
-// aligned as its heuristic was promised, attributes of their documented sizes, algorithms that it has offered.
+// aligned as its heuristic was promised, a workspace as large as the algorithm needs, attributes of their documented
+// sizes, algorithms that it has offered.
 #pragma once
 
 #include <cublasLt.h>

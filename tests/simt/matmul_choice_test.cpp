@@ -100,6 +100,13 @@ TEST_F(MatmulChoice, OfABiasThatIsCopiedNoMoreIsRead) {
   EXPECT_NO_THROW(forward(matmul, 3, matrix(memory.data() + 1, 1, kOutputs, DType::f16)));
 }
 
+TEST_F(MatmulChoice, ABiasOfTheHostIsRefused) {
+  alignas(16) const std::array<float, kOutputs> here{};
+  Matmul matmul(stream_);
+  EXPECT_THROW(forward(matmul, 3, {const_cast<float*>(here.data()), 1, kOutputs, kOutputs, DType::f32}),
+               std::logic_error);
+}
+
 // A recording copies the bias too, as it is then.
 TEST_F(MatmulChoice, ARecordingCopiesABias) {
   const DeviceArray<float> memory(numbers());
