@@ -22,22 +22,32 @@ T atomic_update(T* address, Update update) {
   return before;
 }
 
+template <typename T, typename... Types>
+concept OneOf = (std::is_same_v<T, Types> || ...);
+// The types that CUDA has all of these operations for. (Of std::int64_t, a long, it has none.)
+template <typename T>
+concept AtomicInteger = OneOf<T, int, unsigned, unsigned long long>;
+template <typename T>
+concept AtomicWord = AtomicInteger<T> || OneOf<T, float>;
+template <typename T>
+concept AtomicNumber = AtomicWord<T> || OneOf<T, double>;
+
 }  // namespace simt
 
 // The types differ so that a literal may be given for a value, as CUDA's overloads allow.
-template <typename T>
+template <simt::AtomicNumber T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T old) { return static_cast<T>(old + value); });
 }
-template <typename T>
+template <simt::AtomicInteger T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T old) { return old < value ? value : old; });
 }
-template <typename T>
+template <simt::AtomicWord T>
 T atomicExch(T* address, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T) { return value; });
 }
-template <typename T>
+template <simt::AtomicInteger T>
 T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
   return simt::atomic_update(address, [&](T old) { return old == expected ? value : old; });
 }

@@ -17,7 +17,7 @@ inline constexpr int kWarpSize = 32;
 inline constexpr int kMostThreads = 1024;         // of a block
 inline constexpr int kBarriers = 16;              // of a block
 inline constexpr std::size_t kShared = 48 << 10;  // bytes a block may use without asking
-inline constexpr int kMostWords = 12;             // 32-bit words that a lane hands over in one collective
+inline constexpr int kMostWords = 2;              // 32-bit words that a lane hands over in one shuffle
 
 // Where in the kernel's source a call stands, for the reports.
 using Place = std::source_location;

@@ -1,7 +1,10 @@
 // CUDA's warp collectives.
 #pragma once
 
+#include <cuda_fp16.h>
+
 #include <cstring>
+#include <type_traits>
 
 #include "simt/block.h"
 
@@ -13,6 +16,8 @@ namespace simt {
 
 template <typename T>
 T shuffle_value(const char* operation, unsigned mask, T value, int source, Place place) {
+  static_assert(std::is_arithmetic_v<T> || std::is_same_v<T, __half> || std::is_same_v<T, __half2>,
+                "CUDA has no shuffle of this type");
   constexpr int kWords = (sizeof(T) + 3) / 4;
   static_assert(kWords <= kMostWords);
   std::uint32_t in[kWords]{}, out[kWords];
