@@ -1,5 +1,5 @@
-// Compiled without TSan, whose instrumentation would attribute the switch itself to a fiber; simt_tsan says that the
-// rest of the program has it.
+// Compiled without TSan, whose instrumentation would attribute the switch itself to a fiber; EMBER_SIMT_TSAN says
+// that the rest of the program has it.
 #include "simt/fiber.h"
 
 #include <sys/mman.h>
