@@ -3,6 +3,8 @@
 // the first, and one only in some orders the second.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "runtime/cuda/graph.h"
 #include "runtime/cuda/side_stream.h"
 #include "simt/device.h"
@@ -170,7 +172,7 @@ TEST_F(PlantedOverlap, BranchesThatAreNoKernels) {
 TEST_F(PlantedOverlap, ReadsOfWhatALibraryWrites) {
   EMBER_NEEDS_SANITIZER("thread");
   const auto multiply = [&] {
-    const std::function<void()> write = [x = x_.data()] { x[0] = 7; };
+    const std::function<void()> write = [x = x_.data()] { std::fill_n(x, kSize, 7.0f); };
     simt::perform(stream_, [write] { simt::run_library(write); });
     launch_copy<First::read>(x_, y_);
     stream_.synchronize();
