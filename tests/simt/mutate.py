@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Shows which tests notice that a barrier of kernels/cuda or a wait is gone or comes too late, one after another.
 
-Each barrier and each wait for a stream is removed, and each kernel awaits the grid before it only at its end.
+Each barrier and each wait for a stream is removed, each kernel awaits the grid before it only at its end. Asynchronous
+copies are awaited at a function's end, but for one group more than before, or are in no group.
 A barrier is a call of __syncthreads, barrier_of_warps or __syncwarp, or of __threadfence, whose absence TSan alone can
 notice. Each mutant is built in every given build folder and its operation's tests run there: under the schedules fifo,
 lifo and random in a folder without TSan, once in a folder with it. Whatever fails, or hangs, has caught the mutant.
@@ -12,7 +13,7 @@ join, finish_updates).
 
     cmake -S . -B build-mutants -G Ninja
     cmake -S . -B build-mutants-tsan -G Ninja -DEMBER_SANITIZE=thread
-    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention] [--kind barriers|awaits|waits]
+    tests/simt/mutate.py build-mutants build-mutants-tsan [--only attention] [--kind barriers|awaits|waits|copies]
 
 The sources are changed in place and restored, so no file of kernels/cuda may differ from the last commit. Run on
 demand, not in CI: a mutant takes as long as its tests.
@@ -33,9 +34,10 @@ KERNELS = ROOT / "kernels" / "cuda"
 BARRIER = re.compile(r"(?:__syncthreads|__syncwarp|__threadfence|barrier_of_warps<[^()]*>)\([^()]*\)")
 AWAIT = re.compile(r"await_previous_grid\(\);")
 WAIT = re.compile(r"\w+(?:\[\w+\])?\.(?:synchronize|block|join)\(\w*\);|\bfinish_updates\(\);")
+COPIES = re.compile(r"(?:await|commit)_copies\(\);|(?<=await_copies_but<)[^;]*(?=>\(\);)")
 OVERLAP = ["simt_overlap_test", "simt_training_test"]
 STREAMS = ["simt_training_test", "simt_adamw_test", "simt_deferred_gradients_test", "simt_matmul_choice_test"]
-AT_THE_END = "struct Late { __device__ ~Late() { await_previous_grid(); } } late;"
+AT_THE_END = "struct Late {{ __device__ ~Late() {{ {} }} }} late;"
 SCHEDULES = ["fifo", "lifo", "random:1", "random:2", "random:3", "random:4", "random:5"]
 
 
@@ -102,10 +104,15 @@ def mutants(options):
     if options.kind in (None, "awaits"):
         folders = [folder for folder in options.folders if has_tsan(folder)]
         for path, start, end in places(AWAIT, options.only):
-            yield path, start, end, AT_THE_END, OVERLAP, folders
+            yield path, start, end, AT_THE_END.format("await_previous_grid();"), OVERLAP, folders
     if options.kind in (None, "waits"):
         for path, start, end in places(WAIT, options.only):
             yield path, start, end, "static_cast<void>(0);", STREAMS, options.folders
+    if options.kind in (None, "copies"):
+        for path, start, end in places(COPIES, options.only):
+            text = path.read_text()[start:end]
+            changed = {"await_copies();": AT_THE_END.format(text), "commit_copies();": "static_cast<void>(0);"}
+            yield path, start, end, changed.get(text, f"{text} + 1"), tests_of(path), options.folders
 
 
 def failures(folder, tests, seconds):
@@ -124,7 +131,7 @@ def main():
     arguments = OneLine(description=__doc__.splitlines()[0], allow_abbrev=False)
     arguments.add_argument("folders", nargs="+", type=build_folder, help="configured build folders")
     arguments.add_argument("--only", default="", help="files whose name starts so")
-    arguments.add_argument("--kind", choices=["barriers", "awaits", "waits"], help="all unless told")
+    arguments.add_argument("--kind", choices=["barriers", "awaits", "waits", "copies"], help="all unless told")
     arguments.add_argument("--seconds", type=number(1, 1000000), default=600, help="after which a run has hung")
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that the source at hand is restored
