@@ -24,6 +24,10 @@ inline void finish() {
   check_cuda(cudaDeviceSynchronize(), "waiting for the device");
 }
 
+// A program may have the DeviceArray of tests/cuda/cuda_support.h too, in other files, and the linker must not take the
+// functions of one for those of the other.
+inline namespace emulator {
+
 template <typename T>
 class DeviceArray {
  public:
@@ -47,6 +51,8 @@ class DeviceArray {
   Stream stream_;
   Buffer memory_;
 };
+
+}  // namespace emulator
 
 template <typename... Parameters, typename... Arguments>
 void run(dim3 grid, dim3 block, void (*kernel)(Parameters...), Arguments&&... arguments) {
