@@ -152,8 +152,6 @@ class Counter final : public Kernels {
   void finish_step(StepState*, const LossScaling&, const StepLog&) override {
     count("finish_step", work::finish_step());
   }
-  void start_updates(ParameterGroups, const AdamWUpdate*, StepState*, float) override {}  // defers_updates() is false
-  bool await_updates() override { return false; }
 
  private:
   static double number_of_bytes(DType type) { return static_cast<double>(size_of(type)); }

@@ -65,17 +65,12 @@ class Steps {
     return {laps[2], laps[3], laps[1] + laps[4], std::accumulate(laps.begin(), laps.end(), 0.0)};
   }
 
-  // The seconds of the next batch's step as a whole, in which the updates that a step leaves to the next take place
-  // where `train` has them.
+  // The seconds of the next batch's recorded step.
   double whole() {
-    const BatchShape shape = next_shape();
-    const Recordings* recordings = recordings_of(shape);
+    const Recordings* recordings = recordings_of(next_shape());
     backend_.occupy();
     backend_.mark();
-    if (recordings != nullptr)
-      recordings->whole->run();
-    else
-      give_all(shape);
+    recordings->whole->run();
     backend_.mark();
     batches_.advance(batch_size_);
     return backend_.laps()[0];
@@ -121,10 +116,6 @@ class Steps {
     }
   }
 
-  void give_all(const BatchShape& shape) {
-    for (std::size_t phase = 0; phase < kPhases; ++phase) give(shape, phase);
-  }
-
   // With no work left beside it for the next phase, in a recording neither.
   void give_alone(const BatchShape& shape, std::size_t phase) {
     give(shape, phase);
@@ -138,7 +129,9 @@ class Steps {
     Kernels& kernels = backend_.kernels();
     for (std::size_t phase = 0; phase < kPhases; ++phase)
       known->second.phases[phase] = kernels.record([&] { give_alone(shape, phase); });
-    known->second.whole = kernels.record([&] { give_all(shape); });
+    known->second.whole = kernels.record([&] {
+      for (std::size_t phase = 0; phase < kPhases; ++phase) give(shape, phase);
+    });
     if (known->second.whole != nullptr) return &known->second;
     recordings_.clear();
     records_ = false;
@@ -168,11 +161,12 @@ PhaseSeconds mean(const std::vector<PhaseSeconds>& steps) {
   return {sum.forward / count, sum.backward / count, sum.optimizer / count, sum.step / count};
 }
 
-// The mean of `count` steps from the first batch on, each given twice, by its phases and whole.
+// The mean of `count` steps from the first batch on; recorded ones are given twice, by their phases and whole.
 PhaseSeconds repetition(Steps& steps, std::int64_t count) {
   std::vector<PhaseSeconds> all;
   steps.begin();
   for (std::int64_t i = 0; i < count; ++i) all.push_back(steps.by_phases());
+  if (!steps.recorded()) return mean(all);
   steps.begin();
   for (PhaseSeconds& step : all) step.step = steps.whole();
   return mean(all);

@@ -14,8 +14,8 @@
 namespace ember {
 
 // Seconds of one step. `optimizer`: bringing rows of the word embedding up to date before, the update after. `step`:
-// all that the device does with a batch, gathering it included. The phases are timed one by one and the step as a
-// whole, so that they need not add up to it.
+// all that the device does with a batch, gathering it included. As graphs the phases are timed one by one and the step
+// as a whole, so that the phases need not add up to it.
 struct PhaseSeconds {
   double forward = 0, backward = 0, optimizer = 0, step = 0;
 };

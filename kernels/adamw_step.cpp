@@ -1,5 +1,6 @@
 // Several operations of the optimizer in one, by their definition: for backends to which a call costs nothing.
 #include "kernels/kernels.h"
+#include "kernels/require.h"
 
 namespace ember {
 
@@ -16,6 +17,12 @@ void Kernels::adamw_step(std::span<const AdamWParameter> parameters, const AdamW
   adamw_rows(table, ids, row_updates, schedule, state, max_norm);
   adamw(parameters, schedule, state, max_norm);
   finish_step(state, scaling, log);
+}
+
+void Kernels::start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm) {
+  require(on_host() && !groups.empty(), "start_updates: a device needs its own; a group is needed");
+  for (const std::span<const AdamWParameter> group : groups) adamw(group, schedule, before, max_norm);
+  before->finite = 0;
 }
 
 }  // namespace ember

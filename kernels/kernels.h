@@ -368,15 +368,14 @@ class Kernels {
   // A backend that defers updates gains where those of the weights that the next step reads late are left to that step.
   virtual bool defers_updates() const { return false; }
   // Those updates: adamw of each group of parameters by `before`, what StepLog has kept of their step; then
-  // before->finite = 0, so that to do it again does nothing. They take place beside what is called next, or when they
-  // are awaited: until await_updates, whose every call awaits one group more in their order, nothing else may touch
-  // what the group refers to; `before` and `schedule`, until it has awaited the last. One group or more. Another call
-  // first awaits what is left of this one, and a recording must await all that it starts.
+  // before->finite = 0, so that to do it again does nothing. They may take place beside what is called next: until
+  // await_updates, whose every call awaits one group more in their order, nothing else may touch what the group refers
+  // to; `before`, until it has awaited the last. One group or more. Another call first awaits what is left of this one,
+  // and a recording must await all that it starts. By default at once, in memory of the host.
   using ParameterGroups = std::span<const std::span<const AdamWParameter>>;
-  virtual void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before,
-                             float max_norm) = 0;
+  virtual void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm);
   // False if there was none left to await.
-  virtual bool await_updates() = 0;
+  virtual bool await_updates() { return false; }
   // Awaits all that are left.
   void finish_updates() {
     while (await_updates()) continue;

@@ -56,9 +56,13 @@ std::vector<std::string> notes_on(const LoadReport& report) {
     notes.push_back(count <= 4 ? fmt::format("drawn afresh: {}", fmt::join(report.initialised, ", "))
                                : fmt::format("drawn afresh: all {} weights", count));
   }
-  if (!report.ignored.empty())
-    notes.push_back(fmt::format("{} tensors of the model file are of no use here, such as {}", report.ignored.size(),
-                                printable(report.ignored.front())));
+  if (!report.ignored.empty()) {
+    const std::string first = printable(report.ignored.front());
+    const std::size_t count = report.ignored.size();
+    notes.push_back(count == 1
+                        ? fmt::format("{} of the model file is of no use here", first)
+                        : fmt::format("{} tensors of the model file are of no use here, such as {}", count, first));
+  }
   return notes;
 }
 

@@ -122,30 +122,6 @@ void CpuKernels::adamw(std::span<const AdamWParameter> parameters, const AdamWUp
   });
 }
 
-// Each group at the moment at which it is awaited: the forward of a layer then finds its weights in the caches, which
-// do not hold those of all layers with their moments and gradients.
-void CpuKernels::start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm) {
-  require(!groups.empty(), "start_updates: a group is needed");
-  finish_updates();
-  for (const std::span<const AdamWParameter> group : groups) {
-    updates_.parameters.insert(updates_.parameters.end(), group.begin(), group.end());
-    updates_.ends.push_back(updates_.parameters.size());
-  }
-  updates_.schedule = schedule, updates_.before = before, updates_.max_norm = max_norm;
-}
-
-bool CpuKernels::await_updates() {
-  auto& [parameters, ends, awaited, schedule, before, max_norm] = updates_;
-  if (awaited == ends.size()) return false;
-  const std::size_t begin = awaited == 0 ? 0 : ends[awaited - 1];
-  adamw(std::span(parameters).subspan(begin, ends[awaited] - begin), schedule, before, max_norm);
-  if (++awaited == ends.size()) {
-    before->finite = 0;
-    parameters.clear(), ends.clear(), awaited = 0;
-  }
-  return true;
-}
-
 void CpuKernels::adamw_rows(const AdamWParameter& table, const std::int32_t* ids, std::int32_t* row_updates,
                             const AdamWUpdate* schedule, const StepState* state, float max_norm) {
   require_adamw_state(table, DType::bf16);

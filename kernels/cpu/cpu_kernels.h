@@ -4,7 +4,6 @@
 #pragma once
 
 #include <unordered_map>
-#include <vector>
 
 #include "kernels/cpu/scratch.h"
 #include "kernels/kernels.h"
@@ -71,9 +70,6 @@ class CpuKernels : public Kernels {
   void adamw_replay(const AdamWParameter& table, const std::int32_t* ids, std::int64_t count, std::int32_t* row_updates,
                     const AdamWUpdate* schedule, const StepState* state) override;
   void finish_step(StepState* state, const LossScaling& scaling, const StepLog& log) override;
-  bool defers_updates() const override { return true; }
-  void start_updates(ParameterGroups groups, const AdamWUpdate* schedule, StepState* before, float max_norm) override;
-  bool await_updates() override;
 
  private:
   void* scratch(std::size_t bytes) { return scratch_(bytes); }
@@ -91,17 +87,6 @@ class CpuKernels : public Kernels {
   int threads_;
   Scratch scratch_;
   std::unordered_map<const void*, Frozen> frozen_;  // by the weight's data
-
-  // What start_updates has left to await_updates. Copies, in vectors that keep their memory from step to step.
-  struct Updates {
-    std::vector<AdamWParameter> parameters;  // of all groups
-    std::vector<std::size_t> ends;           // of the groups in `parameters`
-    std::size_t awaited = 0;                 // groups
-    const AdamWUpdate* schedule = nullptr;
-    StepState* before = nullptr;
-    float max_norm = 0;
-  };
-  Updates updates_;
 };
 
 }  // namespace ember

@@ -54,7 +54,8 @@ cudaError_t result(cudaError_t error);
 // The device's fault, if a test gave it one; an error without a device or a driver that is new enough.
 cudaError_t state_of_device();
 // The same, and while any stream is being captured an error that spoils the capture: for what allocates, waits or looks
-// at how far the device is (NVIDIA, CUDA Runtime API, "cudaThreadExchangeStreamCaptureMode").
+// at how far the device is (NVIDIA, CUDA Runtime API, "cudaThreadExchangeStreamCaptureMode"). In whatever mode: they
+// differ in what other threads may do, and Ember calls CUDA from one alone.
 cudaError_t outside_captures();
 // Gives the operation to the stream, or records it where that is being captured. `run` calls run_grid or run_library
 // once (simt/grid.h); `early`: it may start beside the operation before it. The null stream is refused, since Ember

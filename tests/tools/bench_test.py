@@ -254,8 +254,8 @@ class Step(Case):
                           ("64 tokens each", 4)])
         self.assertEqual([step["tokens"] for step in steps[2:]], [64, 256])
         for step in steps:
-            for part in "forward", "backward", "optimizer", "step":
-                self.assertGreater(step[part]["seconds"], 0)
+            phases = sum(step[phase]["seconds"] for phase in ("forward", "backward", "optimizer"))
+            self.assertGreater(step["step"]["seconds"], 0.5 * phases)
             self.assertEqual(len(step["step"]["repetitions"]), 2)
             self.assertIsNone(step["launches"])
             self.assertGreater(step["floor_seconds"], 0)

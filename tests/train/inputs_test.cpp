@@ -23,6 +23,8 @@ TEST(NotesOnTheModel, CountWhatIsOfNoUseAndNameTheFirst) {
   LoadReport report;
   report.ignored = {"cls.bias\x1b", "fit.weight"};
   EXPECT_EQ(notes_on(report), Notes{"2 tensors of the model file are of no use here, such as cls.bias\\x1b"});
+  report.ignored.pop_back();
+  EXPECT_EQ(notes_on(report), Notes{"cls.bias\\x1b of the model file is of no use here"});
 }
 
 }  // namespace
