@@ -270,16 +270,18 @@ TEST_F(TrainerTest, EachF1ChoosesByItself) {
     std::ofstream rows(scratch / "data" / split, std::ios::app);
     for (int i = 0; i < 60; ++i) rows << "word5 word" << 20 + i << "\t0\tid\n";
   }
-  const auto best_by = [&](Metric metric, const char* name) {
+  const auto best_by = [&](Metric metric, const char* name, double DevResult::*f1) {
     TrainOptions o = options(name);
     o.recipe.epochs = 1, o.recipe.metric = metric, o.recipe.threshold = 0.3, o.evaluate.steps = 4;
     const TrainOutcome outcome = run(o);
     double most = -1;
     for (const Json& event : events(o.out, "eval")) most = std::max<double>(most, event.at(name));
+    EXPECT_EQ(outcome.state.best.*f1, most);
     EXPECT_EQ(events(o.out, "end")[0].at("best_" + std::string(name)), most);
     return outcome.state.best;
   };
-  const DevResult micro = best_by(Metric::f1_micro, "f1_micro"), macro = best_by(Metric::f1_macro, "f1_macro");
+  const DevResult micro = best_by(Metric::f1_micro, "f1_micro", &DevResult::f1_micro);
+  const DevResult macro = best_by(Metric::f1_macro, "f1_macro", &DevResult::f1_macro);
   EXPECT_GT(micro.f1_micro, macro.f1_micro);
   EXPECT_LT(micro.f1_macro, macro.f1_macro);
 }
